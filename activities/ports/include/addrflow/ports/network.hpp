@@ -1,0 +1,61 @@
+// What is known of the network: the NAS (ledger) and the sessions (accounting). Times are UTC.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace addrflow::ports {
+
+struct NasRecord {
+  std::int64_t id = 0;
+  std::string tenant;
+  std::string name;
+  std::string nas_ip;           // NAS-IP-Address, as accounting shows it
+  std::string coa_host;         // where CoA goes; usually nas_ip
+  std::uint16_t coa_port = 3799;
+  std::string dialect = "rfc5176";
+  std::string secret_ref;       // "env:NAME" or "file:/path"; never the secret itself
+  std::string nas_identifier;   // empty: not sent
+  std::chrono::seconds interim_interval{300};
+};
+
+class NasDirectory {
+ public:
+  virtual ~NasDirectory() = default;
+  // By NAS-IP-Address. Falls back to the default NAS of RADIUS_SERVER / RADIUS_SECRET when the ledger has no row (R21).
+  virtual std::optional<NasRecord> find(const std::string& tenant, const std::string& nas_ip) = 0;
+};
+
+struct Session {
+  std::string acct_session_id;
+  std::string acct_unique_id;
+  std::string username;
+  std::string nas_ip;
+  std::string framed_ip;
+  std::string nas_port_id;
+  std::string calling_station_id;
+  std::chrono::system_clock::time_point started;
+  std::chrono::system_clock::time_point updated;
+};
+
+// What accounting says of a set of usernames and an address, since a moment (the release gate's evidence).
+struct SessionEvidence {
+  std::vector<Session> open;     // still open, by any of the usernames or by the address
+  bool stopped_since = false;    // an accounting Stop of such a session after `since`
+  std::optional<std::chrono::system_clock::time_point> nas_last_heard;  // newest accounting row of that NAS
+};
+
+class SessionDirectory {
+ public:
+  virtual ~SessionDirectory() = default;
+  // Newest first. Throws when the database cannot be reached.
+  virtual std::vector<Session> open_sessions(const std::vector<std::string>& usernames) = 0;
+  virtual SessionEvidence evidence(const std::vector<std::string>& usernames, const std::string& address,
+                                   const std::string& nas_ip,
+                                   std::chrono::system_clock::time_point since) = 0;
+};
+
+}  // namespace addrflow::ports
