@@ -1,0 +1,28 @@
+// What may be asked of a service.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string_view>
+
+namespace addrflow::domain {
+
+enum class Operation {
+  kAllocate,
+  kActivate,
+  kSuspend,
+  kReactivate,
+  kRevoke,
+  kRetry,
+  kAdopt,
+  kForceRelease,
+};
+
+inline constexpr std::array kOperations{Operation::kAllocate,   Operation::kActivate, Operation::kSuspend,
+                                        Operation::kReactivate, Operation::kRevoke,   Operation::kRetry,
+                                        Operation::kAdopt,      Operation::kForceRelease};
+
+std::string_view to_string(Operation operation);
+std::optional<Operation> parse_operation(std::string_view text);
+
+}  // namespace addrflow::domain
