@@ -36,7 +36,8 @@ def main(set_file):
 
     api = import_api()
     for module in pkgutil.walk_packages(api.__path__, api.__name__ + "."):
-        if module.name.endswith("_pb2"):
+        # The cloud's operations API is another service, and large.
+        if module.name.endswith("_pb2") and ".cloud." not in module.name:
             add(importlib.import_module(module.name).DESCRIPTOR)
     add(importlib.import_module("google.rpc.status_pb2").DESCRIPTOR)
 
