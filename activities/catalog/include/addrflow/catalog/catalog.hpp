@@ -27,6 +27,7 @@ inline const ActivityType<v1::ViewRequest, v1::PendingReply> kPending{"ledger_pe
 inline const ActivityType<v1::ComposeClaimRequest, v1::ComposeClaimReply> kComposeClaim{"ledger_compose_claim"};
 inline const ActivityType<v1::ComposeFinishRequest, v1::Empty> kComposeFinish{"ledger_compose_finish"};
 inline const ActivityType<v1::CleanupRequest, v1::CleanupResult> kCleanup{"ledger_cleanup"};
+inline const ActivityType<v1::AuditRequest, v1::Empty> kAudit{"ledger_audit"};
 
 // --- effects: what to do stands in the effect's row --------------------------------------------------------------
 inline const ActivityType<v1::EffectRequest, v1::EffectReply> kAaaApply{"aaa_apply"};

@@ -10,6 +10,13 @@ namespace addrflow::v1 {
 // Found by argument-dependent lookup for every message of this package, and for no other type.
 void is_contract_message(const google::protobuf::Message*);
 
+// Throws `tempora::PayloadError` that names the field.
+inline void decode_payload(const temporal::api::common::v1::Payload& payload, google::protobuf::Message& message) {
+  const auto encoding = payload.metadata().find("encoding");
+  const std::string name = encoding == payload.metadata().end() ? std::string{} : encoding->second;
+  if (auto read = from_wire(name, payload.data(), message); !read) throw tempora::PayloadError(read.error().message);
+}
+
 }  // namespace addrflow::v1
 
 template <class T>
