@@ -1,4 +1,5 @@
-// What an activity sees: who called it, how long it may take, whether it should stop, and how it reports progress.
+// What an activity sees: who called it, how long it may take, whether it should
+// stop, and how it reports progress.
 #pragma once
 
 #include <temporal/api/common/v1/message.pb.h>
@@ -14,12 +15,12 @@
 #include <tempora/activity_type.hpp>
 #include <tempora/logging.hpp>
 #include <tempora/payload.hpp>
+#include <tempora/time.hpp>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace tempora {
-
-using TimePoint = std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>;
 
 struct ActivityInfo {
   std::string activity_id;
@@ -30,129 +31,150 @@ struct ActivityInfo {
   std::string workflow_type;
   std::string task_queue;
   int attempt = 1;
-  TimePoint scheduled_time{};                  // of the first attempt
-  TimePoint current_attempt_scheduled_time{};  // of this attempt
+  TimePoint scheduled_time{};                 // of the first attempt
+  TimePoint current_attempt_scheduled_time{}; // of this attempt
   TimePoint started_time{};
-  Duration schedule_to_close{};  // zero: none
-  Duration start_to_close{};     // zero: none
-  Duration heartbeat{};          // zero: none; without it a heartbeat is only sent every 30 s
-  std::string task_token;        // for completion from elsewhere
+  Duration schedule_to_close{}; // zero: none
+  Duration start_to_close{};    // zero: none
+  Duration
+      heartbeat{}; // zero: none; without it a heartbeat is only sent every 30 s
+  std::string task_token; // for completion from elsewhere
 };
 
 // Why an activity should stop. Several may hold at once.
 enum class CancelReason : unsigned {
-  kRequested = 1,        // the workflow, or somebody, asked for it
-  kNotFound = 2,         // the server no longer knows this attempt: no answer will be taken
-  kTimedOut = 4,         // a time-out of this attempt has passed
-  kWorkerShutdown = 8,   // this worker stops; the activity will be retried elsewhere
-  kPaused = 16,          // an operator paused the activity
-  kReset = 32,           // an operator reset it: attempts count anew
+  kRequested = 1, // the workflow, or somebody, asked for it
+  kNotFound =
+      2, // the server no longer knows this attempt: no answer will be taken
+  kTimedOut = 4, // a time-out of this attempt has passed
+  kWorkerShutdown =
+      8,        // this worker stops; the activity will be retried elsewhere
+  kPaused = 16, // an operator paused the activity
+  kReset = 32,  // an operator reset it: attempts count anew
 };
 
 class CancelReasons {
- public:
-  constexpr bool has(CancelReason reason) const { return (bits_ & static_cast<unsigned>(reason)) != 0; }
+public:
+  constexpr bool has(CancelReason reason) const {
+    return (bits_ & static_cast<unsigned>(reason)) != 0;
+  }
   constexpr bool any() const { return bits_ != 0; }
   constexpr unsigned bits() const { return bits_; }
   constexpr explicit CancelReasons(unsigned bits = 0) : bits_(bits) {}
 
- private:
+private:
   unsigned bits_;
 };
 
-// Thrown by an activity that stops because it was asked to (`ActivityContext::throw_if_cancelled`).
+// Thrown by an activity that stops because it was asked to
+// (`ActivityContext::throw_if_cancelled`).
 class ActivityCancelled : public std::exception {
- public:
-  const char* what() const noexcept override { return "activity cancelled"; }
+public:
+  const char *what() const noexcept override { return "activity cancelled"; }
 };
 
-// Thrown by an activity whose answer will come from elsewhere, by its task token or its ids.
+// Thrown by an activity whose answer will come from elsewhere, by its task
+// token or its ids.
 class CompleteElsewhere : public std::exception {
- public:
-  const char* what() const noexcept override { return "the activity will be completed elsewhere"; }
+public:
+  const char *what() const noexcept override {
+    return "the activity will be completed elsewhere";
+  }
 };
 
 namespace detail {
 class ActivityState;
 }
 
-// Valid while the activity runs. All members may be called from any thread of the activity.
+// Valid while the activity runs. All members may be called from any thread of
+// the activity.
 class ActivityContext {
- public:
-  // A context without a server behind it, for tests of activities: heartbeats are kept and readable.
+public:
+  // A context without a server behind it, for tests of activities: heartbeats
+  // are kept and readable.
   explicit ActivityContext(ActivityInfo info);
-  explicit ActivityContext(std::shared_ptr<detail::ActivityState> state);  // made by the worker
+  explicit ActivityContext(
+      std::shared_ptr<detail::ActivityState> state); // made by the worker
   ~ActivityContext();
-  ActivityContext(const ActivityContext&) = delete;
-  ActivityContext& operator=(const ActivityContext&) = delete;
+  ActivityContext(const ActivityContext &) = delete;
+  ActivityContext &operator=(const ActivityContext &) = delete;
 
-  const ActivityInfo& info() const;
+  const ActivityInfo &info() const;
 
-  // Tells the server that the activity lives, with details that the next attempt can read. Never blocks: beats are
-  // thinned to 0.8 of the heartbeat time-out and the newest details win. A request to cancel arrives only this way.
-  template <class... D>
-  void heartbeat(const D&... details) {
-    temporal::api::common::v1::Payloads payloads;
-    (payloads.mutable_payloads()->Add(PayloadCodec<D>::encode(details)), ...);
-    heartbeat_payloads(std::move(payloads));
+  // Tells the server that the activity lives, with details that the next
+  // attempt can read. Never blocks: beats are thinned to 0.8 of the heartbeat
+  // time-out and the newest details win. A request to cancel arrives only this
+  // way.
+  template <class... D> void heartbeat(const D &...details) {
+    heartbeat_payloads(encode_all(details...));
   }
-  void heartbeat_payloads(temporal::api::common::v1::Payloads details);
+  void heartbeat_payloads(Payloads details);
 
-  // The details of the last heartbeat of an earlier attempt. Throws `PayloadError` if they are of another type.
+  // The details of the last heartbeat of an earlier attempt. Throws
+  // `PayloadError` if they are of another type.
   template <class T>
   std::optional<T> heartbeat_details(std::size_t index = 0) const {
-    const temporal::api::common::v1::Payloads& details = earlier_details();
-    if (index >= static_cast<std::size_t>(details.payloads_size())) return std::nullopt;
+    const Payloads &details = earlier_details();
+    if (index >= static_cast<std::size_t>(details.payloads_size()))
+      return std::nullopt;
     return PayloadCodec<T>::decode(details.payloads(static_cast<int>(index)));
   }
-  const temporal::api::common::v1::Payloads& earlier_details() const;
+  const Payloads &earlier_details() const;
   // The details last given to `heartbeat` in this attempt.
-  temporal::api::common::v1::Payloads latest_details() const;
+  Payloads latest_details() const;
 
   bool cancelled() const { return cancel_reasons().any(); }
   CancelReasons cancel_reasons() const;
   std::stop_token stop_token() const;
   void throw_if_cancelled() const {
-    if (cancelled()) throw ActivityCancelled{};
+    if (cancelled())
+      throw ActivityCancelled{};
   }
   // Waits until the activity should stop, at most `at_most`; true if it should.
   bool wait_cancelled(Duration at_most) const;
   // Called by the worker; tests call it to see an activity stop.
   void request_cancel(CancelReason reason);
 
-  // The earlier of started + start_to_close and scheduled + schedule_to_close; `TimePoint::max()` without either.
+  // The earlier of started + start_to_close and scheduled + schedule_to_close;
+  // `TimePoint::max()` without either.
   TimePoint deadline() const;
-  // Time left until `deadline()`, never negative; `Duration::max()` without a deadline.
+  // Time left until `deadline()`, never negative; `Duration::max()` without a
+  // deadline.
   Duration time_left() const;
 
   Logger log() const;
 
- private:
+private:
   std::shared_ptr<detail::ActivityState> state_;
 };
 
-using ActivityPayloads = temporal::api::common::v1::Payloads;
-// The erased form of a registered activity: arguments in, result out; failures by exception.
-using ActivityFunction = std::function<ActivityPayloads(ActivityContext&, const ActivityPayloads&)>;
+// The erased form of a registered activity: arguments in, result out; failures
+// by exception.
+using ActivityFunction =
+    std::function<Payloads(ActivityContext &, const Payloads &)>;
 
-// Wraps a typed function. A missing argument is decoded from an empty `binary/null` payload.
+// Wraps a typed function. A missing argument is a default value
+// (`decode_argument`).
 template <class I, class O, class F>
 ActivityFunction erase_activity(F function) {
-  return [function = std::move(function)](ActivityContext& context, const ActivityPayloads& arguments) {
-    static const temporal::api::common::v1::Payload kNone = [] {
-      temporal::api::common::v1::Payload none;
-      (*none.mutable_metadata())["encoding"] = "binary/null";
-      return none;
-    }();
-    const I input = PayloadCodec<I>::decode(arguments.payloads_size() > 0 ? arguments.payloads(0) : kNone);
-    ActivityPayloads result;
+  return [function = std::move(function)](ActivityContext &context,
+                                          const Payloads &arguments) {
+    const auto call = [&]() -> decltype(auto) {
+      if constexpr (std::is_void_v<I>) {
+        return function(context);
+      } else {
+        const I input = decode_argument<I>(arguments);
+        return function(context, input);
+      }
+    };
     if constexpr (std::is_void_v<O>) {
-      function(context, input);
+      call();
+      return encode_all();
     } else {
-      *result.add_payloads() = PayloadCodec<O>::encode(function(context, input));
+      const O result = call();
+      return encode_all(result);
     }
-    return result;
   };
 }
 
-}  // namespace tempora
+} // namespace tempora

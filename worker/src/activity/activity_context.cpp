@@ -1,0 +1,116 @@
+#include <algorithm>
+#include <tempora/activity.hpp>
+
+#include "activity_state.hpp"
+
+namespace tempora {
+
+namespace detail {
+
+void ActivityState::cancel(CancelReason reason) {
+  {
+    const std::lock_guard lock{mutex_};
+    reasons_ |= static_cast<unsigned>(reason);
+  }
+  cancelled_.notify_all();
+  stop_.request_stop();
+}
+
+CancelReasons ActivityState::reasons() const {
+  const std::lock_guard lock{mutex_};
+  return CancelReasons{reasons_};
+}
+
+bool ActivityState::wait_cancelled(Duration at_most) const {
+  std::unique_lock lock{mutex_};
+  // Bounded, since the time-out is added to the clock: `Duration::max()` would
+  // overflow.
+  const Duration wait =
+      std::min<Duration>(at_most, std::chrono::hours{24 * 365});
+  return cancelled_.wait_for(lock, wait, [this] { return reasons_ != 0; });
+}
+
+void ActivityState::beat(Payloads details) {
+  {
+    const std::lock_guard lock{mutex_};
+    latest_ = details;
+    has_latest_ = true;
+  }
+  if (on_heartbeat)
+    on_heartbeat(std::move(details));
+}
+
+Payloads ActivityState::latest_details() const {
+  const std::lock_guard lock{mutex_};
+  return latest_;
+}
+
+bool ActivityState::has_latest_details() const {
+  const std::lock_guard lock{mutex_};
+  return has_latest_;
+}
+
+} // namespace detail
+
+ActivityContext::ActivityContext(ActivityInfo info)
+    : state_(std::make_shared<detail::ActivityState>(std::move(info),
+                                                     Payloads{}, Logger{})) {}
+
+ActivityContext::ActivityContext(std::shared_ptr<detail::ActivityState> state)
+    : state_(std::move(state)) {}
+
+ActivityContext::~ActivityContext() = default;
+
+const ActivityInfo &ActivityContext::info() const { return state_->info; }
+
+void ActivityContext::heartbeat_payloads(Payloads details) {
+  state_->beat(std::move(details));
+}
+
+const Payloads &ActivityContext::earlier_details() const {
+  return state_->earlier_details;
+}
+
+Payloads ActivityContext::latest_details() const {
+  return state_->latest_details();
+}
+
+CancelReasons ActivityContext::cancel_reasons() const {
+  return state_->reasons();
+}
+
+std::stop_token ActivityContext::stop_token() const {
+  return state_->stop_token();
+}
+
+bool ActivityContext::wait_cancelled(Duration at_most) const {
+  return state_->wait_cancelled(at_most);
+}
+
+void ActivityContext::request_cancel(CancelReason reason) {
+  state_->cancel(reason);
+}
+
+TimePoint ActivityContext::deadline() const {
+  TimePoint deadline = TimePoint::max();
+  const ActivityInfo &info = state_->info;
+  if (info.start_to_close > Duration::zero())
+    deadline = info.started_time + info.start_to_close;
+  if (info.schedule_to_close > Duration::zero()) {
+    deadline = std::min(deadline, info.scheduled_time + info.schedule_to_close);
+  }
+  return deadline;
+}
+
+Duration ActivityContext::time_left() const {
+  const TimePoint until = deadline();
+  if (until == TimePoint::max())
+    return Duration::max();
+  const TimePoint now =
+      std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
+  return std::max(until - now, Duration::zero());
+}
+
+Logger ActivityContext::log() const { return state_->log; }
+
+} // namespace tempora

@@ -1,0 +1,131 @@
+// Runs the workflow tasks of one task queue. A task goes through these steps,
+// none of which blocks a thread while it waits for the server:
+//
+//   poll (or inline in a completion) → take the run in hand → complete the
+//   event list → process on the executor
+//     → answer → give the run back, or go on with the next task of the run
+//
+// The slot is held from before the poll until the answer's call has returned.
+#pragma once
+
+#include <temporal/api/failure/v1/message.pb.h>
+#include <temporal/api/workflowservice/v1/request_response.pb.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <tempora/logging.hpp>
+#include <tempora/metrics.hpp>
+#include <vector>
+
+#include "../activity/activity_worker.hpp"
+#include "../engine/run.hpp"
+#include "calls.hpp"
+#include "poll_group.hpp"
+#include "run_cache.hpp"
+#include "slots.hpp"
+#include "thread_pool.hpp"
+
+namespace tempora::pollers {
+
+struct WorkflowWorkerOptions {
+  std::string namespace_;
+  std::string task_queue;
+  std::string
+      sticky_queue; // unique to this worker object; unused with `max_cached` 0
+  std::string identity;
+  std::string worker_instance_key;
+  std::size_t max_concurrent = 100;
+  std::size_t polls = 5;
+  std::size_t max_cached =
+      1'000; // 0: no sticky queue, every task brings the whole history
+  std::chrono::nanoseconds sticky_timeout{};
+  std::size_t threads = 1;
+  Logger log;
+  std::shared_ptr<Metrics> metrics;
+};
+
+class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
+public:
+  using Clock = TimerQueue::Clock;
+
+  // `activities` runs activities of the same task queue in this worker, for
+  // eager starts; may be null.
+  WorkflowWorker(std::shared_ptr<const CallEnvironment> environment,
+                 std::shared_ptr<const engine::WorkflowRegistry> registry,
+                 WorkflowWorkerOptions options,
+                 std::shared_ptr<activity::ActivityWorker> activities);
+
+  void start();
+
+  // The steps of a shutdown, in this order.
+  void stop_polling();
+  void cancel_polls();
+  bool wait_polls_closed(Clock::time_point until);
+  bool wait_idle(Clock::time_point until);
+  void stop_threads(Clock::time_point until);
+  // As after a crash: nothing that ends from now on is answered.
+  void abandon();
+
+  std::size_t cached_runs() const { return cache_.cached(); }
+
+private:
+  // A task and the run it is for, which nobody else has.
+  struct InHand {
+    CachedRun *entry = nullptr;
+    WorkflowTask task;
+    bool fresh_run = false; // the cached state does not line up with the task
+    bool run_closed = false;
+    temporal::api::enums::v1::CommandType terminal_command{};
+    std::vector<Permit> eager;
+  };
+  using Hand = std::unique_ptr<InHand>;
+
+  std::shared_ptr<PollGroup> make_polls(bool sticky, std::size_t polls);
+  void accept(WorkflowTask task);
+  void prepare(Hand hand);
+  void fetch(Hand hand, bool whole);
+  void process(Hand hand);
+  void complete(Hand hand, engine::TaskOutcome outcome);
+  void completed(
+      Hand hand, const CallStatus &status,
+      temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse
+          &answer);
+  void not_completed(Hand hand, const CallStatus &status);
+  void fail(Hand hand, temporal::api::enums::v1::WorkflowTaskFailedCause cause,
+            temporal::api::failure::v1::Failure failure);
+  void answer_query(
+      Hand hand,
+      temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest
+          answer);
+  void fail_query(Hand hand, std::string message);
+  void finish(Hand hand, bool keep_run);
+
+  void request_eager(
+      InHand &hand,
+      temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest
+          &completion);
+  void start_eager(
+      InHand &hand,
+      temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse
+          &answer);
+  bool caching() const { return options_.max_cached > 0; }
+  Logger log_of(const InHand &hand) const;
+  void count(std::string_view name, const InHand &hand) const;
+  void count_end_of_run(const InHand &hand) const;
+
+  const std::shared_ptr<const CallEnvironment> environment_;
+  const std::shared_ptr<const engine::WorkflowRegistry> registry_;
+  const WorkflowWorkerOptions options_;
+  const std::shared_ptr<activity::ActivityWorker> activities_;
+  const std::shared_ptr<SlotPool> slots_;
+  const std::shared_ptr<ThreadPool> threads_;
+  RunCache cache_;
+  std::vector<std::shared_ptr<PollGroup>> polls_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> abandoned_{false};
+};
+
+} // namespace tempora::pollers
