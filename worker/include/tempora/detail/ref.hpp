@@ -1,0 +1,61 @@
+// Shared ownership inside one run. A run is on one thread at a time, so the count need not be atomic.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+namespace tempora::detail {
+
+class RefCounted {
+ public:
+  RefCounted() = default;
+  RefCounted(const RefCounted&) = delete;
+  RefCounted& operator=(const RefCounted&) = delete;
+  virtual ~RefCounted() = default;
+
+  void add_ref() { ++refs_; }
+  void release() {
+    if (--refs_ == 0) delete this;
+  }
+  bool unique() const { return refs_ == 1; }
+
+ private:
+  std::uint32_t refs_ = 0;
+};
+
+template <class T>
+class Ref {
+ public:
+  Ref() = default;
+  Ref(T* object) : object_(object) {  // NOLINT: a raw pointer is a borrowed reference everywhere in the runtime
+    if (object_) object_->add_ref();
+  }
+  Ref(const Ref& other) : Ref(other.object_) {}
+  Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+  template <class U>
+    requires std::is_convertible_v<U*, T*>
+  Ref(const Ref<U>& other) : Ref(other.get()) {}  // NOLINT
+  Ref& operator=(Ref other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  ~Ref() {
+    if (object_) object_->release();
+  }
+
+  T* get() const { return object_; }
+  T* operator->() const { return object_; }
+  T& operator*() const { return *object_; }
+  explicit operator bool() const { return object_ != nullptr; }
+  bool operator==(const Ref&) const = default;
+
+ private:
+  T* object_ = nullptr;
+};
+
+template <class T, class... A>
+Ref<T> make_ref(A&&... arguments) {
+  return Ref<T>{new T(std::forward<A>(arguments)...)};
+}
+
+}  // namespace tempora::detail

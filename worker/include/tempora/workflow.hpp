@@ -1,0 +1,287 @@
+// What workflow code may do: everything goes through `Context`. The same calls in the same order happen again whenever
+// the history is replayed, so workflow code uses no clock, no randomness, no thread and no I/O of its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <tempora/activity_type.hpp>
+#include <tempora/failure.hpp>
+#include <tempora/logging.hpp>
+#include <tempora/payload.hpp>
+#include <tempora/search_attributes.hpp>
+#include <tempora/task.hpp>
+#include <tempora/time.hpp>
+#include <tempora/workflow_info.hpp>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace tempora {
+
+namespace engine {
+class RunState;
+}
+
+using SourceLocation = std::source_location;
+
+struct TimerOptions {
+  std::string summary;  // shown in the Temporal UI
+};
+
+struct ContinueAsNewOptions {
+  std::string workflow_type;  // empty: the same
+  std::string task_queue;     // empty: the same
+  Duration run_timeout{};     // zero: the same
+  Duration task_timeout{};    // zero: the same
+};
+
+// Thrown by `Context::continue_as_new`. Not a `std::exception`, so that no handler for failures takes it by accident.
+struct ContinueAsNewRequest {
+  Payloads arguments;
+  ContinueAsNewOptions options;
+};
+
+// Workflow code did what it must not do: a command from a query, a call from outside the run … Fails the task.
+struct WorkflowMisuse : std::logic_error {
+  using std::logic_error::logic_error;
+};
+
+// A part of a workflow that is cancelled as one. What is started in a scope (timers, activities, waits, nested scopes)
+// is cancelled with it, in the order in which it was started; what is started in a cancelled scope fails at once.
+class CancellationScope {
+ public:
+  explicit CancellationScope(detail::Ref<detail::ScopeState> state) : state_(std::move(state)) {}
+  void cancel(const std::string& reason = "scope cancelled") const { state_->cancel(reason); }
+  bool cancelled() const { return state_->cancelled(); }
+
+  // Runs the coroutine that `factory()` makes inside this scope. `factory` is kept until the coroutine has ended.
+  template <class F>
+  auto run(F factory) const -> std::invoke_result_t<F&> {
+    return run_in<typename std::invoke_result_t<F&>::value_type>(*this, std::move(factory));
+  }
+  const detail::Ref<detail::ScopeState>& state() const { return state_; }
+
+ private:
+  template <class T, class F>
+  static Task<T> run_in(CancellationScope scope, F factory) {
+    detail::Scheduler::required().scope = scope.state_;
+    co_return co_await factory();
+  }
+  detail::Ref<detail::ScopeState> state_;
+};
+
+// A future of any type, for `select` and `join`.
+class AnyFuture {
+ public:
+  template <class T>
+  AnyFuture(const Future<T>& future) : state_(future.state()) {}  // NOLINT: futures of all types go into one list
+  bool ready() const { return !state_->pending(); }
+  const detail::Ref<detail::FutureState>& state() const { return state_; }
+
+ private:
+  detail::Ref<detail::FutureState> state_;
+};
+
+class Context {
+ public:
+  explicit Context(engine::RunState& run) : run_(&run) {}
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  // --- activities: scheduled now, awaited whenever. `request` must be a named object. -------------------------------
+  template <class I, class O>
+  Future<O> start(const ActivityType<I, O>& type, const I& request, const ActivityOptions& overrides = {},
+                  SourceLocation where = SourceLocation::current()) {
+    auto state = detail::make_ref<detail::DecodedState<O>>();
+    Payloads input;
+    if constexpr (!std::is_same_v<I, Void>) {
+      if (needs_arguments()) *input.add_payloads() = PayloadCodec<I>::encode(request);
+    }
+    schedule_activity(state, type.name, type.defaults, overrides, std::move(input), where);
+    return Future<O>{std::move(state)};
+  }
+  template <class O>
+  Future<O> start(const ActivityType<Void, O>& type, const ActivityOptions& overrides = {},
+                  SourceLocation where = SourceLocation::current()) {
+    static const Void kNothing;
+    return start(type, kNothing, overrides, where);
+  }
+  template <class I, class O>
+  Future<O> start(const ActivityType<I, O>& type, const I&& request, const ActivityOptions& overrides = {},
+                  SourceLocation where = SourceLocation::current()) = delete;
+
+  // The same as `start`; reads better behind `co_await`.
+  template <class I, class O>
+  Future<O> execute(const ActivityType<I, O>& type, const I& request, const ActivityOptions& overrides = {},
+                    SourceLocation where = SourceLocation::current()) {
+    return start(type, request, overrides, where);
+  }
+  template <class O>
+  Future<O> execute(const ActivityType<Void, O>& type, const ActivityOptions& overrides = {},
+                    SourceLocation where = SourceLocation::current()) {
+    return start(type, overrides, where);
+  }
+  template <class I, class O>
+  Future<O> execute(const ActivityType<I, O>& type, const I&& request, const ActivityOptions& overrides = {},
+                    SourceLocation where = SourceLocation::current()) = delete;
+
+  // --- time ---------------------------------------------------------------------------------------------------------
+  // Zero or less is ready at once and leaves nothing in the history.
+  Future<void> timer(Duration duration, const TimerOptions& options = {},
+                     SourceLocation where = SourceLocation::current());
+  Future<void> sleep(Duration duration, SourceLocation where = SourceLocation::current()) {
+    return timer(duration, {}, where);
+  }
+  // The time at which the task in hand was started; never goes back.
+  TimePoint now() const;
+
+  // --- waiting ------------------------------------------------------------------------------------------------------
+  // True once `condition` holds. It is asked whenever the run has come to rest, so it must be cheap and change nothing.
+  Task<bool> wait_until(std::function<bool()> condition, SourceLocation where = SourceLocation::current());
+  // False if the time is over and `condition` still does not hold.
+  Task<bool> wait_until(std::function<bool()> condition, Duration timeout,
+                        SourceLocation where = SourceLocation::current());
+  // Runs `task` beside the others, in a scope of its own inside the current one.
+  template <class T>
+  Handle<T> spawn(Task<T> task, SourceLocation where = SourceLocation::current()) {
+    auto state = detail::make_ref<detail::ValueState<T>>();
+    spawn_root(state, drive<T>(std::move(task), state), where);
+    return Handle<T>{std::move(state)};
+  }
+  // No signal or update handler is under way. Inside a handler: none but itself would make this true.
+  bool all_handlers_finished() const { return handlers_running() == 0; }
+  int handlers_running() const;
+
+  // --- deterministic randomness -------------------------------------------------------------------------------------
+  std::uint64_t random();
+  std::string uuid();  // version 4
+
+  // --- changing code under running workflows ------------------------------------------------------------------------
+  // True if this run executes the code of the change `id`: always in new runs; in older ones only if it was so then.
+  bool patched(std::string_view id, SourceLocation where = SourceLocation::current());
+  // Instead of `patched(id)`, when no run without the change is left.
+  void deprecate_patch(std::string_view id, SourceLocation where = SourceLocation::current());
+
+  // --- visible state ------------------------------------------------------------------------------------------------
+  void upsert_search_attributes(const SearchAttributes& changes, SourceLocation where = SourceLocation::current());
+  void upsert_memo(const std::map<std::string, Payload>& changes, SourceLocation where = SourceLocation::current());
+  template <class T>
+  void upsert_memo(const std::string& name, const T& value, SourceLocation where = SourceLocation::current()) {
+    upsert_memo(std::map<std::string, Payload>{{name, PayloadCodec<T>::encode(value)}}, where);
+  }
+  // Shown by the Temporal UI while the workflow runs.
+  void set_current_details(std::string text);
+
+  // --- about this run -----------------------------------------------------------------------------------------------
+  const WorkflowInfo& info() const;
+  bool is_replaying() const;
+  // Silent while replaying.
+  Logger log() const;
+
+  // --- cancellation -------------------------------------------------------------------------------------------------
+  CancellationScope root_scope() const;
+  CancellationScope current_scope() const;
+  bool cancel_requested() const;
+  // Ready once cancellation of the workflow has been requested. Belongs to no scope.
+  Future<void> cancelled() const;
+  CancellationScope new_scope() const;           // cancelled with the current one
+  CancellationScope new_shielded_scope() const;  // cancelled only by itself
+  // Runs the coroutine that `factory()` makes where no cancellation reaches it.
+  template <class F>
+  auto shielded(F factory) const -> std::invoke_result_t<F&> {
+    return new_shielded_scope().run(std::move(factory));
+  }
+
+  // --- the end ------------------------------------------------------------------------------------------------------
+  // Ends this run and starts the next one of the same type with `arguments`. Drain handlers first.
+  template <class... A>
+  [[noreturn]] void continue_as_new(const A&... arguments) {
+    throw ContinueAsNewRequest{encode_all(arguments...), {}};
+  }
+  template <class... A>
+  [[noreturn]] void continue_as_new_with(ContinueAsNewOptions options, const A&... arguments) {
+    throw ContinueAsNewRequest{encode_all(arguments...), std::move(options)};
+  }
+
+ private:
+  friend class Mutex;
+  friend Task<std::size_t> select(Context&, std::vector<AnyFuture>);
+
+  template <class T>
+  static Task<void> drive(Task<T> task, detail::Ref<detail::ValueState<T>> state) {
+    try {
+      if constexpr (std::is_void_v<T>) {
+        co_await task;
+        state->fulfil();
+      } else {
+        state->set(co_await task);
+      }
+    } catch (const Failure&) {
+      state->fail(std::current_exception());
+    }
+  }
+
+  bool needs_arguments() const;  // false on replay: what was sent then is not compared
+  void schedule_activity(detail::Ref<detail::FutureState> state, const std::string& type,
+                         const ActivityOptions& defaults, const ActivityOptions& overrides, Payloads input,
+                         SourceLocation where);
+  void spawn_root(detail::Ref<detail::FutureState> state, Task<void> task, SourceLocation where);
+
+  engine::RunState* run_;
+};
+
+// The index of the first future in list order that is ready, as soon as one is. Does not take its result.
+Task<std::size_t> select(Context& context, std::vector<AnyFuture> futures);
+// Returns when all are ready, however they ended. Does not take their results.
+Task<void> join(Context& context, std::vector<AnyFuture> futures);
+
+class Mutex;
+
+// Holds a mutex while it lives.
+class [[nodiscard]] MutexLock {
+ public:
+  MutexLock() = default;
+  explicit MutexLock(Mutex& mutex) : mutex_(&mutex) {}
+  MutexLock(MutexLock&& other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
+  MutexLock& operator=(MutexLock&& other) noexcept {
+    if (this != &other) {
+      unlock();
+      mutex_ = std::exchange(other.mutex_, nullptr);
+    }
+    return *this;
+  }
+  ~MutexLock() { unlock(); }
+  void unlock();
+
+ private:
+  Mutex* mutex_ = nullptr;
+};
+
+// Lets the handlers of one run take turns, first come first served. A member of the workflow's class: handlers
+// interleave at every `co_await`, so state that must not change in between needs one.
+class Mutex {
+ public:
+  Mutex() = default;
+  explicit Mutex(Context&) {}
+  Mutex(const Mutex&) = delete;
+  Mutex& operator=(const Mutex&) = delete;
+
+  // Throws `CanceledError` if the scope in which it waits is cancelled.
+  Task<MutexLock> lock(Context& context, SourceLocation where = SourceLocation::current());
+  bool locked() const { return locked_; }
+
+ private:
+  friend class MutexLock;
+  void unlock();
+
+  std::deque<detail::Ref<detail::ValueState<void>>> waiters_;
+  bool locked_ = false;
+};
+
+}  // namespace tempora

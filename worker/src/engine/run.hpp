@@ -1,0 +1,68 @@
+// One workflow run: events in, commands out. Single threaded, no I/O, no clock: the same input gives the same output.
+#pragma once
+
+#include <temporal/api/workflowservice/v1/request_response.pb.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tempora/definition.hpp>
+#include <tempora/logging.hpp>
+#include <tempora/replayer.hpp>
+
+namespace tempora::engine {
+
+class RunState;
+
+struct RunOptions {
+  std::string namespace_ = "default";
+  std::string task_queue;
+  Logger logger{};
+  bool eager_activities = true;  // ask for eager starts on our own queue; the poller withdraws what it has no slot for
+  std::size_t payload_limit_bytes = 2 * 1024 * 1024;       // the server terminates the workflow beyond it
+  std::size_t completion_limit_bytes = 4 * 1024 * 1024 - 64 * 1024;  // of the request, the poller's fields included
+};
+
+struct TaskOutcome {
+  enum class Kind { kCompleted, kFailed, kQueryAnswered, kNeedFullHistory };
+  Kind kind = Kind::kCompleted;
+  // kCompleted: commands, messages, query results, sdk_metadata, capabilities. The poller adds token, identity …
+  temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest completion;
+  // kFailed
+  temporal::api::enums::v1::WorkflowTaskFailedCause cause{};
+  temporal::api::failure::v1::Failure failure;
+  // kQueryAnswered: a legacy query, also when the replay before it failed (then FAILED and `evict`)
+  temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest query;
+  bool run_closed = false;  // a terminal command is in the completion
+  bool evict = false;       // the run is of no further use, whatever the answer of the server
+};
+
+class Run {
+ public:
+  Run(const WorkflowRegistry& registry, RunOptions options);
+  ~Run();
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+
+  // Does one task to its end. `task` must hold the complete list of events for it.
+  TaskOutcome process(const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task);
+  // After the server took the completion. `reset_history_event_id` rolls a discarded speculative task back.
+  void completed(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response);
+
+  std::int64_t last_started_event_id() const;
+  // Whether `task` goes on where this run stands (a fresh run expects event 1).
+  bool expects(const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task) const;
+  // Set after a task failed for nondeterminism.
+  const std::optional<ReplayError>& nondeterminism() const;
+  bool closed() const;  // the terminal command was accepted or recorded
+  const std::string& workflow_type() const;
+
+  // For the replayer: `task` is a whole history, nothing is new work, nothing is answered.
+  TaskOutcome replay(const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task);
+
+ private:
+  std::unique_ptr<RunState> state_;
+};
+
+}  // namespace tempora::engine
