@@ -19,16 +19,14 @@ using MetricTags = std::span<const MetricTag>;
 // Implementations are called from many threads at once and must not block.
 // `name` and tags live only during the call.
 class Metrics {
-public:
+ public:
   virtual ~Metrics() = default;
-  virtual void count(std::string_view name, std::uint64_t increment,
-                     MetricTags tags) = 0;
-  virtual void observe_seconds(std::string_view name, double seconds,
-                               MetricTags tags) = 0;
+  virtual void count(std::string_view name, std::uint64_t increment, MetricTags tags) = 0;
+  virtual void observe_seconds(std::string_view name, double seconds, MetricTags tags) = 0;
   virtual void gauge(std::string_view name, double value, MetricTags tags) = 0;
 };
 
 // Throws every measurement away; the default.
 std::shared_ptr<Metrics> no_metrics();
 
-} // namespace tempora
+}  // namespace tempora

@@ -25,8 +25,7 @@ bool ActivityState::wait_cancelled(Duration at_most) const {
   std::unique_lock lock{mutex_};
   // Bounded, since the time-out is added to the clock: `Duration::max()` would
   // overflow.
-  const Duration wait =
-      std::min<Duration>(at_most, std::chrono::hours{24 * 365});
+  const Duration wait = std::min<Duration>(at_most, std::chrono::hours{24 * 365});
   return cancelled_.wait_for(lock, wait, [this] { return reasons_ != 0; });
 }
 
@@ -36,8 +35,7 @@ void ActivityState::beat(Payloads details) {
     latest_ = details;
     has_latest_ = true;
   }
-  if (on_heartbeat)
-    on_heartbeat(std::move(details));
+  if (on_heartbeat) on_heartbeat(std::move(details));
 }
 
 Payloads ActivityState::latest_details() const {
@@ -50,52 +48,38 @@ bool ActivityState::has_latest_details() const {
   return has_latest_;
 }
 
-} // namespace detail
+}  // namespace detail
 
 ActivityContext::ActivityContext(ActivityInfo info)
-    : state_(std::make_shared<detail::ActivityState>(std::move(info),
-                                                     Payloads{}, Logger{})) {}
+    : state_(std::make_shared<detail::ActivityState>(std::move(info), Payloads{}, Logger{})) {}
 
 ActivityContext::ActivityContext(std::shared_ptr<detail::ActivityState> state)
     : state_(std::move(state)) {}
 
 ActivityContext::~ActivityContext() = default;
 
-const ActivityInfo &ActivityContext::info() const { return state_->info; }
+const ActivityInfo& ActivityContext::info() const { return state_->info; }
 
-void ActivityContext::heartbeat_payloads(Payloads details) {
-  state_->beat(std::move(details));
-}
+void ActivityContext::heartbeat_payloads(Payloads details) { state_->beat(std::move(details)); }
 
-const Payloads &ActivityContext::earlier_details() const {
-  return state_->earlier_details;
-}
+const Payloads& ActivityContext::earlier_details() const { return state_->earlier_details; }
 
-Payloads ActivityContext::latest_details() const {
-  return state_->latest_details();
-}
+Payloads ActivityContext::latest_details() const { return state_->latest_details(); }
 
-CancelReasons ActivityContext::cancel_reasons() const {
-  return state_->reasons();
-}
+CancelReasons ActivityContext::cancel_reasons() const { return state_->reasons(); }
 
-std::stop_token ActivityContext::stop_token() const {
-  return state_->stop_token();
-}
+std::stop_token ActivityContext::stop_token() const { return state_->stop_token(); }
 
 bool ActivityContext::wait_cancelled(Duration at_most) const {
   return state_->wait_cancelled(at_most);
 }
 
-void ActivityContext::request_cancel(CancelReason reason) {
-  state_->cancel(reason);
-}
+void ActivityContext::request_cancel(CancelReason reason) { state_->cancel(reason); }
 
 TimePoint ActivityContext::deadline() const {
   TimePoint deadline = TimePoint::max();
-  const ActivityInfo &info = state_->info;
-  if (info.start_to_close > Duration::zero())
-    deadline = info.started_time + info.start_to_close;
+  const ActivityInfo& info = state_->info;
+  if (info.start_to_close > Duration::zero()) deadline = info.started_time + info.start_to_close;
   if (info.schedule_to_close > Duration::zero()) {
     deadline = std::min(deadline, info.scheduled_time + info.schedule_to_close);
   }
@@ -104,13 +88,11 @@ TimePoint ActivityContext::deadline() const {
 
 Duration ActivityContext::time_left() const {
   const TimePoint until = deadline();
-  if (until == TimePoint::max())
-    return Duration::max();
-  const TimePoint now =
-      std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
+  if (until == TimePoint::max()) return Duration::max();
+  const TimePoint now = std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
   return std::max(until - now, Duration::zero());
 }
 
 Logger ActivityContext::log() const { return state_->log; }
 
-} // namespace tempora
+}  // namespace tempora

@@ -8,14 +8,12 @@
 namespace tempora::activity {
 
 void ActivityRegistry::add(std::string type, ActivityFunction function) {
-  const auto [position, inserted] =
-      functions_.emplace(std::move(type), std::move(function));
+  const auto [position, inserted] = functions_.emplace(std::move(type), std::move(function));
   if (!inserted)
-    throw std::logic_error{
-        fmt::format("activity type {} is registered twice", position->first)};
+    throw std::logic_error{fmt::format("activity type {} is registered twice", position->first)};
 }
 
-const ActivityFunction *ActivityRegistry::find(const std::string &type) const {
+const ActivityFunction* ActivityRegistry::find(const std::string& type) const {
   const auto found = functions_.find(type);
   return found == functions_.end() ? nullptr : &found->second;
 }
@@ -23,10 +21,9 @@ const ActivityFunction *ActivityRegistry::find(const std::string &type) const {
 std::vector<std::string> ActivityRegistry::types() const {
   std::vector<std::string> names;
   names.reserve(functions_.size());
-  for (const auto &[name, function] : functions_)
-    names.push_back(name);
+  for (const auto& [name, function] : functions_) names.push_back(name);
   std::ranges::sort(names);
   return names;
 }
 
-} // namespace tempora::activity
+}  // namespace tempora::activity

@@ -10,16 +10,16 @@
 namespace tempora::activity {
 
 class ActivityRegistry {
-public:
+ public:
   // Throws `std::logic_error` if the type is registered already.
   void add(std::string type, ActivityFunction function);
   // Null if nobody has registered the type.
-  const ActivityFunction *find(const std::string &type) const;
+  const ActivityFunction* find(const std::string& type) const;
   bool empty() const { return functions_.empty(); }
-  std::vector<std::string> types() const; // sorted
+  std::vector<std::string> types() const;  // sorted
 
-private:
+ private:
   std::unordered_map<std::string, ActivityFunction> functions_;
 };
 
-} // namespace tempora::activity
+}  // namespace tempora::activity

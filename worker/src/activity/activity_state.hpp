@@ -12,10 +12,9 @@
 namespace tempora::detail {
 
 class ActivityState {
-public:
+ public:
   ActivityState(ActivityInfo info, Payloads earlier_details, Logger log)
-      : info(std::move(info)), earlier_details(std::move(earlier_details)),
-        log(std::move(log)) {}
+      : info(std::move(info)), earlier_details(std::move(earlier_details)), log(std::move(log)) {}
 
   void cancel(CancelReason reason);
   CancelReasons reasons() const;
@@ -31,7 +30,7 @@ public:
   // Set before the activity starts; null in tests of activities.
   std::function<void(Payloads)> on_heartbeat;
 
-private:
+ private:
   mutable std::mutex mutex_;
   mutable std::condition_variable cancelled_;
   unsigned reasons_ = 0;
@@ -40,4 +39,4 @@ private:
   std::stop_source stop_;
 };
 
-} // namespace tempora::detail
+}  // namespace tempora::detail

@@ -26,18 +26,16 @@ constexpr std::chrono::seconds kShortestAnswerTime{5};
 // activity is told, so that it frees its slot.
 constexpr std::chrono::seconds kWatchdogSlack{5};
 
-Duration duration_of(const google::protobuf::Duration &duration) {
-  return std::chrono::seconds{duration.seconds()} +
-         std::chrono::nanoseconds{duration.nanos()};
+Duration duration_of(const google::protobuf::Duration& duration) {
+  return std::chrono::seconds{duration.seconds()} + std::chrono::nanoseconds{duration.nanos()};
 }
 
-TimePoint time_of(const google::protobuf::Timestamp &time) {
-  return TimePoint{std::chrono::seconds{time.seconds()} +
-                   std::chrono::nanoseconds{time.nanos()}};
+TimePoint time_of(const google::protobuf::Timestamp& time) {
+  return TimePoint{std::chrono::seconds{time.seconds()} + std::chrono::nanoseconds{time.nanos()}};
 }
 
-ActivityInfo info_of(const api::PollActivityTaskQueueResponse &task,
-                     const std::string &task_queue) {
+ActivityInfo info_of(const api::PollActivityTaskQueueResponse& task,
+                     const std::string& task_queue) {
   ActivityInfo info;
   info.activity_id = task.activity_id();
   info.activity_type = task.activity_type().name();
@@ -48,8 +46,7 @@ ActivityInfo info_of(const api::PollActivityTaskQueueResponse &task,
   info.task_queue = task_queue;
   info.attempt = task.attempt();
   info.scheduled_time = time_of(task.scheduled_time());
-  info.current_attempt_scheduled_time =
-      time_of(task.current_attempt_scheduled_time());
+  info.current_attempt_scheduled_time = time_of(task.current_attempt_scheduled_time());
   info.started_time = time_of(task.started_time());
   info.schedule_to_close = duration_of(task.schedule_to_close_timeout());
   info.start_to_close = duration_of(task.start_to_close_timeout());
@@ -60,23 +57,22 @@ ActivityInfo info_of(const api::PollActivityTaskQueueResponse &task,
 
 FailureProto application_failure(std::string_view type, std::string message,
                                  bool non_retryable = false) {
-  return ApplicationError{std::move(message), std::string{type}, non_retryable}
-      .proto();
+  return ApplicationError{std::move(message), std::string{type}, non_retryable}.proto();
 }
 
 double seconds_between(TimePoint from, TimePoint to) {
   return std::max(0.0, std::chrono::duration<double>{to - from}.count());
 }
 
-} // namespace
+}  // namespace
 
 struct ActivityWorker::Running {
   std::unique_ptr<Task> task;
   Permit permit;
   bool eager = false;
   Clock::time_point began = Clock::now();
-  Clock::time_point answer_until; // the server takes no answer after this
-  std::optional<Clock::duration> runs_at_most; // from `began`
+  Clock::time_point answer_until;               // the server takes no answer after this
+  std::optional<Clock::duration> runs_at_most;  // from `began`
   std::shared_ptr<detail::ActivityState> state;
   std::shared_ptr<Heartbeater> heartbeater;
   std::atomic<bool> ended{false};
@@ -88,67 +84,55 @@ struct ActivityWorker::Answer {
   FailureProto failure;
 };
 
-ActivityWorker::ActivityWorker(
-    std::shared_ptr<const pollers::CallEnvironment> environment,
-    std::shared_ptr<const ActivityRegistry> registry,
-    ActivityWorkerOptions options)
-    : environment_(std::move(environment)), registry_(std::move(registry)),
+ActivityWorker::ActivityWorker(std::shared_ptr<const pollers::CallEnvironment> environment,
+                               std::shared_ptr<const ActivityRegistry> registry,
+                               ActivityWorkerOptions options)
+    : environment_(std::move(environment)),
+      registry_(std::move(registry)),
       options_(std::move(options)),
       slots_(std::make_shared<pollers::SlotPool>(options_.max_concurrent)),
-      threads_(std::make_shared<pollers::ThreadPool>(options_.max_concurrent)) {
-}
+      threads_(std::make_shared<pollers::ThreadPool>(options_.max_concurrent)) {}
 
 void ActivityWorker::start() {
   auto request = std::make_unique<api::PollActivityTaskQueueRequest>();
   request->set_namespace_(options_.namespace_);
   request->mutable_task_queue()->set_name(options_.task_queue);
-  request->mutable_task_queue()->set_kind(
-      temporal::api::enums::v1::TASK_QUEUE_KIND_NORMAL);
+  request->mutable_task_queue()->set_kind(temporal::api::enums::v1::TASK_QUEUE_KIND_NORMAL);
   request->set_identity(options_.identity);
   request->set_worker_instance_key(options_.worker_instance_key);
   if (options_.max_task_queue_per_second > 0) {
-    request->mutable_task_queue_metadata()
-        ->mutable_max_tasks_per_second()
-        ->set_value(options_.max_task_queue_per_second);
+    request->mutable_task_queue_metadata()->mutable_max_tasks_per_second()->set_value(
+        options_.max_task_queue_per_second);
   }
   pollers::PollGroup::Settings settings{
-      .method = "/temporal.api.workflowservice.v1.WorkflowService/"
-                "PollActivityTaskQueue",
+      .method =
+          "/temporal.api.workflowservice.v1.WorkflowService/"
+          "PollActivityTaskQueue",
       .request = std::move(request),
       .new_response = [] { return std::make_unique<Task>(); },
       .is_empty =
-          [](const auto &answer) {
-            return static_cast<const Task &>(answer).task_token().empty();
-          },
+          [](const auto& answer) { return static_cast<const Task&>(answer).task_token().empty(); },
       .on_task =
-          [weak = weak_from_this()](pollers::PollGroup::MessagePtr answer,
-                                    Permit permit) {
+          [weak = weak_from_this()](pollers::PollGroup::MessagePtr answer, Permit permit) {
             const auto self = weak.lock();
-            if (self == nullptr)
-              return;
-            self->accept(
-                std::unique_ptr<Task>{static_cast<Task *>(answer.release())},
-                std::move(permit), false);
+            if (self == nullptr) return;
+            self->accept(std::unique_ptr<Task>{static_cast<Task*>(answer.release())},
+                         std::move(permit), false);
           },
       .on_answer =
           [metrics = options_.metrics, queue = options_.task_queue,
            space = options_.namespace_](bool empty) {
-            const MetricTag tags[] = {{"namespace", space},
-                                      {"task_queue", queue}};
-            if (empty)
-              metrics->count("temporal_activity_poll_no_task", 1, tags);
+            const MetricTag tags[] = {{"namespace", space}, {"task_queue", queue}};
+            if (empty) metrics->count("temporal_activity_poll_no_task", 1, tags);
           },
-      .rate =
-          options_.max_per_second > 0
-              ? std::make_shared<pollers::RateLimit>(options_.max_per_second)
-              : nullptr,
-      .polls =
-          std::clamp<std::size_t>(options_.polls, 1, options_.max_concurrent),
+      .rate = options_.max_per_second > 0
+                  ? std::make_shared<pollers::RateLimit>(options_.max_per_second)
+                  : nullptr,
+      .polls = std::clamp<std::size_t>(options_.polls, 1, options_.max_concurrent),
       .deadline = std::chrono::milliseconds{70'000},
       .log = options_.log,
   };
-  polls_ = std::make_shared<pollers::PollGroup>(environment_, slots_,
-                                                std::move(settings));
+  polls_ = std::make_shared<pollers::PollGroup>(environment_, slots_, std::move(settings));
   polls_->start();
 }
 
@@ -156,22 +140,18 @@ std::vector<Permit> ActivityWorker::reserve_eager(std::size_t wanted) {
   std::vector<Permit> permits;
   // A rate limit is enforced where tasks are polled; eager tasks would pass it
   // by.
-  if (stopping_ || options_.max_per_second > 0 ||
-      options_.max_task_queue_per_second > 0)
+  if (stopping_ || options_.max_per_second > 0 || options_.max_task_queue_per_second > 0)
     return permits;
   while (permits.size() < wanted) {
     std::optional<Permit> permit = slots_->try_reserve();
-    if (!permit.has_value())
-      break;
+    if (!permit.has_value()) break;
     permits.push_back(std::move(*permit));
   }
   return permits;
 }
 
-void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit,
-                            bool eager) {
-  if (abandoned_)
-    return;
+void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit, bool eager) {
+  if (abandoned_) return;
   auto running = std::make_shared<Running>();
   running->permit = std::move(permit);
   running->eager = eager;
@@ -186,42 +166,31 @@ void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit,
                             {"activity_type", info.activity_type}};
   options_.metrics->observe_seconds(
       "temporal_activity_schedule_to_start_latency",
-      seconds_between(info.current_attempt_scheduled_time, info.started_time),
-      tags);
+      seconds_between(info.current_attempt_scheduled_time, info.started_time), tags);
   // Time-outs are counted from here on, not by the server's clock: the two may
   // differ.
-  if (info.start_to_close > Duration::zero())
-    running->runs_at_most = info.start_to_close;
+  if (info.start_to_close > Duration::zero()) running->runs_at_most = info.start_to_close;
   if (info.schedule_to_close > Duration::zero()) {
-    const Duration left =
-        info.schedule_to_close - (info.started_time - info.scheduled_time);
-    running->runs_at_most =
-        std::min<Clock::duration>(running->runs_at_most.value_or(left), left);
+    const Duration left = info.schedule_to_close - (info.started_time - info.scheduled_time);
+    running->runs_at_most = std::min<Clock::duration>(running->runs_at_most.value_or(left), left);
   }
   running->answer_until =
-      running->began + std::max<Clock::duration>(running->runs_at_most.value_or(
-                                                     kAnswerWithoutTimeout),
-                                                 kShortestAnswerTime);
+      running->began +
+      std::max<Clock::duration>(running->runs_at_most.value_or(kAnswerWithoutTimeout),
+                                kShortestAnswerTime);
   running->state = std::make_shared<detail::ActivityState>(
       std::move(info), task->heartbeat_details(), std::move(log));
   running->heartbeater = std::make_shared<Heartbeater>(
-      environment_->timers, running->state->info.heartbeat,
-      heartbeat_sender(*task),
-      [state = std::weak_ptr{running->state}](const HeartbeatAnswer &answer) {
+      environment_->timers, running->state->info.heartbeat, heartbeat_sender(*task),
+      [state = std::weak_ptr{running->state}](const HeartbeatAnswer& answer) {
         const auto alive = state.lock();
-        if (alive == nullptr)
-          return;
-        if (answer.cancel_requested)
-          alive->cancel(CancelReason::kRequested);
-        if (answer.paused)
-          alive->cancel(CancelReason::kPaused);
-        if (answer.reset)
-          alive->cancel(CancelReason::kReset);
-        if (answer.not_found)
-          alive->cancel(CancelReason::kNotFound);
+        if (alive == nullptr) return;
+        if (answer.cancel_requested) alive->cancel(CancelReason::kRequested);
+        if (answer.paused) alive->cancel(CancelReason::kPaused);
+        if (answer.reset) alive->cancel(CancelReason::kReset);
+        if (answer.not_found) alive->cancel(CancelReason::kNotFound);
       });
-  running->state->on_heartbeat = [beats =
-                                      running->heartbeater](Payloads details) {
+  running->state->on_heartbeat = [beats = running->heartbeater](Payloads details) {
     beats->beat(std::move(details));
   };
   running->task = std::move(task);
@@ -235,36 +204,29 @@ void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit,
 
 // Tells the activity that one of its time-outs has passed, although it may not
 // hear of it from the server.
-void ActivityWorker::watch(const std::shared_ptr<Running> &running) {
+void ActivityWorker::watch(const std::shared_ptr<Running>& running) {
   const Clock::time_point now = Clock::now();
   std::optional<Clock::time_point> due;
-  if (running->runs_at_most.has_value())
-    due = running->began + *running->runs_at_most;
+  if (running->runs_at_most.has_value()) due = running->began + *running->runs_at_most;
   const Duration beat = running->state->info.heartbeat;
   if (beat > Duration::zero()) {
-    const Clock::time_point silent =
-        running->heartbeater->last_beat() + beat + kWatchdogSlack;
+    const Clock::time_point silent = running->heartbeater->last_beat() + beat + kWatchdogSlack;
     due = std::min(due.value_or(silent), silent);
   }
-  if (!due.has_value())
-    return;
-  if (*due <= now)
-    return running->state->cancel(CancelReason::kTimedOut);
-  environment_->timers->after(
-      *due - now, [weak = std::weak_ptr{running}, self = weak_from_this()] {
-        const auto still = weak.lock();
-        const auto worker = self.lock();
-        if (still != nullptr && worker != nullptr && !still->ended)
-          worker->watch(still);
-      });
+  if (!due.has_value()) return;
+  if (*due <= now) return running->state->cancel(CancelReason::kTimedOut);
+  environment_->timers->after(*due - now, [weak = std::weak_ptr{running}, self = weak_from_this()] {
+    const auto still = weak.lock();
+    const auto worker = self.lock();
+    if (still != nullptr && worker != nullptr && !still->ended) worker->watch(still);
+  });
 }
 
-void ActivityWorker::run(const std::shared_ptr<Running> &running) {
-  if (abandoned_)
-    return;
-  const std::string &type = running->state->info.activity_type;
+void ActivityWorker::run(const std::shared_ptr<Running>& running) {
+  if (abandoned_) return;
+  const std::string& type = running->state->info.activity_type;
   Answer outcome;
-  if (const ActivityFunction *function = registry_->find(type)) {
+  if (const ActivityFunction* function = registry_->find(type)) {
     outcome = call_function(*running, *function);
   } else {
     count("temporal_unregistered_activity_invocation", *running->task);
@@ -272,169 +234,148 @@ void ActivityWorker::run(const std::shared_ptr<Running> &running) {
     outcome.kind = Answer::Kind::kFailed;
     outcome.failure = application_failure(
         "NotFoundError",
-        fmt::format(
-            "activity type {} is not registered on this worker; registered: {}",
-            type, fmt::join(registry_->types(), ", ")));
+        fmt::format("activity type {} is not registered on this worker; registered: {}", type,
+                    fmt::join(registry_->types(), ", ")));
   }
   running->ended = true;
   running->heartbeater->close();
   answer(running, std::move(outcome));
 }
 
-ActivityWorker::Answer
-ActivityWorker::call_function(Running &running,
-                              const ActivityFunction &function) const {
+ActivityWorker::Answer ActivityWorker::call_function(Running& running,
+                                                     const ActivityFunction& function) const {
   Answer outcome;
   ActivityContext context{running.state};
   const auto began = Clock::now();
   try {
     outcome.result = function(context, running.task->input());
     outcome.kind = Answer::Kind::kCompleted;
-    if (const std::size_t bytes = outcome.result.ByteSizeLong();
-        bytes > kLargestResultBytes) {
+    if (const std::size_t bytes = outcome.result.ByteSizeLong(); bytes > kLargestResultBytes) {
       outcome.kind = Answer::Kind::kFailed;
       outcome.failure = application_failure(
           "PayloadsTooLarge",
-          fmt::format(
-              "[TMPRL1103] the result has {} bytes, the server takes {}", bytes,
-              kLargestResultBytes),
+          fmt::format("[TMPRL1103] the result has {} bytes, the server takes {}", bytes,
+                      kLargestResultBytes),
           true);
     }
-  } catch (const CompleteElsewhere &) {
+  } catch (const CompleteElsewhere&) {
     outcome.kind = Answer::Kind::kNone;
-  } catch (const ActivityCancelled &) {
+  } catch (const ActivityCancelled&) {
     outcome = stopped(running);
-  } catch (const CanceledError &) {
+  } catch (const CanceledError&) {
     outcome = stopped(running);
-  } catch (const std::exception &error) {
+  } catch (const std::exception& error) {
     outcome.kind = Answer::Kind::kFailed;
     outcome.failure = to_proto(error);
   } catch (...) {
     outcome.kind = Answer::Kind::kFailed;
-    outcome.failure = application_failure(
-        "unknown", "the activity threw something that is no std::exception");
+    outcome.failure =
+        application_failure("unknown", "the activity threw something that is no std::exception");
   }
-  const MetricTag tags[] = {
-      {"namespace", options_.namespace_},
-      {"task_queue", options_.task_queue},
-      {"activity_type", running.state->info.activity_type}};
-  options_.metrics->observe_seconds(
-      "temporal_activity_execution_latency",
-      std::chrono::duration<double>{Clock::now() - began}.count(), tags);
+  const MetricTag tags[] = {{"namespace", options_.namespace_},
+                            {"task_queue", options_.task_queue},
+                            {"activity_type", running.state->info.activity_type}};
+  options_.metrics->observe_seconds("temporal_activity_execution_latency",
+                                    std::chrono::duration<double>{Clock::now() - began}.count(),
+                                    tags);
   return outcome;
 }
 
 // The answer of an activity that stopped because it was told to. `Canceled` is
 // refused by the server unless it asked.
-ActivityWorker::Answer ActivityWorker::stopped(const Running &running) const {
+ActivityWorker::Answer ActivityWorker::stopped(const Running& running) const {
   const CancelReasons reasons = running.state->reasons();
   Answer outcome;
   if (reasons.has(CancelReason::kRequested)) {
     outcome.kind = Answer::Kind::kCanceled;
     return outcome;
   }
-  if (reasons.has(CancelReason::kNotFound))
-    return outcome;
+  if (reasons.has(CancelReason::kNotFound)) return outcome;
   outcome.kind = Answer::Kind::kFailed;
   if (reasons.has(CancelReason::kWorkerShutdown)) {
-    outcome.failure =
-        application_failure("WorkerShutdown", "the worker is shutting down");
+    outcome.failure = application_failure("WorkerShutdown", "the worker is shutting down");
   } else if (reasons.has(CancelReason::kPaused)) {
-    outcome.failure =
-        application_failure("ActivityPause", "the activity was paused");
+    outcome.failure = application_failure("ActivityPause", "the activity was paused");
   } else if (reasons.has(CancelReason::kReset)) {
-    outcome.failure =
-        application_failure("ActivityReset", "the activity was reset");
+    outcome.failure = application_failure("ActivityReset", "the activity was reset");
   } else if (reasons.has(CancelReason::kTimedOut)) {
-    outcome.failure = application_failure(
-        "ActivityTimedOut", "a time-out of the activity has passed");
+    outcome.failure =
+        application_failure("ActivityTimedOut", "a time-out of the activity has passed");
   } else {
     outcome.failure = application_failure(
-        "CancelledError",
-        "the activity stopped as cancelled, but nobody asked it to");
+        "CancelledError", "the activity stopped as cancelled, but nobody asked it to");
   }
   return outcome;
 }
 
-void ActivityWorker::answer(const std::shared_ptr<Running> &running,
-                            Answer answer) {
-  if (abandoned_)
-    return;
+void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answer) {
+  if (abandoned_) return;
   if (running->state->reasons().has(CancelReason::kNotFound)) {
-    running->state->log.debug(
-        "no answer: the server no longer knows this attempt");
+    running->state->log.debug("no answer: the server no longer knows this attempt");
     return finish(running);
   }
-  const std::string &token = running->task->task_token();
+  const std::string& token = running->task->task_token();
   switch (answer.kind) {
-  case Answer::Kind::kNone:
-    return finish(running);
-  case Answer::Kind::kCompleted: {
-    api::RespondActivityTaskCompletedRequest request;
-    request.set_task_token(token);
-    request.set_namespace_(options_.namespace_);
-    request.set_identity(options_.identity);
-    *request.mutable_result() = std::move(answer.result);
-    return send<api::RespondActivityTaskCompletedResponse>(
-        running, "RespondActivityTaskCompleted", std::move(request));
-  }
-  case Answer::Kind::kCanceled: {
-    api::RespondActivityTaskCanceledRequest request;
-    request.set_task_token(token);
-    request.set_namespace_(options_.namespace_);
-    request.set_identity(options_.identity);
-    return send<api::RespondActivityTaskCanceledResponse>(
-        running, "RespondActivityTaskCanceled", std::move(request));
-  }
-  case Answer::Kind::kFailed: {
-    const auto category = answer.failure.application_failure_info().category();
-    if (category ==
-        temporal::api::enums::v1::APPLICATION_ERROR_CATEGORY_BENIGN) {
-      running->state->log.debug("activity failed: {}",
-                                answer.failure.message());
-    } else {
-      running->state->log.warn("activity failed: {}", answer.failure.message());
-      count("temporal_activity_execution_failed", *running->task);
+    case Answer::Kind::kNone: return finish(running);
+    case Answer::Kind::kCompleted: {
+      api::RespondActivityTaskCompletedRequest request;
+      request.set_task_token(token);
+      request.set_namespace_(options_.namespace_);
+      request.set_identity(options_.identity);
+      *request.mutable_result() = std::move(answer.result);
+      return send<api::RespondActivityTaskCompletedResponse>(
+          running, "RespondActivityTaskCompleted", std::move(request));
     }
-    api::RespondActivityTaskFailedRequest request;
-    request.set_task_token(token);
-    request.set_namespace_(options_.namespace_);
-    request.set_identity(options_.identity);
-    *request.mutable_failure() = std::move(answer.failure);
-    // The newest details may not have been sent yet; the next attempt is to see
-    // them.
-    if (running->state->has_latest_details()) {
-      *request.mutable_last_heartbeat_details() =
-          running->state->latest_details();
+    case Answer::Kind::kCanceled: {
+      api::RespondActivityTaskCanceledRequest request;
+      request.set_task_token(token);
+      request.set_namespace_(options_.namespace_);
+      request.set_identity(options_.identity);
+      return send<api::RespondActivityTaskCanceledResponse>(running, "RespondActivityTaskCanceled",
+                                                            std::move(request));
     }
-    return send<api::RespondActivityTaskFailedResponse>(
-        running, "RespondActivityTaskFailed", std::move(request));
-  }
+    case Answer::Kind::kFailed: {
+      const auto category = answer.failure.application_failure_info().category();
+      if (category == temporal::api::enums::v1::APPLICATION_ERROR_CATEGORY_BENIGN) {
+        running->state->log.debug("activity failed: {}", answer.failure.message());
+      } else {
+        running->state->log.warn("activity failed: {}", answer.failure.message());
+        count("temporal_activity_execution_failed", *running->task);
+      }
+      api::RespondActivityTaskFailedRequest request;
+      request.set_task_token(token);
+      request.set_namespace_(options_.namespace_);
+      request.set_identity(options_.identity);
+      *request.mutable_failure() = std::move(answer.failure);
+      // The newest details may not have been sent yet; the next attempt is to see
+      // them.
+      if (running->state->has_latest_details()) {
+        *request.mutable_last_heartbeat_details() = running->state->latest_details();
+      }
+      return send<api::RespondActivityTaskFailedResponse>(running, "RespondActivityTaskFailed",
+                                                          std::move(request));
+    }
   }
 }
 
 template <class Response, class Request>
-void ActivityWorker::send(const std::shared_ptr<Running> &running,
-                          std::string_view rpc, Request request) {
-  const RetryLimits limits{.give_up_at = running->answer_until,
-                           .max_attempts = 1'000,
-                           .retry_deadline_exceeded = true};
+void ActivityWorker::send(const std::shared_ptr<Running>& running, std::string_view rpc,
+                          Request request) {
+  const RetryLimits limits{
+      .give_up_at = running->answer_until, .max_attempts = 1'000, .retry_deadline_exceeded = true};
   pollers::call_retrying<Response>(
       environment_, rpc, std::move(request), limits,
-      [self = shared_from_this(), running](CallStatus status,
-                                           const Response &) {
+      [self = shared_from_this(), running](CallStatus status, const Response&) {
         if (status.code == pollers::kNotFound) {
-          running->state->log.debug("answer not taken, the attempt is over: {}",
-                                    status.message);
+          running->state->log.debug("answer not taken, the attempt is over: {}", status.message);
         } else if (!status.ok()) {
-          running->state->log.warn("answer not taken, code {}: {}", status.code,
-                                   status.message);
+          running->state->log.warn("answer not taken, code {}: {}", status.code, status.message);
         }
         self->finish(running);
       });
 }
 
-void ActivityWorker::finish(const std::shared_ptr<Running> &running) {
+void ActivityWorker::finish(const std::shared_ptr<Running>& running) {
   {
     const std::lock_guard lock{mutex_};
     running_.erase(running.get());
@@ -442,28 +383,23 @@ void ActivityWorker::finish(const std::shared_ptr<Running> &running) {
   running->permit.release();
 }
 
-SendHeartbeat ActivityWorker::heartbeat_sender(const Task &task) const {
-  return [environment = environment_, token = task.task_token(),
-          space = options_.namespace_, identity = options_.identity](
-             Payloads details, std::chrono::milliseconds deadline,
-             std::function<void(std::optional<HeartbeatAnswer>)> done) {
+SendHeartbeat ActivityWorker::heartbeat_sender(const Task& task) const {
+  return [environment = environment_, token = task.task_token(), space = options_.namespace_,
+          identity = options_.identity](Payloads details, std::chrono::milliseconds deadline,
+                                        std::function<void(std::optional<HeartbeatAnswer>)> done) {
     api::RecordActivityTaskHeartbeatRequest request;
     request.set_task_token(token);
     request.set_namespace_(space);
     request.set_identity(identity);
     *request.mutable_details() = std::move(details);
-    const RetryLimits once{.attempt_deadline = deadline,
-                           .give_up_at = Clock::now(),
-                           .max_attempts = 1};
+    const RetryLimits once{
+        .attempt_deadline = deadline, .give_up_at = Clock::now(), .max_attempts = 1};
     pollers::call_retrying<api::RecordActivityTaskHeartbeatResponse>(
         environment, "RecordActivityTaskHeartbeat", std::move(request), once,
-        [done = std::move(done)](
-            CallStatus status,
-            const api::RecordActivityTaskHeartbeatResponse &answer) {
-          if (status.code == pollers::kNotFound)
-            return done(HeartbeatAnswer{.not_found = true});
-          if (!status.ok())
-            return done(std::nullopt);
+        [done = std::move(done)](CallStatus status,
+                                 const api::RecordActivityTaskHeartbeatResponse& answer) {
+          if (status.code == pollers::kNotFound) return done(HeartbeatAnswer{.not_found = true});
+          if (!status.ok()) return done(std::nullopt);
           done(HeartbeatAnswer{.cancel_requested = answer.cancel_requested(),
                                .paused = answer.activity_paused(),
                                .reset = answer.activity_reset()});
@@ -471,7 +407,7 @@ SendHeartbeat ActivityWorker::heartbeat_sender(const Task &task) const {
   };
 }
 
-void ActivityWorker::count(std::string_view name, const Task &task) const {
+void ActivityWorker::count(std::string_view name, const Task& task) const {
   const MetricTag tags[] = {{"namespace", options_.namespace_},
                             {"task_queue", options_.task_queue},
                             {"activity_type", task.activity_type().name()},
@@ -481,14 +417,12 @@ void ActivityWorker::count(std::string_view name, const Task &task) const {
 
 void ActivityWorker::stop_polling() {
   stopping_ = true;
-  if (polls_ != nullptr)
-    polls_->stop();
+  if (polls_ != nullptr) polls_->stop();
 }
 
 void ActivityWorker::cancel_polls() {
   stop_polling();
-  if (polls_ != nullptr)
-    polls_->cancel_open();
+  if (polls_ != nullptr) polls_->cancel_open();
 }
 
 bool ActivityWorker::wait_polls_closed(Clock::time_point until) {
@@ -497,26 +431,20 @@ bool ActivityWorker::wait_polls_closed(Clock::time_point until) {
   return closed;
 }
 
-bool ActivityWorker::wait_idle(Clock::time_point until) {
-  return slots_->wait_idle(until);
-}
+bool ActivityWorker::wait_idle(Clock::time_point until) { return slots_->wait_idle(until); }
 
 void ActivityWorker::cancel_running(CancelReason reason) {
   std::vector<std::shared_ptr<Running>> running;
   {
     const std::lock_guard lock{mutex_};
-    for (const auto &[key, weak] : running_) {
-      if (auto alive = weak.lock())
-        running.push_back(std::move(alive));
+    for (const auto& [key, weak] : running_) {
+      if (auto alive = weak.lock()) running.push_back(std::move(alive));
     }
   }
-  for (const auto &each : running)
-    each->state->cancel(reason);
+  for (const auto& each : running) each->state->cancel(reason);
 }
 
-bool ActivityWorker::stop_threads(Clock::time_point until) {
-  return threads_->stop(until);
-}
+bool ActivityWorker::stop_threads(Clock::time_point until) { return threads_->stop(until); }
 
 void ActivityWorker::abandon() {
   abandoned_ = true;
@@ -525,4 +453,4 @@ void ActivityWorker::abandon() {
   cancel_running(CancelReason::kNotFound);
 }
 
-} // namespace tempora::activity
+}  // namespace tempora::activity

@@ -32,29 +32,26 @@ struct ActivityWorkerOptions {
   std::string worker_instance_key;
   std::size_t max_concurrent = 100;
   std::size_t polls = 5;
-  double max_per_second = 0; // 0: no limit; this worker
-  double max_task_queue_per_second =
-      0; // 0: no limit; the whole queue, enforced by the server
+  double max_per_second = 0;             // 0: no limit; this worker
+  double max_task_queue_per_second = 0;  // 0: no limit; the whole queue, enforced by the server
   Logger log;
   std::shared_ptr<Metrics> metrics;
 };
 
 class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
-public:
-  using Task =
-      temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
+ public:
+  using Task = temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
   using Clock = pollers::TimerQueue::Clock;
 
   ActivityWorker(std::shared_ptr<const pollers::CallEnvironment> environment,
-                 std::shared_ptr<const ActivityRegistry> registry,
-                 ActivityWorkerOptions options);
+                 std::shared_ptr<const ActivityRegistry> registry, ActivityWorkerOptions options);
 
   void start();
 
   // Slots for activities that a workflow task is about to schedule on this very
   // queue; up to `wanted`, maybe none.
   std::vector<pollers::Permit> reserve_eager(std::size_t wanted);
-  bool knows(const std::string &activity_type) const {
+  bool knows(const std::string& activity_type) const {
     return registry_->find(activity_type) != nullptr;
   }
   void accept(std::unique_ptr<Task> task, pollers::Permit permit, bool eager);
@@ -71,22 +68,20 @@ public:
   // As after a crash: nothing that ends from now on is answered.
   void abandon();
 
-private:
+ private:
   struct Running;
   struct Answer;
 
-  void run(const std::shared_ptr<Running> &running);
-  Answer call_function(Running &running,
-                       const ActivityFunction &function) const;
-  Answer stopped(const Running &running) const;
-  void answer(const std::shared_ptr<Running> &running, Answer answer);
+  void run(const std::shared_ptr<Running>& running);
+  Answer call_function(Running& running, const ActivityFunction& function) const;
+  Answer stopped(const Running& running) const;
+  void answer(const std::shared_ptr<Running>& running, Answer answer);
   template <class Response, class Request>
-  void send(const std::shared_ptr<Running> &running, std::string_view rpc,
-            Request request);
-  void watch(const std::shared_ptr<Running> &running);
-  SendHeartbeat heartbeat_sender(const Task &task) const;
-  void count(std::string_view name, const Task &task) const;
-  void finish(const std::shared_ptr<Running> &running);
+  void send(const std::shared_ptr<Running>& running, std::string_view rpc, Request request);
+  void watch(const std::shared_ptr<Running>& running);
+  SendHeartbeat heartbeat_sender(const Task& task) const;
+  void count(std::string_view name, const Task& task) const;
+  void finish(const std::shared_ptr<Running>& running);
 
   const std::shared_ptr<const pollers::CallEnvironment> environment_;
   const std::shared_ptr<const ActivityRegistry> registry_;
@@ -97,7 +92,7 @@ private:
   std::atomic<bool> stopping_{false};
   std::atomic<bool> abandoned_{false};
   std::mutex mutex_;
-  std::unordered_map<const Running *, std::weak_ptr<Running>> running_;
+  std::unordered_map<const Running*, std::weak_ptr<Running>> running_;
 };
 
-} // namespace tempora::activity
+}  // namespace tempora::activity

@@ -14,34 +14,31 @@ constexpr std::chrono::milliseconds kShortestDeadline{1'000};
 // cost the attempt.
 constexpr std::chrono::milliseconds kRepeatAfterFailure{1'000};
 
-} // namespace
+}  // namespace
 
 std::chrono::milliseconds heartbeat_interval(Duration heartbeat_timeout) {
-  if (heartbeat_timeout <= Duration::zero())
-    return kIntervalWithoutTimeout;
-  const auto interval = std::chrono::duration_cast<std::chrono::milliseconds>(
-      heartbeat_timeout * 8 / 10);
+  if (heartbeat_timeout <= Duration::zero()) return kIntervalWithoutTimeout;
+  const auto interval =
+      std::chrono::duration_cast<std::chrono::milliseconds>(heartbeat_timeout * 8 / 10);
   return std::min(interval, kLongestInterval);
 }
 
-Heartbeater::Heartbeater(std::shared_ptr<pollers::TimerQueue> timers,
-                         Duration heartbeat_timeout, SendHeartbeat send,
-                         std::function<void(const HeartbeatAnswer &)> on_answer)
+Heartbeater::Heartbeater(std::shared_ptr<pollers::TimerQueue> timers, Duration heartbeat_timeout,
+                         SendHeartbeat send, std::function<void(const HeartbeatAnswer&)> on_answer)
     : timers_(std::move(timers)),
-      interval_(heartbeat_interval(heartbeat_timeout)), send_(std::move(send)),
-      on_answer_(std::move(on_answer)), last_beat_(Clock::now()) {}
+      interval_(heartbeat_interval(heartbeat_timeout)),
+      send_(std::move(send)),
+      on_answer_(std::move(on_answer)),
+      last_beat_(Clock::now()) {}
 
 void Heartbeater::beat(Payloads details) {
   std::unique_lock lock{mutex_};
   last_beat_ = Clock::now();
-  if (closed_)
-    return;
+  if (closed_) return;
   pending_ = std::move(details);
   has_pending_ = true;
-  if (in_flight_ || timer_ != 0)
-    return;
-  const Clock::time_point due =
-      sent_at_ == Clock::time_point{} ? last_beat_ : sent_at_ + interval_;
+  if (in_flight_ || timer_ != 0) return;
+  const Clock::time_point due = sent_at_ == Clock::time_point{} ? last_beat_ : sent_at_ + interval_;
   if (due <= last_beat_) {
     send_locked(lock);
   } else {
@@ -52,8 +49,7 @@ void Heartbeater::beat(Payloads details) {
 void Heartbeater::close() {
   const std::lock_guard lock{mutex_};
   closed_ = true;
-  if (timer_ != 0)
-    timers_->cancel(std::exchange(timer_, 0));
+  if (timer_ != 0) timers_->cancel(std::exchange(timer_, 0));
 }
 
 Heartbeater::Clock::time_point Heartbeater::last_beat() const {
@@ -61,11 +57,11 @@ Heartbeater::Clock::time_point Heartbeater::last_beat() const {
   return last_beat_;
 }
 
-void Heartbeater::send_locked(std::unique_lock<std::mutex> &lock) {
+void Heartbeater::send_locked(std::unique_lock<std::mutex>& lock) {
   in_flight_ = true;
   has_pending_ = false;
   sent_at_ = Clock::now();
-  Payloads details = pending_; // kept: a failed call repeats it
+  Payloads details = pending_;  // kept: a failed call repeats it
   lock.unlock();
   send_(std::move(details), std::max(interval_, kShortestDeadline),
         [self = shared_from_this()](std::optional<HeartbeatAnswer> answer) {
@@ -77,15 +73,13 @@ void Heartbeater::answered(std::optional<HeartbeatAnswer> answer) {
   {
     const std::lock_guard lock{mutex_};
     in_flight_ = false;
-    if (closed_)
-      return;
+    if (closed_) return;
     if (!answer.has_value()) {
       has_pending_ = true;
       schedule_locked(std::min(interval_, kRepeatAfterFailure));
       return;
     }
-    if (answer->not_found)
-      closed_ = true;
+    if (answer->not_found) closed_ = true;
     if (has_pending_ && !closed_) {
       const Clock::time_point due = sent_at_ + interval_;
       schedule_locked(std::max(due - Clock::now(), Clock::duration::zero()));
@@ -95,20 +89,17 @@ void Heartbeater::answered(std::optional<HeartbeatAnswer> answer) {
 }
 
 void Heartbeater::schedule_locked(Clock::duration wait) {
-  if (timer_ != 0)
-    return;
+  if (timer_ != 0) return;
   timer_ = timers_->after(wait, [weak = weak_from_this()] {
-    if (const auto self = weak.lock())
-      self->timer_fired();
+    if (const auto self = weak.lock()) self->timer_fired();
   });
 }
 
 void Heartbeater::timer_fired() {
   std::unique_lock lock{mutex_};
   timer_ = 0;
-  if (closed_ || in_flight_ || !has_pending_)
-    return;
+  if (closed_ || in_flight_ || !has_pending_) return;
   send_locked(lock);
 }
 
-} // namespace tempora::activity
+}  // namespace tempora::activity

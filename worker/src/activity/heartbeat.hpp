@@ -22,33 +22,31 @@ struct HeartbeatAnswer {
   bool cancel_requested = false;
   bool paused = false;
   bool reset = false;
-  bool not_found = false; // the server no longer knows this attempt
+  bool not_found = false;  // the server no longer knows this attempt
 };
 
 // Sends one heartbeat; `done(answer)` with no value if the call failed for
 // another reason than NOT_FOUND.
-using SendHeartbeat = std::function<void(
-    Payloads, std::chrono::milliseconds deadline,
-    std::function<void(std::optional<HeartbeatAnswer>)> done)>;
+using SendHeartbeat = std::function<void(Payloads, std::chrono::milliseconds deadline,
+                                         std::function<void(std::optional<HeartbeatAnswer>)> done)>;
 
 // 0.8 of the time-out, 30 s without one, never more than 60 s.
 std::chrono::milliseconds heartbeat_interval(Duration heartbeat_timeout);
 
 class Heartbeater : public std::enable_shared_from_this<Heartbeater> {
-public:
+ public:
   using Clock = pollers::TimerQueue::Clock;
 
-  Heartbeater(std::shared_ptr<pollers::TimerQueue> timers,
-              Duration heartbeat_timeout, SendHeartbeat send,
-              std::function<void(const HeartbeatAnswer &)> on_answer);
+  Heartbeater(std::shared_ptr<pollers::TimerQueue> timers, Duration heartbeat_timeout,
+              SendHeartbeat send, std::function<void(const HeartbeatAnswer&)> on_answer);
 
   void beat(Payloads details);
   // Nothing is sent any more; a call under way is left to itself.
   void close();
   Clock::time_point last_beat() const;
 
-private:
-  void send_locked(std::unique_lock<std::mutex> &lock);
+ private:
+  void send_locked(std::unique_lock<std::mutex>& lock);
   void answered(std::optional<HeartbeatAnswer> answer);
   void schedule_locked(Clock::duration wait);
   void timer_fired();
@@ -56,16 +54,16 @@ private:
   const std::shared_ptr<pollers::TimerQueue> timers_;
   const std::chrono::milliseconds interval_;
   const SendHeartbeat send_;
-  const std::function<void(const HeartbeatAnswer &)> on_answer_;
+  const std::function<void(const HeartbeatAnswer&)> on_answer_;
 
   mutable std::mutex mutex_;
   Payloads pending_;
   bool has_pending_ = false;
   bool in_flight_ = false;
   bool closed_ = false;
-  pollers::TimerQueue::Id timer_ = 0; // 0: none
+  pollers::TimerQueue::Id timer_ = 0;  // 0: none
   Clock::time_point sent_at_{};
   Clock::time_point last_beat_;
 };
 
-} // namespace tempora::activity
+}  // namespace tempora::activity

@@ -35,16 +35,16 @@ enum Code : int {
 };
 
 // True for codes after which the same call may succeed later.
-bool is_retryable(const CallStatus &status);
+bool is_retryable(const CallStatus& status);
 // A RESOURCE_EXHAUSTED that says the message itself is too large: no retry will
 // help.
-bool is_message_too_large(const CallStatus &status);
+bool is_message_too_large(const CallStatus& status);
 // 1.0 ± `spread`, so that many workers do not come back in step.
 double jitter(double spread);
 
 struct RetryLimits {
   std::chrono::milliseconds attempt_deadline{30'000};
-  TimerQueue::Clock::time_point give_up_at; // no attempt starts after this
+  TimerQueue::Clock::time_point give_up_at;  // no attempt starts after this
   int max_attempts = 10;
   bool retry_deadline_exceeded = false;
 };
@@ -53,33 +53,28 @@ struct RetryLimits {
 struct CallEnvironment {
   std::shared_ptr<Transport> transport;
   std::shared_ptr<TimerQueue> timers;
-  CallOptions options; // metadata of every call
+  CallOptions options;  // metadata of every call
 };
 
-using UntypedDone =
-    std::move_only_function<void(CallStatus, google::protobuf::Message &)>;
+using UntypedDone = std::move_only_function<void(CallStatus, google::protobuf::Message&)>;
 
-void start_retrying(std::shared_ptr<const CallEnvironment> environment,
-                    std::string method,
+void start_retrying(std::shared_ptr<const CallEnvironment> environment, std::string method,
                     std::unique_ptr<google::protobuf::Message> request,
-                    std::unique_ptr<google::protobuf::Message> response,
-                    RetryLimits limits, UntypedDone done);
+                    std::unique_ptr<google::protobuf::Message> response, RetryLimits limits,
+                    UntypedDone done);
 
 // `done(status, response)` runs exactly once on a thread of the transport or of
 // the timers, unless the environment's timers are destroyed during a back-off.
 template <class Response, class Request, class Done>
-void call_retrying(std::shared_ptr<const CallEnvironment> environment,
-                   std::string_view rpc, Request request, RetryLimits limits,
-                   Done done) {
+void call_retrying(std::shared_ptr<const CallEnvironment> environment, std::string_view rpc,
+                   Request request, RetryLimits limits, Done done) {
   start_retrying(
       std::move(environment),
       "/temporal.api.workflowservice.v1.WorkflowService/" + std::string{rpc},
-      std::make_unique<Request>(std::move(request)),
-      std::make_unique<Response>(), limits,
-      [done = std::move(done)](CallStatus status,
-                               google::protobuf::Message &response) mutable {
-        done(std::move(status), static_cast<Response &>(response));
+      std::make_unique<Request>(std::move(request)), std::make_unique<Response>(), limits,
+      [done = std::move(done)](CallStatus status, google::protobuf::Message& response) mutable {
+        done(std::move(status), static_cast<Response&>(response));
       });
 }
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

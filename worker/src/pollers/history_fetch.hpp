@@ -13,8 +13,7 @@
 
 namespace tempora::pollers {
 
-using PolledTask =
-    temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse;
+using PolledTask = temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse;
 
 struct HistoryError {
   std::string message;
@@ -25,17 +24,15 @@ struct HistoryError {
 // stored history lacks (the events of a repeated or speculative workflow task
 // are not stored). `done` runs once, maybe at once. `task` must live until
 // then.
-void complete_history(
-    std::shared_ptr<const CallEnvironment> environment, std::string namespace_,
-    PolledTask &task, bool whole,
-    std::move_only_function<void(std::expected<void, HistoryError>)> done);
+void complete_history(std::shared_ptr<const CallEnvironment> environment, std::string namespace_,
+                      PolledTask& task, bool whole,
+                      std::move_only_function<void(std::expected<void, HistoryError>)> done);
 
 // Event ids must count up by one and reach the task's `started_event_id`.
-std::expected<void, HistoryError> check_events(const PolledTask &task);
+std::expected<void, HistoryError> check_events(const PolledTask& task);
 
 // `fetched`, cut at the task's `started_event_id`, and then those events of the
 // task that lie behind it.
-void splice_history(temporal::api::history::v1::History fetched,
-                    PolledTask &task);
+void splice_history(temporal::api::history::v1::History fetched, PolledTask& task);
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

@@ -14,11 +14,11 @@ constexpr std::chrono::milliseconds kLongestPause{10'000};
 // A poll that ran into its deadline after a while was simply an empty one.
 constexpr std::chrono::seconds kLongEnoughForAnEmptyPoll{5};
 
-} // namespace
+}  // namespace
 
 Clock::duration RateLimit::take() {
-  const auto step = std::chrono::duration_cast<Clock::duration>(
-      std::chrono::duration<double>{1.0 / per_second_});
+  const auto step =
+      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>{1.0 / per_second_});
   const Clock::time_point now = Clock::now();
   const std::lock_guard lock{mutex_};
   next_ = std::max(next_, now - std::chrono::seconds{1});
@@ -28,12 +28,12 @@ Clock::duration RateLimit::take() {
 
 PollGroup::PollGroup(std::shared_ptr<const CallEnvironment> environment,
                      std::shared_ptr<SlotPool> slots, Settings settings)
-    : environment_(std::move(environment)), slots_(std::move(slots)),
+    : environment_(std::move(environment)),
+      slots_(std::move(slots)),
       settings_(std::move(settings)) {}
 
 void PollGroup::start() {
-  for (std::size_t i = 0; i < settings_.polls; ++i)
-    next(std::make_shared<Lane>());
+  for (std::size_t i = 0; i < settings_.polls; ++i) next(std::make_shared<Lane>());
 }
 
 void PollGroup::stop() {
@@ -52,13 +52,11 @@ void PollGroup::cancel_open() {
     const std::lock_guard lock{mutex_};
     stopping_ = true;
     cancelling_ = true;
-    for (const auto &[id, call] : open_) {
-      if (call != nullptr)
-        open.push_back(call);
+    for (const auto& [id, call] : open_) {
+      if (call != nullptr) open.push_back(call);
     }
   }
-  for (const auto &call : open)
-    call->cancel();
+  for (const auto& call : open) call->cancel();
 }
 
 bool PollGroup::wait_closed(Clock::time_point until) {
@@ -67,19 +65,14 @@ bool PollGroup::wait_closed(Clock::time_point until) {
 }
 
 void PollGroup::next(std::shared_ptr<Lane> lane) {
-  if (stopping())
-    return;
+  if (stopping()) return;
   const auto reserve = [self = shared_from_this(), lane] {
-    if (self->stopping())
-      return;
-    self->slots_->reserve(
-        [self, lane](Permit permit) { self->poll(lane, std::move(permit)); });
+    if (self->stopping()) return;
+    self->slots_->reserve([self, lane](Permit permit) { self->poll(lane, std::move(permit)); });
   };
-  if (settings_.rate == nullptr)
-    return reserve();
+  if (settings_.rate == nullptr) return reserve();
   const Clock::duration wait = settings_.rate->take();
-  if (wait == Clock::duration::zero())
-    return reserve();
+  if (wait == Clock::duration::zero()) return reserve();
   environment_->timers->after(wait, reserve);
 }
 
@@ -87,8 +80,7 @@ void PollGroup::poll(std::shared_ptr<Lane> lane, Permit permit) {
   std::size_t id = 0;
   {
     const std::lock_guard lock{mutex_};
-    if (stopping_)
-      return;
+    if (stopping_) return;
     id = next_id_++;
     open_.emplace(id, nullptr);
   }
@@ -96,41 +88,33 @@ void PollGroup::poll(std::shared_ptr<Lane> lane, Permit permit) {
     MessagePtr response;
     Permit permit;
   };
-  const auto attempt =
-      std::make_shared<Attempt>(settings_.new_response(), std::move(permit));
+  const auto attempt = std::make_shared<Attempt>(settings_.new_response(), std::move(permit));
   CallOptions options = environment_->options;
   options.deadline = settings_.deadline;
   const Clock::time_point began = Clock::now();
   std::shared_ptr<PendingCall> call = environment_->transport->start(
-      settings_.method, *settings_.request, attempt->response.get(),
-      std::move(options),
-      [self = shared_from_this(), lane = std::move(lane), id, attempt,
-       began](CallStatus status) {
-        self->answered(lane, id, std::move(status),
-                       std::move(attempt->response), std::move(attempt->permit),
-                       began);
+      settings_.method, *settings_.request, attempt->response.get(), std::move(options),
+      [self = shared_from_this(), lane = std::move(lane), id, attempt, began](CallStatus status) {
+        self->answered(lane, id, std::move(status), std::move(attempt->response),
+                       std::move(attempt->permit), began);
       });
   bool cancel = false;
   {
     const std::lock_guard lock{mutex_};
     if (const auto open = open_.find(id); open != open_.end()) {
-      cancel =
-          cancelling_; // `cancel_open` came before the call could be entered
+      cancel = cancelling_;  // `cancel_open` came before the call could be entered
       open->second = call;
     }
   }
-  if (cancel)
-    call->cancel();
+  if (cancel) call->cancel();
 }
 
-void PollGroup::answered(const std::shared_ptr<Lane> &lane, std::size_t id,
-                         CallStatus status, MessagePtr response, Permit permit,
-                         Clock::time_point began) {
+void PollGroup::answered(const std::shared_ptr<Lane>& lane, std::size_t id, CallStatus status,
+                         MessagePtr response, Permit permit, Clock::time_point began) {
   if (status.ok()) {
     lane->failures = 0;
     const bool empty = settings_.is_empty(*response);
-    if (settings_.on_answer)
-      settings_.on_answer(empty);
+    if (settings_.on_answer) settings_.on_answer(empty);
     // The task is handed over before the poll counts as closed: a shutdown that
     // waits for open polls sees its slot used.
     if (empty) {
@@ -144,10 +128,8 @@ void PollGroup::answered(const std::shared_ptr<Lane> &lane, std::size_t id,
   {
     const std::lock_guard lock{mutex_};
     open_.erase(id);
-    if (open_.empty())
-      closed_.notify_all();
-    if (stopping_)
-      return;
+    if (open_.empty()) closed_.notify_all();
+    if (stopping_) return;
   }
   if (status.ok()) {
     next(lane);
@@ -156,34 +138,28 @@ void PollGroup::answered(const std::shared_ptr<Lane> &lane, std::size_t id,
   }
 }
 
-void PollGroup::back_off(const std::shared_ptr<Lane> &lane,
-                         const CallStatus &status, Clock::time_point began) {
-  if (status.code == kDeadlineExceeded &&
-      Clock::now() - began > kLongEnoughForAnEmptyPoll) {
+void PollGroup::back_off(const std::shared_ptr<Lane>& lane, const CallStatus& status,
+                         Clock::time_point began) {
+  if (status.code == kDeadlineExceeded && Clock::now() - began > kLongEnoughForAnEmptyPoll) {
     lane->failures = 0;
     return next(lane);
   }
   const std::size_t doublings = std::min<std::size_t>(lane->failures++, 6);
-  const bool hopeless = !is_retryable(status) && status.code != kCancelled &&
-                        status.code != kDeadlineExceeded;
+  const bool hopeless =
+      !is_retryable(status) && status.code != kCancelled && status.code != kDeadlineExceeded;
   const auto pause =
-      hopeless ? kLongestPause
-               : std::min(kFirstPause * (1 << doublings), kLongestPause);
+      hopeless ? kLongestPause : std::min(kFirstPause * (1 << doublings), kLongestPause);
   if (hopeless) {
-    settings_.log.error("poll refused with code {}: {}; trying again in {} ms",
-                        status.code, status.message, pause.count());
+    settings_.log.error("poll refused with code {}: {}; trying again in {} ms", status.code,
+                        status.message, pause.count());
   } else if (lane->failures == 1) {
-    settings_.log.debug("poll failed with code {}: {}", status.code,
-                        status.message);
+    settings_.log.debug("poll failed with code {}: {}", status.code, status.message);
   } else if (lane->failures == 4) {
-    settings_.log.warn(
-        "polls keep failing with code {}: {}; trying again for ever",
-        status.code, status.message);
+    settings_.log.warn("polls keep failing with code {}: {}; trying again for ever", status.code,
+                       status.message);
   }
-  const auto wait =
-      std::chrono::duration_cast<Clock::duration>(pause * jitter(0.2));
-  environment_->timers->after(
-      wait, [self = shared_from_this(), lane] { self->next(lane); });
+  const auto wait = std::chrono::duration_cast<Clock::duration>(pause * jitter(0.2));
+  environment_->timers->after(wait, [self = shared_from_this(), lane] { self->next(lane); });
 }
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

@@ -25,38 +25,37 @@ namespace tempora::pollers {
 // At most `per_second` grants a second on average, in bursts of at most one
 // second's worth.
 class RateLimit {
-public:
+ public:
   explicit RateLimit(double per_second) : per_second_(per_second) {}
   bool limits() const { return per_second_ > 0; }
   // Takes one grant and says how long to wait before using it.
   TimerQueue::Clock::duration take();
 
-private:
+ private:
   const double per_second_;
   std::mutex mutex_;
   TimerQueue::Clock::time_point next_{};
 };
 
 class PollGroup : public std::enable_shared_from_this<PollGroup> {
-public:
+ public:
   using MessagePtr = std::unique_ptr<google::protobuf::Message>;
 
   struct Settings {
-    std::string method; // full gRPC method
-    MessagePtr request; // sent by every poll
+    std::string method;  // full gRPC method
+    MessagePtr request;  // sent by every poll
     std::function<MessagePtr()> new_response;
-    std::function<bool(const google::protobuf::Message &)> is_empty;
-    std::function<void(MessagePtr, Permit)>
-        on_task; // on a transport thread; must not block
-    std::function<void(bool empty)> on_answer; // for metrics
-    std::shared_ptr<RateLimit> rate;           // or null
+    std::function<bool(const google::protobuf::Message&)> is_empty;
+    std::function<void(MessagePtr, Permit)> on_task;  // on a transport thread; must not block
+    std::function<void(bool empty)> on_answer;        // for metrics
+    std::shared_ptr<RateLimit> rate;                  // or null
     std::size_t polls = 1;
     std::chrono::milliseconds deadline{70'000};
     Logger log;
   };
 
-  PollGroup(std::shared_ptr<const CallEnvironment> environment,
-            std::shared_ptr<SlotPool> slots, Settings settings);
+  PollGroup(std::shared_ptr<const CallEnvironment> environment, std::shared_ptr<SlotPool> slots,
+            Settings settings);
 
   void start();
   // No new poll starts. Open ones go on until the server ends them.
@@ -67,16 +66,15 @@ public:
   // Waits until no poll is open. False if `until` came first.
   bool wait_closed(TimerQueue::Clock::time_point until);
 
-private:
+ private:
   struct Lane {
     std::size_t failures = 0;
   };
   void next(std::shared_ptr<Lane> lane);
   void poll(std::shared_ptr<Lane> lane, Permit permit);
-  void answered(const std::shared_ptr<Lane> &lane, std::size_t id,
-                CallStatus status, MessagePtr response, Permit permit,
-                TimerQueue::Clock::time_point began);
-  void back_off(const std::shared_ptr<Lane> &lane, const CallStatus &status,
+  void answered(const std::shared_ptr<Lane>& lane, std::size_t id, CallStatus status,
+                MessagePtr response, Permit permit, TimerQueue::Clock::time_point began);
+  void back_off(const std::shared_ptr<Lane>& lane, const CallStatus& status,
                 TimerQueue::Clock::time_point began);
   bool stopping() const;
 
@@ -91,4 +89,4 @@ private:
   bool cancelling_ = false;
 };
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

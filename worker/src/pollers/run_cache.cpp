@@ -6,27 +6,26 @@
 namespace tempora::pollers {
 
 RunCache::Taken RunCache::take(WorkflowTask task) {
-  const std::string &run_id = task.response->workflow_execution().run_id();
-  std::optional<WorkflowTask> superseded; // its slot is released after the lock
+  const std::string& run_id = task.response->workflow_execution().run_id();
+  std::optional<WorkflowTask> superseded;  // its slot is released after the lock
   const std::lock_guard lock{mutex_};
   const auto found = runs_.find(run_id);
   if (found == runs_.end()) {
     auto entry = std::make_unique<CachedRun>();
     entry->run_id = run_id;
     entry->in_hand = true;
-    CachedRun *taken = entry.get();
+    CachedRun* taken = entry.get();
     runs_.emplace(taken->run_id, std::move(entry));
     return {taken, std::move(task)};
   }
-  CachedRun *entry = found->second.get();
+  CachedRun* entry = found->second.get();
   if (!entry->in_hand) {
     entry->in_hand = true;
     idle_.erase(entry->idle_position);
     return {entry, std::move(task)};
   }
-  if (entry->mailbox == nullptr)
-    entry->mailbox = std::make_unique<std::deque<WorkflowTask>>();
-  std::deque<WorkflowTask> &mailbox = *entry->mailbox;
+  if (entry->mailbox == nullptr) entry->mailbox = std::make_unique<std::deque<WorkflowTask>>();
+  std::deque<WorkflowTask>& mailbox = *entry->mailbox;
   if (!is_query(task)) {
     const auto older = std::ranges::find_if_not(mailbox, is_query);
     if (older != mailbox.end()) {
@@ -38,27 +37,24 @@ RunCache::Taken RunCache::take(WorkflowTask task) {
   return {};
 }
 
-std::optional<WorkflowTask>
-RunCache::give_back(CachedRun *entry,
-                    std::vector<std::unique_ptr<engine::Run>> &dropped) {
+std::optional<WorkflowTask> RunCache::give_back(
+    CachedRun* entry, std::vector<std::unique_ptr<engine::Run>>& dropped) {
   const std::lock_guard lock{mutex_};
   if (entry->mailbox != nullptr) {
     WorkflowTask next = std::move(entry->mailbox->front());
     entry->mailbox->pop_front();
-    if (entry->mailbox->empty())
-      entry->mailbox.reset();
+    if (entry->mailbox->empty()) entry->mailbox.reset();
     return next;
   }
   entry->in_hand = false;
   if (entry->run == nullptr || max_runs_ == 0) {
-    if (entry->run != nullptr)
-      dropped.push_back(std::move(entry->run));
+    if (entry->run != nullptr) dropped.push_back(std::move(entry->run));
     runs_.erase(entry->run_id);
     return std::nullopt;
   }
   entry->idle_position = idle_.insert(idle_.end(), entry);
   while (runs_.size() > max_runs_ && !idle_.empty()) {
-    CachedRun *oldest = idle_.front();
+    CachedRun* oldest = idle_.front();
     idle_.pop_front();
     dropped.push_back(std::move(oldest->run));
     runs_.erase(oldest->run_id);
@@ -71,7 +67,7 @@ std::vector<std::unique_ptr<engine::Run>> RunCache::drop_idle() {
   std::vector<std::unique_ptr<engine::Run>> dropped;
   const std::lock_guard lock{mutex_};
   dropped.reserve(idle_.size());
-  for (CachedRun *entry : idle_) {
+  for (CachedRun* entry : idle_) {
     dropped.push_back(std::move(entry->run));
     runs_.erase(entry->run_id);
   }
@@ -89,4 +85,4 @@ std::uint64_t RunCache::forced_evictions() const {
   return forced_evictions_;
 }
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

@@ -23,13 +23,11 @@ namespace tempora::pollers {
 
 // A workflow task with the slot it occupies.
 struct WorkflowTask {
-  std::unique_ptr<
-      temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse>
-      response;
+  std::unique_ptr<temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse> response;
   Permit permit;
   TimerQueue::Clock::time_point received = TimerQueue::Clock::now();
-  bool full_history = false; // the history was fetched whole; a second fetch
-                             // would bring nothing new
+  bool full_history = false;  // the history was fetched whole; a second fetch
+                              // would bring nothing new
 };
 
 // One run. Whoever has it in hand (`RunCache::take`) may use `run`; nobody else
@@ -38,20 +36,19 @@ struct CachedRun {
   std::string run_id;
   std::unique_ptr<engine::Run> run;
 
-private:
+ private:
   friend class RunCache;
   bool in_hand = false;
-  std::unique_ptr<std::deque<WorkflowTask>>
-      mailbox; // made on first use: idle runs have none
-  std::list<CachedRun *>::iterator idle_position;
+  std::unique_ptr<std::deque<WorkflowTask>> mailbox;  // made on first use: idle runs have none
+  std::list<CachedRun*>::iterator idle_position;
 };
 
 class RunCache {
-public:
+ public:
   explicit RunCache(std::size_t max_runs) : max_runs_(max_runs) {}
 
   struct Taken {
-    CachedRun *entry = nullptr; // null: the task waits in the mailbox
+    CachedRun* entry = nullptr;  // null: the task waits in the mailbox
     WorkflowTask task;
   };
   // Takes the run in hand for this task, or leaves the task to the one who has
@@ -62,26 +59,23 @@ public:
   // Gives the run back, with or without its state, or hands over the next
   // waiting task (the run stays in hand). Runs that fall out of the cache are
   // put into `dropped`, to be destroyed by the caller.
-  std::optional<WorkflowTask>
-  give_back(CachedRun *entry,
-            std::vector<std::unique_ptr<engine::Run>> &dropped);
+  std::optional<WorkflowTask> give_back(CachedRun* entry,
+                                        std::vector<std::unique_ptr<engine::Run>>& dropped);
 
   // Runs that nobody has in hand.
   std::vector<std::unique_ptr<engine::Run>> drop_idle();
   std::size_t cached() const;
   std::uint64_t forced_evictions() const;
 
-private:
-  static bool is_query(const WorkflowTask &task) {
-    return task.response->has_query();
-  }
+ private:
+  static bool is_query(const WorkflowTask& task) { return task.response->has_query(); }
 
   const std::size_t max_runs_;
   mutable std::mutex mutex_;
   std::unordered_map<std::string_view, std::unique_ptr<CachedRun>>
       runs_;                    // key: the entry's own run_id
-  std::list<CachedRun *> idle_; // least recently used first
+  std::list<CachedRun*> idle_;  // least recently used first
   std::uint64_t forced_evictions_ = 0;
 };
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

@@ -3,8 +3,7 @@
 namespace tempora::pollers {
 
 void Permit::release() {
-  if (pool_ == nullptr)
-    return;
+  if (pool_ == nullptr) return;
   const std::shared_ptr<SlotPool> pool = std::move(pool_);
   pool_ = nullptr;
   pool->give_back();
@@ -12,8 +11,7 @@ void Permit::release() {
 
 std::optional<Permit> SlotPool::try_reserve() {
   const std::lock_guard lock{mutex_};
-  if (closed_ || free_ == 0 || !waiters_.empty())
-    return std::nullopt;
+  if (closed_ || free_ == 0 || !waiters_.empty()) return std::nullopt;
   --free_;
   return Permit{shared_from_this()};
 }
@@ -21,8 +19,7 @@ std::optional<Permit> SlotPool::try_reserve() {
 void SlotPool::reserve(Waiter ready) {
   {
     const std::lock_guard lock{mutex_};
-    if (closed_)
-      return;
+    if (closed_) return;
     if (free_ == 0) {
       waiters_.push_back(std::move(ready));
       return;
@@ -55,8 +52,7 @@ void SlotPool::give_back() {
     const std::lock_guard lock{mutex_};
     if (waiters_.empty() || closed_) {
       ++free_;
-      if (free_ == capacity_)
-        idle_.notify_all();
+      if (free_ == capacity_) idle_.notify_all();
       return;
     }
     next = std::move(waiters_.front());
@@ -65,4 +61,4 @@ void SlotPool::give_back() {
   next(Permit{shared_from_this()});
 }
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

@@ -20,12 +20,10 @@ class SlotPool;
 
 // Releases its slot when destroyed. Move-only.
 class Permit {
-public:
+ public:
   Permit() = default;
-  Permit(Permit &&other) noexcept : pool_(std::move(other.pool_)) {
-    other.pool_ = nullptr;
-  }
-  Permit &operator=(Permit &&other) noexcept {
+  Permit(Permit&& other) noexcept : pool_(std::move(other.pool_)) { other.pool_ = nullptr; }
+  Permit& operator=(Permit&& other) noexcept {
     if (this != &other) {
       release();
       pool_ = std::move(other.pool_);
@@ -37,18 +35,17 @@ public:
   explicit operator bool() const { return pool_ != nullptr; }
   void release();
 
-private:
+ private:
   friend class SlotPool;
   explicit Permit(std::shared_ptr<SlotPool> pool) : pool_(std::move(pool)) {}
   std::shared_ptr<SlotPool> pool_;
 };
 
 class SlotPool : public std::enable_shared_from_this<SlotPool> {
-public:
+ public:
   using Waiter = std::move_only_function<void(Permit)>;
 
-  explicit SlotPool(std::size_t capacity)
-      : free_(capacity), capacity_(capacity) {}
+  explicit SlotPool(std::size_t capacity) : free_(capacity), capacity_(capacity) {}
 
   // A slot, unless all are taken or somebody waits already.
   std::optional<Permit> try_reserve();
@@ -63,7 +60,7 @@ public:
   std::size_t capacity() const { return capacity_; }
   std::size_t used() const;
 
-private:
+ private:
   friend class Permit;
   void give_back();
 
@@ -75,4 +72,4 @@ private:
   bool closed_ = false;
 };
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

@@ -21,8 +21,7 @@ struct ThreadPool::State {
   bool stopping = false;
 };
 
-ThreadPool::ThreadPool(std::size_t max_threads)
-    : state_(std::make_shared<State>()) {
+ThreadPool::ThreadPool(std::size_t max_threads) : state_(std::make_shared<State>()) {
   state_->max_threads = max_threads > 0 ? max_threads : 1;
 }
 
@@ -30,11 +29,9 @@ ThreadPool::~ThreadPool() { stop(); }
 
 void ThreadPool::post(Job job) {
   const std::lock_guard lock{state_->mutex};
-  if (state_->stopping)
-    return;
+  if (state_->stopping) return;
   state_->jobs.push_back(std::move(job));
-  if (state_->idle >= state_->jobs.size() ||
-      state_->threads == state_->max_threads) {
+  if (state_->idle >= state_->jobs.size() || state_->threads == state_->max_threads) {
     state_->work.notify_one();
     return;
   }
@@ -48,8 +45,7 @@ bool ThreadPool::stop(std::chrono::steady_clock::time_point until) {
   state_->stopping = true;
   dropped.swap(state_->jobs);
   state_->work.notify_all();
-  const bool ended = state_->ended.wait_until(
-      lock, until, [this] { return state_->threads == 0; });
+  const bool ended = state_->ended.wait_until(lock, until, [this] { return state_->threads == 0; });
   lock.unlock();
   return ended;
 }
@@ -70,8 +66,7 @@ void ThreadPool::loop(std::shared_ptr<State> state) {
     job = nullptr;
     lock.lock();
   }
-  if (--state->threads == 0)
-    state->ended.notify_all();
+  if (--state->threads == 0) state->ended.notify_all();
 }
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

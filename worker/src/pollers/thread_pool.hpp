@@ -10,26 +10,25 @@
 namespace tempora::pollers {
 
 class ThreadPool {
-public:
+ public:
   using Job = std::move_only_function<void()>;
 
   explicit ThreadPool(std::size_t max_threads);
-  ~ThreadPool(); // as `stop` with no time
-  ThreadPool(const ThreadPool &) = delete;
-  ThreadPool &operator=(const ThreadPool &) = delete;
+  ~ThreadPool();  // as `stop` with no time
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
 
   // Jobs must not throw. Ignored after `stop`.
   void post(Job job);
   // Drops jobs that have not begun and waits for those that have, until
   // `until`. A thread that is still busy then is left to itself: it ends when
   // its job returns. False if such a thread was left.
-  bool stop(std::chrono::steady_clock::time_point until =
-                std::chrono::steady_clock::now());
+  bool stop(std::chrono::steady_clock::time_point until = std::chrono::steady_clock::now());
 
-private:
+ private:
   struct State;
   static void loop(std::shared_ptr<State> state);
   std::shared_ptr<State> state_;
 };
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

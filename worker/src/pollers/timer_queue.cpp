@@ -26,7 +26,7 @@ TimerQueue::TimerQueue() : state_(std::make_shared<State>()) {
 }
 
 TimerQueue::~TimerQueue() {
-  std::map<State::Key, Callback> dropped; // destroyed after the lock
+  std::map<State::Key, Callback> dropped;  // destroyed after the lock
   const std::lock_guard lock{state_->mutex};
   state_->stopping = true;
   dropped.swap(state_->pending);
@@ -41,18 +41,16 @@ TimerQueue::Id TimerQueue::after(Clock::duration delay, Callback callback) {
   const auto [position, inserted] =
       state_->pending.emplace(State::Key{due, id}, std::move(callback));
   state_->due.emplace(id, due);
-  if (position == state_->pending.begin())
-    state_->changed.notify_one();
+  if (position == state_->pending.begin()) state_->changed.notify_one();
   return id;
 }
 
 bool TimerQueue::cancel(Id id) {
-  Callback dropped; // destroyed after the lock: its captures may be the last
-                    // owners of anything
+  Callback dropped;  // destroyed after the lock: its captures may be the last
+                     // owners of anything
   const std::lock_guard lock{state_->mutex};
   const auto found = state_->due.find(id);
-  if (found == state_->due.end())
-    return false;
+  if (found == state_->due.end()) return false;
   const auto entry = state_->pending.find(State::Key{found->second, id});
   dropped = std::move(entry->second);
   state_->pending.erase(entry);
@@ -82,4 +80,4 @@ void TimerQueue::loop(std::shared_ptr<State> state) {
   }
 }
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

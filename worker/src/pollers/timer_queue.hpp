@@ -10,15 +10,15 @@
 namespace tempora::pollers {
 
 class TimerQueue {
-public:
+ public:
   using Clock = std::chrono::steady_clock;
   using Id = std::uint64_t;
   using Callback = std::move_only_function<void()>;
 
   TimerQueue();
-  ~TimerQueue(); // what is still pending never runs
-  TimerQueue(const TimerQueue &) = delete;
-  TimerQueue &operator=(const TimerQueue &) = delete;
+  ~TimerQueue();  // what is still pending never runs
+  TimerQueue(const TimerQueue&) = delete;
+  TimerQueue& operator=(const TimerQueue&) = delete;
 
   // `callback` runs once on the timer thread and must be short.
   Id after(Clock::duration delay, Callback callback);
@@ -26,10 +26,10 @@ public:
   // cancelled before.
   bool cancel(Id id);
 
-private:
+ private:
   struct State;
   static void loop(std::shared_ptr<State> state);
   std::shared_ptr<State> state_;
 };
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

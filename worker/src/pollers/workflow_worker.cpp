@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "completion_size.hpp"
 #include "history_fetch.hpp"
 
 namespace tempora::pollers {
@@ -23,18 +22,16 @@ constexpr std::size_t kMostEagerActivities = 3;
 // not be taken anyway.
 constexpr std::chrono::seconds kAnswerBudget{10};
 constexpr std::chrono::milliseconds kPollDeadline{70'000};
+// What the server takes in one request.
+constexpr std::size_t kLargestRequestBytes = 4 * 1024 * 1024;
 
-RetryLimits answer_limits() {
-  return {.give_up_at = TimerQueue::Clock::now() + kAnswerBudget};
+RetryLimits answer_limits() { return {.give_up_at = TimerQueue::Clock::now() + kAnswerBudget}; }
+
+bool starts_at_first_event(const PolledTask& task) {
+  return task.history().events_size() > 0 && task.history().events(0).event_id() == 1;
 }
 
-bool starts_at_first_event(const PolledTask &task) {
-  return task.history().events_size() > 0 &&
-         task.history().events(0).event_id() == 1;
-}
-
-temporal::api::failure::v1::Failure runtime_failure(std::string_view type,
-                                                    std::string message) {
+temporal::api::failure::v1::Failure runtime_failure(std::string_view type, std::string message) {
   temporal::api::failure::v1::Failure failure;
   failure.set_message(std::move(message));
   failure.set_source("tempora");
@@ -44,26 +41,24 @@ temporal::api::failure::v1::Failure runtime_failure(std::string_view type,
 
 std::string_view failure_reason(enums::WorkflowTaskFailedCause cause) {
   switch (cause) {
-  case enums::WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR:
-    return "NonDeterminismError";
-  case enums::WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE:
-  case enums::WORKFLOW_TASK_FAILED_CAUSE_REQUEST_TOO_LARGE:
-  case enums::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE:
-    return "GrpcMessageTooLarge";
-  default:
-    return "WorkflowError";
+    case enums::WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR: return "NonDeterminismError";
+    case enums::WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE:
+    case enums::WORKFLOW_TASK_FAILED_CAUSE_REQUEST_TOO_LARGE:
+    case enums::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE: return "GrpcMessageTooLarge";
+    default: return "WorkflowError";
   }
 }
 
-} // namespace
+}  // namespace
 
-WorkflowWorker::WorkflowWorker(
-    std::shared_ptr<const CallEnvironment> environment,
-    std::shared_ptr<const engine::WorkflowRegistry> registry,
-    WorkflowWorkerOptions options,
-    std::shared_ptr<activity::ActivityWorker> activities)
-    : environment_(std::move(environment)), registry_(std::move(registry)),
-      options_(std::move(options)), activities_(std::move(activities)),
+WorkflowWorker::WorkflowWorker(std::shared_ptr<const CallEnvironment> environment,
+                               std::shared_ptr<const WorkflowRegistry> registry,
+                               WorkflowWorkerOptions options,
+                               std::shared_ptr<activity::ActivityWorker> activities)
+    : environment_(std::move(environment)),
+      registry_(std::move(registry)),
+      options_(std::move(options)),
+      activities_(std::move(activities)),
       slots_(std::make_shared<SlotPool>(options_.max_concurrent)),
       threads_(std::make_shared<ThreadPool>(options_.threads)),
       cache_(options_.max_cached) {}
@@ -72,57 +67,47 @@ WorkflowWorker::WorkflowWorker(
 // for runs that are cached here. There are never more polls than slots, so that
 // neither kind can take all slots for itself.
 void WorkflowWorker::start() {
-  const std::size_t polls =
-      std::clamp<std::size_t>(options_.polls, 1, options_.max_concurrent);
+  const std::size_t polls = std::clamp<std::size_t>(options_.polls, 1, options_.max_concurrent);
   if (!caching()) {
     polls_.push_back(make_polls(false, polls));
   } else {
     const std::size_t normal = std::max<std::size_t>(1, polls / 5);
     polls_.push_back(make_polls(false, normal));
-    polls_.push_back(
-        make_polls(true, std::max<std::size_t>(1, polls - normal)));
+    polls_.push_back(make_polls(true, std::max<std::size_t>(1, polls - normal)));
   }
-  for (const auto &group : polls_)
-    group->start();
+  for (const auto& group : polls_) group->start();
 }
 
-std::shared_ptr<PollGroup> WorkflowWorker::make_polls(bool sticky,
-                                                      std::size_t polls) {
+std::shared_ptr<PollGroup> WorkflowWorker::make_polls(bool sticky, std::size_t polls) {
   auto request = std::make_unique<api::PollWorkflowTaskQueueRequest>();
   request->set_namespace_(options_.namespace_);
-  auto &queue = *request->mutable_task_queue();
+  auto& queue = *request->mutable_task_queue();
   queue.set_name(sticky ? options_.sticky_queue : options_.task_queue);
-  queue.set_kind(sticky ? enums::TASK_QUEUE_KIND_STICKY
-                        : enums::TASK_QUEUE_KIND_NORMAL);
-  if (sticky)
-    queue.set_normal_name(options_.task_queue);
+  queue.set_kind(sticky ? enums::TASK_QUEUE_KIND_STICKY : enums::TASK_QUEUE_KIND_NORMAL);
+  if (sticky) queue.set_normal_name(options_.task_queue);
   request->set_identity(options_.identity);
   request->set_worker_instance_key(options_.worker_instance_key);
   PollGroup::Settings settings{
-      .method = "/temporal.api.workflowservice.v1.WorkflowService/"
-                "PollWorkflowTaskQueue",
+      .method =
+          "/temporal.api.workflowservice.v1.WorkflowService/"
+          "PollWorkflowTaskQueue",
       .request = std::move(request),
       .new_response = [] { return std::make_unique<PolledTask>(); },
       .is_empty =
-          [](const auto &answer) {
-            return static_cast<const PolledTask &>(answer).task_token().empty();
+          [](const auto& answer) {
+            return static_cast<const PolledTask&>(answer).task_token().empty();
           },
       .on_task =
-          [weak = weak_from_this()](PollGroup::MessagePtr answer,
-                                    Permit permit) {
+          [weak = weak_from_this()](PollGroup::MessagePtr answer, Permit permit) {
             const auto self = weak.lock();
-            if (self == nullptr)
-              return;
-            std::unique_ptr<PolledTask> task{
-                static_cast<PolledTask *>(answer.release())};
-            self->accept(WorkflowTask{.response = std::move(task),
-                                      .permit = std::move(permit)});
+            if (self == nullptr) return;
+            std::unique_ptr<PolledTask> task{static_cast<PolledTask*>(answer.release())};
+            self->accept(WorkflowTask{.response = std::move(task), .permit = std::move(permit)});
           },
       .on_answer =
           [metrics = options_.metrics, task_queue = options_.task_queue,
            space = options_.namespace_](bool empty) {
-            const MetricTag tags[] = {{"namespace", space},
-                                      {"task_queue", task_queue}};
+            const MetricTag tags[] = {{"namespace", space}, {"task_queue", task_queue}};
             metrics->count(empty ? "temporal_workflow_task_queue_poll_empty"
                                  : "temporal_workflow_task_queue_poll_succeed",
                            1, tags);
@@ -136,11 +121,9 @@ std::shared_ptr<PollGroup> WorkflowWorker::make_polls(bool sticky,
 }
 
 void WorkflowWorker::accept(WorkflowTask task) {
-  if (abandoned_)
-    return;
+  if (abandoned_) return;
   RunCache::Taken taken = cache_.take(std::move(task));
-  if (taken.entry == nullptr)
-    return;
+  if (taken.entry == nullptr) return;
   auto hand = std::make_unique<InHand>();
   hand->entry = taken.entry;
   hand->task = std::move(taken.task);
@@ -148,18 +131,16 @@ void WorkflowWorker::accept(WorkflowTask task) {
 }
 
 void WorkflowWorker::prepare(Hand hand) {
-  const PolledTask &task = *hand->task.response;
+  const PolledTask& task = *hand->task.response;
   if (task.history().events().empty() && !task.has_query()) {
-    log_of(*hand).warn(
-        "a workflow task without events and without a query was dropped");
+    log_of(*hand).warn("a workflow task without events and without a query was dropped");
     return finish(std::move(hand), false);
   }
   const bool whole_already = starts_at_first_event(task);
-  const bool lines_up = !whole_already && hand->entry->run != nullptr &&
-                        hand->entry->run->expects(task);
+  const bool lines_up =
+      !whole_already && hand->entry->run != nullptr && hand->entry->run->expects(task);
   if (caching() && task.previous_started_event_id() > 0) {
-    count(lines_up ? "temporal_sticky_cache_hit" : "temporal_sticky_cache_miss",
-          *hand);
+    count(lines_up ? "temporal_sticky_cache_hit" : "temporal_sticky_cache_miss", *hand);
   }
   hand->fresh_run = !lines_up;
   hand->task.full_history = whole_already;
@@ -167,124 +148,116 @@ void WorkflowWorker::prepare(Hand hand) {
 }
 
 void WorkflowWorker::fetch(Hand hand, bool whole) {
-  PolledTask &task = *hand->task.response;
-  if (whole)
-    hand->task.full_history = true;
+  PolledTask& task = *hand->task.response;
+  if (whole) hand->task.full_history = true;
   complete_history(
       environment_, options_.namespace_, task, whole,
       [self = shared_from_this(),
        hand = std::move(hand)](std::expected<void, HistoryError> done) mutable {
-        if (self->abandoned_)
-          return;
+        if (self->abandoned_) return;
         if (!done.has_value()) {
-          self->log_of(*hand).warn("a workflow task was dropped: {}",
-                                   done.error().message);
+          self->log_of(*hand).warn("a workflow task was dropped: {}", done.error().message);
           return self->finish(std::move(hand), false);
         }
-        self->threads_->post([self, hand = std::move(hand)]() mutable {
-          self->process(std::move(hand));
-        });
+        self->threads_->post(
+            [self, hand = std::move(hand)]() mutable { self->process(std::move(hand)); });
       });
 }
 
 void WorkflowWorker::process(Hand hand) {
-  if (abandoned_)
-    return;
-  const PolledTask &task = *hand->task.response;
-  std::unique_ptr<engine::Run> &run = hand->entry->run;
+  if (abandoned_) return;
+  const PolledTask& task = *hand->task.response;
+  std::unique_ptr<engine::Run>& run = hand->entry->run;
   const auto began = Clock::now();
   engine::TaskOutcome outcome;
   try {
-    if (hand->fresh_run)
-      run.reset();
+    if (hand->fresh_run) run.reset();
     hand->fresh_run = false;
     if (run == nullptr) {
       engine::RunOptions options;
       options.namespace_ = options_.namespace_;
       options.task_queue = options_.task_queue;
-      options.log = options_.log;
+      options.logger = options_.log;
       run = std::make_unique<engine::Run>(*registry_, std::move(options));
     }
     outcome = run->process(task);
-  } catch (const std::exception &error) {
+  } catch (const std::exception& error) {
     outcome = {};
     outcome.kind = engine::TaskOutcome::Kind::kFailed;
-    outcome.cause =
-        enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE;
+    outcome.cause = enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE;
     outcome.failure = runtime_failure("RuntimeError", error.what());
   }
   const MetricTag tags[] = {{"namespace", options_.namespace_},
                             {"task_queue", options_.task_queue},
                             {"workflow_type", task.workflow_type().name()}};
-  options_.metrics->observe_seconds(
-      "temporal_workflow_task_execution_latency",
-      std::chrono::duration<double>{Clock::now() - began}.count(), tags);
+  options_.metrics->observe_seconds("temporal_workflow_task_execution_latency",
+                                    std::chrono::duration<double>{Clock::now() - began}.count(),
+                                    tags);
   switch (outcome.kind) {
-  case engine::TaskOutcome::Kind::kCompleted:
-    return complete(std::move(hand), std::move(outcome));
-  case engine::TaskOutcome::Kind::kQueryAnswered:
-    return answer_query(std::move(hand), std::move(outcome.query));
-  case engine::TaskOutcome::Kind::kFailed:
-    if (task.has_query())
-      return fail_query(std::move(hand), outcome.failure.message());
-    return fail(std::move(hand), outcome.cause, std::move(outcome.failure));
-  case engine::TaskOutcome::Kind::kNeedFullHistory:
-    if (hand->task.full_history) {
-      log_of(*hand).error("a workflow task was dropped: its run cannot be "
-                          "rebuilt from the whole history");
-      return finish(std::move(hand), false);
-    }
-    hand->fresh_run = true;
-    return fetch(std::move(hand), true);
+    case engine::TaskOutcome::Kind::kCompleted:
+      return complete(std::move(hand), std::move(outcome));
+    case engine::TaskOutcome::Kind::kQueryAnswered:
+      hand->evict = outcome.evict;
+      return answer_query(std::move(hand), std::move(outcome.query));
+    case engine::TaskOutcome::Kind::kFailed:
+      if (task.has_query()) return fail_query(std::move(hand), outcome.failure.message());
+      return fail(std::move(hand), outcome.cause, std::move(outcome.failure));
+    case engine::TaskOutcome::Kind::kNeedFullHistory:
+      if (hand->task.full_history) {
+        log_of(*hand).error(
+            "a workflow task was dropped: its run cannot be "
+            "rebuilt from the whole history");
+        return finish(std::move(hand), false);
+      }
+      hand->fresh_run = true;
+      return fetch(std::move(hand), true);
   }
 }
 
 void WorkflowWorker::complete(Hand hand, engine::TaskOutcome outcome) {
   Completion completion = std::move(outcome.completion);
   hand->run_closed = outcome.run_closed;
+  hand->evict = outcome.evict;
   if (outcome.run_closed && !completion.commands().empty()) {
-    hand->terminal_command =
-        completion.commands(completion.commands_size() - 1).command_type();
+    hand->terminal_command = completion.commands(completion.commands_size() - 1).command_type();
   }
   completion.set_task_token(hand->task.response->task_token());
   completion.set_namespace_(options_.namespace_);
   completion.set_identity(options_.identity);
   completion.set_worker_instance_key(options_.worker_instance_key);
   if (caching() && !stopping_ && !hand->run_closed) {
-    auto &sticky = *completion.mutable_sticky_attributes();
+    auto& sticky = *completion.mutable_sticky_attributes();
     sticky.mutable_worker_task_queue()->set_name(options_.sticky_queue);
     sticky.mutable_worker_task_queue()->set_kind(enums::TASK_QUEUE_KIND_STICKY);
     sticky.mutable_worker_task_queue()->set_normal_name(options_.task_queue);
     const auto timeout = options_.sticky_timeout;
-    const auto seconds =
-        std::chrono::duration_cast<std::chrono::seconds>(timeout);
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);
     sticky.mutable_schedule_to_start_timeout()->set_seconds(seconds.count());
     sticky.mutable_schedule_to_start_timeout()->set_nanos(
         static_cast<int>((timeout - seconds).count()));
     completion.set_return_new_workflow_task(true);
   }
-  if (const auto too_large = find_too_large(completion)) {
-    return fail(std::move(hand), too_large->cause,
-                runtime_failure("PayloadsTooLarge", too_large->message));
+  if (const std::size_t bytes = completion.ByteSizeLong(); bytes > kLargestRequestBytes) {
+    return fail(
+        std::move(hand), enums::WORKFLOW_TASK_FAILED_CAUSE_REQUEST_TOO_LARGE,
+        runtime_failure("RequestTooLarge",
+                        fmt::format("[TMPRL1103] the completion has {} bytes, the server takes {}",
+                                    bytes, kLargestRequestBytes)));
   }
   request_eager(*hand, completion);
-  hand->task.response->clear_history(); // the events are in the run now; the
-                                        // rest waits for the server
-  call_retrying<CompletionAnswer>(
-      environment_, "RespondWorkflowTaskCompleted", std::move(completion),
-      answer_limits(),
-      [self = shared_from_this(), hand = std::move(hand)](
-          const CallStatus &status, CompletionAnswer &answer) mutable {
-        self->completed(std::move(hand), status, answer);
-      });
+  hand->task.response->clear_history();  // the events are in the run now; the
+                                         // rest waits for the server
+  call_retrying<CompletionAnswer>(environment_, "RespondWorkflowTaskCompleted",
+                                  std::move(completion), answer_limits(),
+                                  [self = shared_from_this(), hand = std::move(hand)](
+                                      const CallStatus& status, CompletionAnswer& answer) mutable {
+                                    self->completed(std::move(hand), status, answer);
+                                  });
 }
 
-void WorkflowWorker::completed(Hand hand, const CallStatus &status,
-                               CompletionAnswer &answer) {
-  if (abandoned_)
-    return;
-  if (!status.ok())
-    return not_completed(std::move(hand), status);
+void WorkflowWorker::completed(Hand hand, const CallStatus& status, CompletionAnswer& answer) {
+  if (abandoned_) return;
+  if (!status.ok()) return not_completed(std::move(hand), status);
   start_eager(*hand, answer);
   if (hand->run_closed) {
     count_end_of_run(*hand);
@@ -299,26 +272,25 @@ void WorkflowWorker::completed(Hand hand, const CallStatus &status,
     hand->task.response = std::move(next);
     hand->task.received = Clock::now();
     hand->task.full_history = false;
+    hand->evict = false;
     return prepare(std::move(hand));
   }
-  const bool keep = caching() && !stopping_;
+  const bool keep = caching() && !stopping_ && !hand->evict;
   finish(std::move(hand), keep);
 }
 
 // Whether the server took the completion or not may be unknown: the run is
 // dropped and the next task rebuilds it.
-void WorkflowWorker::not_completed(Hand hand, const CallStatus &status) {
+void WorkflowWorker::not_completed(Hand hand, const CallStatus& status) {
   hand->eager.clear();
   const Logger log = log_of(*hand);
   if (status.code == kNotFound) {
     log.debug("completion not taken, the task is over: {}", status.message);
   } else if (status.code == kInvalidArgument &&
              status.message.find("UnhandledCommand") != std::string::npos) {
-    log.debug(
-        "new events came in before the end of the run; it goes on with them");
+    log.debug("new events came in before the end of the run; it goes on with them");
   } else if (is_message_too_large(status)) {
-    return fail(std::move(hand),
-                enums::WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE,
+    return fail(std::move(hand), enums::WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE,
                 runtime_failure("GrpcMessageTooLarge", status.message));
   } else if (status.code == kInvalidArgument) {
     log.error("completion refused: {}", status.message);
@@ -333,7 +305,7 @@ void WorkflowWorker::not_completed(Hand hand, const CallStatus &status) {
 // so that the server slows down.
 void WorkflowWorker::fail(Hand hand, enums::WorkflowTaskFailedCause cause,
                           temporal::api::failure::v1::Failure failure) {
-  const PolledTask &task = *hand->task.response;
+  const PolledTask& task = *hand->task.response;
   const MetricTag tags[] = {{"namespace", options_.namespace_},
                             {"task_queue", options_.task_queue},
                             {"workflow_type", task.workflow_type().name()},
@@ -341,12 +313,10 @@ void WorkflowWorker::fail(Hand hand, enums::WorkflowTaskFailedCause cause,
   options_.metrics->count("temporal_workflow_task_execution_failed", 1, tags);
   if (task.attempt() > 1) {
     log_of(*hand).warn("workflow task failed again ({}): {}",
-                       enums::WorkflowTaskFailedCause_Name(cause),
-                       failure.message());
+                       enums::WorkflowTaskFailedCause_Name(cause), failure.message());
     return finish(std::move(hand), false);
   }
-  log_of(*hand).error("workflow task failed ({}): {}",
-                      enums::WorkflowTaskFailedCause_Name(cause),
+  log_of(*hand).error("workflow task failed ({}): {}", enums::WorkflowTaskFailedCause_Name(cause),
                       failure.message());
   api::RespondWorkflowTaskFailedRequest request;
   request.set_task_token(task.task_token());
@@ -355,34 +325,28 @@ void WorkflowWorker::fail(Hand hand, enums::WorkflowTaskFailedCause cause,
   request.set_cause(cause);
   *request.mutable_failure() = std::move(failure);
   call_retrying<api::RespondWorkflowTaskFailedResponse>(
-      environment_, "RespondWorkflowTaskFailed", std::move(request),
-      answer_limits(),
-      [self = shared_from_this(),
-       hand = std::move(hand)](const CallStatus &status, const auto &) mutable {
+      environment_, "RespondWorkflowTaskFailed", std::move(request), answer_limits(),
+      [self = shared_from_this(), hand = std::move(hand)](const CallStatus& status,
+                                                          const auto&) mutable {
         if (!status.ok())
-          self->log_of(*hand).debug("failure not taken, code {}: {}",
-                                    status.code, status.message);
+          self->log_of(*hand).debug("failure not taken, code {}: {}", status.code, status.message);
         self->finish(std::move(hand), false);
       });
 }
 
-void WorkflowWorker::answer_query(
-    Hand hand, api::RespondQueryTaskCompletedRequest answer) {
+void WorkflowWorker::answer_query(Hand hand, api::RespondQueryTaskCompletedRequest answer) {
   answer.set_task_token(hand->task.response->task_token());
   answer.set_namespace_(options_.namespace_);
   if (answer.ByteSizeLong() > kLargestRequestBytes) {
-    return fail_query(std::move(hand),
-                      "[TMPRL1103] the answer is larger than the server takes");
+    return fail_query(std::move(hand), "[TMPRL1103] the answer is larger than the server takes");
   }
   call_retrying<api::RespondQueryTaskCompletedResponse>(
-      environment_, "RespondQueryTaskCompleted", std::move(answer),
-      answer_limits(),
-      [self = shared_from_this(),
-       hand = std::move(hand)](const CallStatus &status, const auto &) mutable {
+      environment_, "RespondQueryTaskCompleted", std::move(answer), answer_limits(),
+      [self = shared_from_this(), hand = std::move(hand)](const CallStatus& status,
+                                                          const auto&) mutable {
         if (!status.ok())
-          self->log_of(*hand).debug("answer not taken, code {}: {}",
-                                    status.code, status.message);
-        const bool keep = self->caching() && !self->stopping_;
+          self->log_of(*hand).debug("answer not taken, code {}: {}", status.code, status.message);
+        const bool keep = self->caching() && !self->stopping_ && !hand->evict;
         self->finish(std::move(hand), keep);
       });
 }
@@ -398,53 +362,42 @@ void WorkflowWorker::fail_query(Hand hand, std::string message) {
 }
 
 void WorkflowWorker::finish(Hand hand, bool keep_run) {
-  if (abandoned_)
-    return;
-  if (!keep_run)
-    hand->entry->run.reset();
+  if (abandoned_) return;
+  if (!keep_run) hand->entry->run.reset();
   std::vector<std::unique_ptr<engine::Run>> dropped;
   std::optional<WorkflowTask> next = cache_.give_back(hand->entry, dropped);
   dropped.clear();
   hand->eager.clear();
   hand->task.permit.release();
-  if (!next.has_value())
-    return;
+  if (!next.has_value()) return;
   hand->task = std::move(*next);
   hand->fresh_run = false;
   hand->run_closed = false;
+  hand->evict = false;
   prepare(std::move(hand));
 }
 
 // An activity of this very queue can come back with the answer to the
 // completion, if a slot for it is ready.
-void WorkflowWorker::request_eager(InHand &hand, Completion &completion) {
-  for (auto &command : *completion.mutable_commands()) {
-    if (!command.has_schedule_activity_task_command_attributes())
-      continue;
-    auto &activity =
-        *command.mutable_schedule_activity_task_command_attributes();
-    if (!activity.request_eager_execution())
-      continue;
+void WorkflowWorker::request_eager(InHand& hand, Completion& completion) {
+  for (auto& command : *completion.mutable_commands()) {
+    if (!command.has_schedule_activity_task_command_attributes()) continue;
+    auto& activity = *command.mutable_schedule_activity_task_command_attributes();
+    if (!activity.request_eager_execution()) continue;
     activity.set_request_eager_execution(false);
-    if (activities_ == nullptr || stopping_ ||
-        hand.eager.size() == kMostEagerActivities)
-      continue;
-    if (activity.task_queue().name() != options_.task_queue)
-      continue;
-    if (!activities_->knows(activity.activity_type().name()))
-      continue;
+    if (activities_ == nullptr || stopping_ || hand.eager.size() == kMostEagerActivities) continue;
+    if (activity.task_queue().name() != options_.task_queue) continue;
+    if (!activities_->knows(activity.activity_type().name())) continue;
     std::vector<Permit> permit = activities_->reserve_eager(1);
-    if (permit.empty())
-      continue;
+    if (permit.empty()) continue;
     hand.eager.push_back(std::move(permit.front()));
     activity.set_request_eager_execution(true);
   }
 }
 
-void WorkflowWorker::start_eager(InHand &hand, CompletionAnswer &answer) {
-  for (auto &task : *answer.mutable_activity_tasks()) {
-    if (hand.eager.empty())
-      break; // the server sends no more than were asked for
+void WorkflowWorker::start_eager(InHand& hand, CompletionAnswer& answer) {
+  for (auto& task : *answer.mutable_activity_tasks()) {
+    if (hand.eager.empty()) break;  // the server sends no more than were asked for
     auto own = std::make_unique<activity::ActivityWorker::Task>();
     own->Swap(&task);
     activities_->accept(std::move(own), std::move(hand.eager.back()), true);
@@ -453,60 +406,53 @@ void WorkflowWorker::start_eager(InHand &hand, CompletionAnswer &answer) {
   hand.eager.clear();
 }
 
-Logger WorkflowWorker::log_of(const InHand &hand) const {
-  const PolledTask &task = *hand.task.response;
+Logger WorkflowWorker::log_of(const InHand& hand) const {
+  const PolledTask& task = *hand.task.response;
   return options_.log.with("WorkflowType", task.workflow_type().name())
       .with("WorkflowID", task.workflow_execution().workflow_id())
       .with("RunID", task.workflow_execution().run_id())
       .with("Attempt", std::to_string(task.attempt()));
 }
 
-void WorkflowWorker::count(std::string_view name, const InHand &hand) const {
-  const MetricTag tags[] = {
-      {"namespace", options_.namespace_},
-      {"task_queue", options_.task_queue},
-      {"workflow_type", hand.task.response->workflow_type().name()}};
+void WorkflowWorker::count(std::string_view name, const InHand& hand) const {
+  const MetricTag tags[] = {{"namespace", options_.namespace_},
+                            {"task_queue", options_.task_queue},
+                            {"workflow_type", hand.task.response->workflow_type().name()}};
   options_.metrics->count(name, 1, tags);
 }
 
-void WorkflowWorker::count_end_of_run(const InHand &hand) const {
+void WorkflowWorker::count_end_of_run(const InHand& hand) const {
   switch (hand.terminal_command) {
-  case enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION:
-    return count("temporal_workflow_completed", hand);
-  case enums::COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION:
-    return count("temporal_workflow_failed", hand);
-  case enums::COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION:
-    return count("temporal_workflow_canceled", hand);
-  case enums::COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION:
-    return count("temporal_workflow_continue_as_new", hand);
-  default:
-    return;
+    case enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION:
+      return count("temporal_workflow_completed", hand);
+    case enums::COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION:
+      return count("temporal_workflow_failed", hand);
+    case enums::COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION:
+      return count("temporal_workflow_canceled", hand);
+    case enums::COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION:
+      return count("temporal_workflow_continue_as_new", hand);
+    default: return;
   }
 }
 
 void WorkflowWorker::stop_polling() {
   stopping_ = true;
-  for (const auto &group : polls_)
-    group->stop();
+  for (const auto& group : polls_) group->stop();
 }
 
 void WorkflowWorker::cancel_polls() {
   stop_polling();
-  for (const auto &group : polls_)
-    group->cancel_open();
+  for (const auto& group : polls_) group->cancel_open();
 }
 
 bool WorkflowWorker::wait_polls_closed(Clock::time_point until) {
   bool closed = true;
-  for (const auto &group : polls_)
-    closed = group->wait_closed(until) && closed;
+  for (const auto& group : polls_) closed = group->wait_closed(until) && closed;
   slots_->close();
   return closed;
 }
 
-bool WorkflowWorker::wait_idle(Clock::time_point until) {
-  return slots_->wait_idle(until);
-}
+bool WorkflowWorker::wait_idle(Clock::time_point until) { return slots_->wait_idle(until); }
 
 void WorkflowWorker::stop_threads(Clock::time_point until) {
   threads_->stop(until);
@@ -519,4 +465,4 @@ void WorkflowWorker::abandon() {
   slots_->close();
 }
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

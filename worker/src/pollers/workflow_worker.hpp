@@ -33,14 +33,12 @@ namespace tempora::pollers {
 struct WorkflowWorkerOptions {
   std::string namespace_;
   std::string task_queue;
-  std::string
-      sticky_queue; // unique to this worker object; unused with `max_cached` 0
+  std::string sticky_queue;  // unique to this worker object; unused with `max_cached` 0
   std::string identity;
   std::string worker_instance_key;
   std::size_t max_concurrent = 100;
   std::size_t polls = 5;
-  std::size_t max_cached =
-      1'000; // 0: no sticky queue, every task brings the whole history
+  std::size_t max_cached = 1'000;  // 0: no sticky queue, every task brings the whole history
   std::chrono::nanoseconds sticky_timeout{};
   std::size_t threads = 1;
   Logger log;
@@ -48,14 +46,13 @@ struct WorkflowWorkerOptions {
 };
 
 class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
-public:
+ public:
   using Clock = TimerQueue::Clock;
 
   // `activities` runs activities of the same task queue in this worker, for
   // eager starts; may be null.
   WorkflowWorker(std::shared_ptr<const CallEnvironment> environment,
-                 std::shared_ptr<const engine::WorkflowRegistry> registry,
-                 WorkflowWorkerOptions options,
+                 std::shared_ptr<const WorkflowRegistry> registry, WorkflowWorkerOptions options,
                  std::shared_ptr<activity::ActivityWorker> activities);
 
   void start();
@@ -71,13 +68,14 @@ public:
 
   std::size_t cached_runs() const { return cache_.cached(); }
 
-private:
+ private:
   // A task and the run it is for, which nobody else has.
   struct InHand {
-    CachedRun *entry = nullptr;
+    CachedRun* entry = nullptr;
     WorkflowTask task;
-    bool fresh_run = false; // the cached state does not line up with the task
+    bool fresh_run = false;  // the cached state does not line up with the task
     bool run_closed = false;
+    bool evict = false;  // the engine says the run is of no further use
     temporal::api::enums::v1::CommandType terminal_command{};
     std::vector<Permit> eager;
   };
@@ -89,35 +87,29 @@ private:
   void fetch(Hand hand, bool whole);
   void process(Hand hand);
   void complete(Hand hand, engine::TaskOutcome outcome);
-  void completed(
-      Hand hand, const CallStatus &status,
-      temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse
-          &answer);
-  void not_completed(Hand hand, const CallStatus &status);
+  void completed(Hand hand, const CallStatus& status,
+                 temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& answer);
+  void not_completed(Hand hand, const CallStatus& status);
   void fail(Hand hand, temporal::api::enums::v1::WorkflowTaskFailedCause cause,
             temporal::api::failure::v1::Failure failure);
-  void answer_query(
-      Hand hand,
-      temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest
-          answer);
+  void answer_query(Hand hand,
+                    temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest answer);
   void fail_query(Hand hand, std::string message);
   void finish(Hand hand, bool keep_run);
 
   void request_eager(
-      InHand &hand,
-      temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest
-          &completion);
+      InHand& hand,
+      temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion);
   void start_eager(
-      InHand &hand,
-      temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse
-          &answer);
+      InHand& hand,
+      temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& answer);
   bool caching() const { return options_.max_cached > 0; }
-  Logger log_of(const InHand &hand) const;
-  void count(std::string_view name, const InHand &hand) const;
-  void count_end_of_run(const InHand &hand) const;
+  Logger log_of(const InHand& hand) const;
+  void count(std::string_view name, const InHand& hand) const;
+  void count_end_of_run(const InHand& hand) const;
 
   const std::shared_ptr<const CallEnvironment> environment_;
-  const std::shared_ptr<const engine::WorkflowRegistry> registry_;
+  const std::shared_ptr<const WorkflowRegistry> registry_;
   const WorkflowWorkerOptions options_;
   const std::shared_ptr<activity::ActivityWorker> activities_;
   const std::shared_ptr<SlotPool> slots_;
@@ -128,4 +120,4 @@ private:
   std::atomic<bool> abandoned_{false};
 };
 
-} // namespace tempora::pollers
+}  // namespace tempora::pollers

@@ -1,0 +1,88 @@
+// A worker: polls one task queue and runs the workflows and activities registered with it. One
+// process may hold several, each with its own limits, over one client.
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <tempora/activity.hpp>
+#include <tempora/activity_type.hpp>
+#include <tempora/definition.hpp>
+#include <tempora/logging.hpp>
+#include <tempora/metrics.hpp>
+#include <tempora/time.hpp>
+#include <utility>
+
+namespace tempora {
+
+class Client;
+class Transport;
+
+struct WorkerOptions {
+  std::string task_queue;
+  std::size_t max_concurrent_workflow_tasks = 100;  // at least 2 with a cache
+  std::size_t max_concurrent_activities = 100;      // a thread each, when in use
+  std::size_t workflow_pollers = 5;
+  std::size_t activity_pollers = 5;
+  std::size_t max_cached_workflows = 1'000;  // 0: every task replays the whole history
+  // How long the server keeps a task of a cached run for this worker before it gives it to any.
+  Duration sticky_schedule_to_start_timeout = std::chrono::seconds{10};
+  // Activities are left alone for this long after `shutdown` began, then they are told to stop.
+  Duration graceful_shutdown{};
+  // An activity that ignores that for so long is left behind: `shutdown` always ends.
+  Duration shutdown_patience = std::chrono::seconds{30};
+  double max_activities_per_second = 0;             // 0: no limit; this worker
+  double max_task_queue_activities_per_second = 0;  // 0: no limit; all workers of the queue
+  std::size_t workflow_threads = 0;                 // 0: two, or one on a machine with one core
+  std::string identity;                             // empty: the client's
+  std::string build_id;                             // empty: not sent
+  Logger log = Logger::standard();
+  std::shared_ptr<Metrics> metrics = no_metrics();
+};
+
+class Worker {
+ public:
+  // Throws `std::invalid_argument` that names the option which cannot be.
+  Worker(const Client& client, WorkerOptions options);
+  // Below a client: what tests and other transports use.
+  Worker(std::shared_ptr<Transport> transport, std::string namespace_, WorkerOptions options);
+  ~Worker();  // as `shutdown`
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Registration, before `start`. Throws `std::logic_error` if a name is taken.
+  template <class W>
+  void add(const Definition<W>& definition) {
+    add_workflow(definition.erased());
+  }
+  // `function` is `O(ActivityContext&, const I&)`.
+  template <class I, class O, class F>
+    requires std::invocable<F&, ActivityContext&, const I&>
+  void add(const ActivityType<I, O>& type, F function) {
+    add_activity(type.name, erase_activity<I, O>(std::move(function)));
+  }
+  void add_workflow(std::shared_ptr<const WorkflowDefinition> definition);
+  void add_activity(std::string type, ActivityFunction function);
+
+  // Starts polling and returns. Throws `std::runtime_error` if the server says that the namespace
+  // does not exist; a server that cannot be reached is waited for.
+  void start();
+
+  // Ends gracefully and blocks until it is done: no new polls, tasks that arrived are answered,
+  // activities get their time. Safe to call twice.
+  void shutdown();
+  // The first step of `shutdown`, for a process that stops several workers at once. Does not block.
+  void stop_polling();
+  // Ends as a killed process would: what is under way is answered nowhere. For tests.
+  void abandon();
+
+  std::size_t cached_workflows() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tempora

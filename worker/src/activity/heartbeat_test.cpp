@@ -1,0 +1,73 @@
+#include "heartbeat.hpp"
+
+#include <gtest/gtest.h>
+
+#include <future>
+
+namespace tempora::activity {
+namespace {
+
+Payloads details(const std::string& text) { return encode_all(text); }
+
+struct Beats {
+  std::vector<Payloads> sent;
+  std::vector<std::function<void(std::optional<HeartbeatAnswer>)>> open;
+  std::vector<HeartbeatAnswer> answers;
+  std::shared_ptr<Heartbeater> heartbeater;
+
+  explicit Beats(Duration timeout)
+      : heartbeater(std::make_shared<Heartbeater>(
+            std::make_shared<pollers::TimerQueue>(), timeout,
+            [this](Payloads payloads, std::chrono::milliseconds, auto done) {
+              sent.push_back(std::move(payloads));
+              open.push_back(std::move(done));
+            },
+            [this](const HeartbeatAnswer& answer) { answers.push_back(answer); })) {}
+};
+
+TEST(Heartbeat, IntervalIsFourFifthsOfTheTimeoutAtMostAMinute) {
+  EXPECT_EQ(heartbeat_interval(std::chrono::seconds{10}), std::chrono::seconds{8});
+  EXPECT_EQ(heartbeat_interval(std::chrono::seconds{0}), std::chrono::seconds{30});
+  EXPECT_EQ(heartbeat_interval(std::chrono::hours{1}), std::chrono::seconds{60});
+}
+
+TEST(Heartbeat, SendsTheFirstAtOnceAndHoldsTheRestBack) {
+  Beats beats{std::chrono::seconds{10}};
+  beats.heartbeater->beat(details("1"));
+  beats.heartbeater->beat(details("2"));
+  EXPECT_EQ(beats.sent.size(), 1U);
+  beats.open[0](HeartbeatAnswer{});
+  beats.heartbeater->beat(details("3"));
+  EXPECT_EQ(beats.sent.size(), 1U);
+  beats.heartbeater->close();
+}
+
+TEST(Heartbeat, SendsTheNewestDetailsWhenTheIntervalIsOver) {
+  std::promise<Payloads> second;
+  int calls = 0;
+  const auto heartbeater = std::make_shared<Heartbeater>(
+      std::make_shared<pollers::TimerQueue>(), std::chrono::milliseconds{20},
+      [&](Payloads payloads, std::chrono::milliseconds, auto done) {
+        if (++calls == 2) second.set_value(std::move(payloads));
+        if (calls < 3) done(HeartbeatAnswer{});
+      },
+      [](const HeartbeatAnswer&) {});
+  heartbeater->beat(details("1"));
+  heartbeater->beat(details("2"));
+  heartbeater->beat(details("3"));
+  EXPECT_EQ(PayloadCodec<std::string>::decode(second.get_future().get().payloads(0)), "3");
+  heartbeater->close();
+}
+
+TEST(Heartbeat, TellsWhatTheServerSaidAndStopsWhenTheAttemptIsGone) {
+  Beats beats{std::chrono::seconds{10}};
+  beats.heartbeater->beat(details("1"));
+  beats.open[0](HeartbeatAnswer{.not_found = true});
+  ASSERT_EQ(beats.answers.size(), 1U);
+  EXPECT_TRUE(beats.answers[0].not_found);
+  beats.heartbeater->beat(details("2"));
+  EXPECT_EQ(beats.sent.size(), 1U);
+}
+
+}  // namespace
+}  // namespace tempora::activity

@@ -1,0 +1,107 @@
+#include "poll_group.hpp"
+
+#include <gtest/gtest.h>
+#include <temporal/api/workflowservice/v1/request_response.pb.h>
+
+#include "fake_transport.hpp"
+
+namespace tempora::pollers {
+namespace {
+
+namespace api = temporal::api::workflowservice::v1;
+
+struct Polling {
+  std::shared_ptr<FakeTransport> transport = std::make_shared<FakeTransport>();
+  std::shared_ptr<SlotPool> slots;
+  std::shared_ptr<PollGroup> group;
+  std::vector<Permit> tasks;
+
+  Polling(std::size_t polls, std::size_t capacity) : slots(std::make_shared<SlotPool>(capacity)) {
+    auto environment = std::make_shared<CallEnvironment>();
+    environment->transport = transport;
+    environment->timers = std::make_shared<TimerQueue>();
+    PollGroup::Settings settings{
+        .method = "/temporal.api.workflowservice.v1.WorkflowService/PollActivityTaskQueue",
+        .request = std::make_unique<api::PollActivityTaskQueueRequest>(),
+        .new_response = [] { return std::make_unique<api::PollActivityTaskQueueResponse>(); },
+        .is_empty =
+            [](const auto& answer) {
+              return static_cast<const api::PollActivityTaskQueueResponse&>(answer)
+                  .task_token()
+                  .empty();
+            },
+        .on_task = [this](PollGroup::MessagePtr,
+                          Permit permit) { tasks.push_back(std::move(permit)); },
+        .on_answer = nullptr,
+        .rate = nullptr,
+        .polls = polls,
+        .deadline = std::chrono::milliseconds{70'000},
+        .log = Logger{},
+    };
+    group = std::make_shared<PollGroup>(environment, slots, std::move(settings));
+    group->start();
+  }
+  ~Polling() { group->cancel_open(); }
+
+  static api::PollActivityTaskQueueResponse task() {
+    api::PollActivityTaskQueueResponse task;
+    task.set_task_token("token");
+    return task;
+  }
+};
+
+TEST(PollGroup, PollsOnlyWithASlot) {
+  Polling polling{3, 2};
+  EXPECT_EQ(polling.transport->started(), 2U);
+}
+
+TEST(PollGroup, PollsAgainAtOnceAfterAnEmptyAnswer) {
+  Polling polling{1, 1};
+  polling.transport->take()->answer(api::PollActivityTaskQueueResponse{});
+  EXPECT_EQ(polling.transport->started(), 2U);
+  EXPECT_TRUE(polling.tasks.empty());
+}
+
+TEST(PollGroup, KeepsTheSlotWithTheTask) {
+  Polling polling{1, 1};
+  polling.transport->take()->answer(Polling::task());
+  ASSERT_EQ(polling.tasks.size(), 1U);
+  EXPECT_EQ(polling.transport->started(), 1U) << "no slot is free for another poll";
+  polling.tasks.clear();
+  EXPECT_EQ(polling.transport->started(), 2U);
+}
+
+TEST(PollGroup, ReleasesTheSlotDuringBackOff) {
+  Polling polling{1, 1};
+  polling.transport->take()->fail(kUnavailable);
+  EXPECT_EQ(polling.slots->used(), 0U);
+}
+
+TEST(PollGroup, StartsNoPollAfterStopButKeepsATaskThatStillArrives) {
+  Polling polling{2, 2};
+  const auto first = polling.transport->take();
+  const auto second = polling.transport->take();
+  polling.group->stop();
+  first->answer(Polling::task());
+  EXPECT_EQ(polling.tasks.size(), 1U);
+  EXPECT_FALSE(polling.group->wait_closed(TimerQueue::Clock::now()));
+  second->answer(api::PollActivityTaskQueueResponse{});
+  EXPECT_TRUE(polling.group->wait_closed(TimerQueue::Clock::now()));
+  EXPECT_EQ(polling.transport->started(), 2U);
+}
+
+TEST(PollGroup, EndsItsOpenPollsWhenCancelled) {
+  Polling polling{2, 2};
+  polling.group->cancel_open();
+  EXPECT_TRUE(polling.group->wait_closed(TimerQueue::Clock::now()));
+  EXPECT_EQ(polling.slots->used(), 0U);
+}
+
+TEST(RateLimit, SpacesGrantsAfterAFirstBurst) {
+  RateLimit limit{10.0};
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(limit.take(), TimerQueue::Clock::duration::zero());
+  EXPECT_GT(limit.take(), std::chrono::milliseconds{50});
+}
+
+}  // namespace
+}  // namespace tempora::pollers

@@ -1,0 +1,24 @@
+# Pollers, activities and measurements.
+list(APPEND WORKER_SOURCES
+  src/activity/activity_context.cpp
+  src/activity/activity_registry.cpp
+  src/activity/activity_worker.cpp
+  src/activity/heartbeat.cpp
+  src/metrics/logging.cpp
+  src/metrics/metrics.cpp
+  src/pollers/calls.cpp
+  src/pollers/history_fetch.cpp
+  src/pollers/poll_group.cpp
+  src/pollers/run_cache.cpp
+  src/pollers/slots.cpp
+  src/pollers/thread_pool.cpp
+  src/pollers/timer_queue.cpp
+  src/pollers/worker.cpp
+  src/pollers/workflow_worker.cpp)
+list(APPEND WORKER_PUBLIC fmt::fmt nlohmann_json::nlohmann_json)
+list(APPEND WORKER_PRIVATE spdlog::spdlog Threads::Threads)
+list(APPEND WORKER_TESTS
+  src/activity/heartbeat_test.cpp
+  src/pollers/history_fetch_test.cpp
+  src/pollers/poll_group_test.cpp
+  src/pollers/slots_test.cpp)

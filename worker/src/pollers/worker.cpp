@@ -1,0 +1,310 @@
+#include <fmt/format.h>
+#include <google/protobuf/message.h>
+#include <temporal/api/workflowservice/v1/request_response.pb.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <future>
+#include <optional>
+#include <random>
+#include <stdexcept>
+#include <tempora/worker.hpp>
+#include <thread>
+
+#include "../activity/activity_registry.hpp"
+#include "../activity/activity_worker.hpp"
+#include "../engine/run.hpp"
+#include "calls.hpp"
+#include "workflow_worker.hpp"
+
+namespace tempora {
+
+namespace api = temporal::api::workflowservice::v1;
+namespace enums = temporal::api::enums::v1;
+using pollers::CallEnvironment;
+using pollers::RetryLimits;
+using Clock = pollers::TimerQueue::Clock;
+
+namespace {
+
+constexpr std::chrono::seconds kDescribeBudget{5};
+constexpr std::chrono::seconds kShutdownCallBudget{3};
+// How long open polls may take to end once the server was told to end them.
+constexpr std::chrono::seconds kPollsClosedBudget{5};
+// Workflow tasks in hand are answered within this time or given up: the server repeats them
+// elsewhere.
+constexpr std::chrono::seconds kWorkflowTasksBudget{10};
+constexpr std::chrono::seconds kCancelledPollsBudget{2};
+
+std::string random_uuid() {
+  std::random_device source;
+  std::array<std::uint32_t, 4> words{source(), source(), source(), source()};
+  words[1] = (words[1] & 0xffff0fffU) | 0x00004000U;
+  words[2] = (words[2] & 0x3fffffffU) | 0x80000000U;
+  return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:04x}{:08x}", words[0], words[1] >> 16U,
+                     words[1] & 0xffffU, words[2] >> 16U, words[2] & 0xffffU, words[3]);
+}
+
+std::string default_identity() {
+  std::array<char, 256> host{};
+  if (gethostname(host.data(), host.size() - 1) != 0) host[0] = '\0';
+  return fmt::format("{}@{}", getpid(), host.data());
+}
+
+// Waits for one call. Only for the start and the end of a worker.
+template <class Response, class Request>
+std::pair<CallStatus, Response> call_and_wait(std::shared_ptr<const CallEnvironment> environment,
+                                              std::string_view rpc, Request request,
+                                              std::chrono::milliseconds budget) {
+  auto promise = std::make_shared<std::promise<std::pair<CallStatus, Response>>>();
+  auto answer = promise->get_future();
+  const RetryLimits limits{.attempt_deadline = budget, .give_up_at = Clock::now() + budget};
+  pollers::call_retrying<Response>(std::move(environment), rpc, std::move(request), limits,
+                                   [promise](CallStatus status, Response& response) {
+                                     promise->set_value({std::move(status), std::move(response)});
+                                   });
+  return answer.get();
+}
+
+void check(const WorkerOptions& options) {
+  if (options.task_queue.empty()) throw std::invalid_argument{"task_queue must not be empty"};
+  if (options.max_concurrent_activities == 0) {
+    throw std::invalid_argument{"max_concurrent_activities must be at least 1"};
+  }
+  const std::size_t least = options.max_cached_workflows > 0 ? 2 : 1;
+  if (options.max_concurrent_workflow_tasks < least) {
+    throw std::invalid_argument{fmt::format(
+        "max_concurrent_workflow_tasks must be at least {} with max_cached_workflows {}", least,
+        options.max_cached_workflows)};
+  }
+  if (options.max_activities_per_second < 0) {
+    throw std::invalid_argument{"max_activities_per_second must not be negative"};
+  }
+}
+
+}  // namespace
+
+struct Worker::Impl {
+  Impl(std::shared_ptr<Transport> transport, std::string space, WorkerOptions given)
+      : options(std::move(given)), namespace_(std::move(space)) {
+    check(options);
+    if (options.identity.empty()) options.identity = default_identity();
+    if (options.metrics == nullptr) options.metrics = no_metrics();
+    options.log = std::move(options.log)
+                      .with("Namespace", namespace_)
+                      .with("TaskQueue", options.task_queue)
+                      .with("WorkerID", options.identity);
+    auto made = std::make_shared<CallEnvironment>();
+    made->transport = std::move(transport);
+    made->timers = std::make_shared<pollers::TimerQueue>();
+    made->options.metadata.emplace_back("temporal-namespace", namespace_);
+    environment = std::move(made);
+  }
+
+  void start();
+  void stop_polling();
+  void shutdown();
+  void abandon();
+  bool server_ends_polls(std::chrono::milliseconds budget);
+  bool tell_server();
+  void close_polls();
+  void end_activities(Clock::time_point began);
+
+  WorkerOptions options;
+  const std::string namespace_;
+  const std::string worker_instance_key = random_uuid();
+  // A name of its own for each worker object: a task on it finds the cached run here or nowhere.
+  std::string sticky_queue;
+  std::shared_ptr<const CallEnvironment> environment;
+  std::shared_ptr<WorkflowRegistry> workflows = std::make_shared<WorkflowRegistry>();
+  std::shared_ptr<activity::ActivityRegistry> activities =
+      std::make_shared<activity::ActivityRegistry>();
+  std::shared_ptr<activity::ActivityWorker> activity_worker;
+  std::shared_ptr<pollers::WorkflowWorker> workflow_worker;
+  std::optional<bool>
+      ends_polls;  // the namespace's capability; unknown until the server was reached
+  bool started = false;
+  bool ended = false;
+};
+
+// Asks what the namespace can do. Throws if there is no such namespace.
+bool Worker::Impl::server_ends_polls(std::chrono::milliseconds budget) {
+  if (ends_polls.has_value()) return *ends_polls;
+  api::DescribeNamespaceRequest request;
+  request.set_namespace_(namespace_);
+  const auto [status, answer] = call_and_wait<api::DescribeNamespaceResponse>(
+      environment, "DescribeNamespace", std::move(request), budget);
+  if (status.code == pollers::kNotFound) throw std::runtime_error{status.message};
+  if (!status.ok()) {
+    options.log.warn("the server could not be asked about the namespace, code {}: {}", status.code,
+                     status.message);
+    return false;
+  }
+  ends_polls = answer.namespace_info().capabilities().worker_poll_complete_on_shutdown();
+  return *ends_polls;
+}
+
+void Worker::Impl::start() {
+  if (started) throw std::logic_error{"the worker was started already"};
+  if (workflows->names().empty() && activities->empty()) {
+    throw std::logic_error{"nothing is registered with the worker"};
+  }
+  server_ends_polls(kDescribeBudget);
+  started = true;
+  sticky_queue = fmt::format("{}-{}", options.identity, random_uuid());
+  if (!activities->empty()) {
+    activity_worker = std::make_shared<activity::ActivityWorker>(
+        environment, activities,
+        activity::ActivityWorkerOptions{
+            .namespace_ = namespace_,
+            .task_queue = options.task_queue,
+            .identity = options.identity,
+            .worker_instance_key = worker_instance_key,
+            .max_concurrent = options.max_concurrent_activities,
+            .polls = options.activity_pollers,
+            .max_per_second = options.max_activities_per_second,
+            .max_task_queue_per_second = options.max_task_queue_activities_per_second,
+            .log = options.log,
+            .metrics = options.metrics});
+  }
+  if (!workflows->names().empty()) {
+    const std::size_t threads =
+        options.workflow_threads > 0
+            ? options.workflow_threads
+            : std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 2);
+    workflow_worker = std::make_shared<pollers::WorkflowWorker>(
+        environment, workflows,
+        pollers::WorkflowWorkerOptions{.namespace_ = namespace_,
+                                       .task_queue = options.task_queue,
+                                       .sticky_queue = sticky_queue,
+                                       .identity = options.identity,
+                                       .worker_instance_key = worker_instance_key,
+                                       .max_concurrent = options.max_concurrent_workflow_tasks,
+                                       .polls = options.workflow_pollers,
+                                       .max_cached = options.max_cached_workflows,
+                                       .sticky_timeout = options.sticky_schedule_to_start_timeout,
+                                       .threads = threads,
+                                       .log = options.log,
+                                       .metrics = options.metrics},
+        activity_worker);
+  }
+  if (activity_worker != nullptr) activity_worker->start();
+  if (workflow_worker != nullptr) workflow_worker->start();
+  const MetricTag tags[] = {{"namespace", namespace_}, {"task_queue", options.task_queue}};
+  options.metrics->count("temporal_worker_start", 1, tags);
+  options.log.info("worker started");
+}
+
+void Worker::Impl::stop_polling() {
+  if (workflow_worker != nullptr) workflow_worker->stop_polling();
+  if (activity_worker != nullptr) activity_worker->stop_polling();
+}
+
+// Lets the server move cached runs back to the common queue at once, and end our open polls if it
+// can. True if it took the call.
+bool Worker::Impl::tell_server() {
+  api::ShutdownWorkerRequest request;
+  request.set_namespace_(namespace_);
+  request.set_identity(options.identity);
+  request.set_worker_instance_key(worker_instance_key);
+  request.set_task_queue(options.task_queue);
+  if (workflow_worker != nullptr) {
+    request.add_task_queue_types(enums::TASK_QUEUE_TYPE_WORKFLOW);
+    if (options.max_cached_workflows > 0) request.set_sticky_task_queue(sticky_queue);
+  }
+  if (activity_worker != nullptr) request.add_task_queue_types(enums::TASK_QUEUE_TYPE_ACTIVITY);
+  request.set_reason("graceful shutdown");
+  const auto [status, answer] = call_and_wait<api::ShutdownWorkerResponse>(
+      environment, "ShutdownWorker", std::move(request), kShutdownCallBudget);
+  if (!status.ok()) options.log.debug("ShutdownWorker, code {}: {}", status.code, status.message);
+  return status.ok();
+}
+
+// A poll that the server ends cannot lose a task; a poll that we cancel may.
+void Worker::Impl::close_polls() {
+  const auto closed = [this](Clock::time_point until) {
+    const bool workflow = workflow_worker == nullptr || workflow_worker->wait_polls_closed(until);
+    const bool activity = activity_worker == nullptr || activity_worker->wait_polls_closed(until);
+    return workflow && activity;
+  };
+  bool waits = false;
+  try {
+    waits = server_ends_polls(kShutdownCallBudget);
+  } catch (const std::exception& error) {
+    options.log.debug("the namespace is gone: {}", error.what());
+  }
+  if (tell_server() && waits && closed(Clock::now() + kPollsClosedBudget)) return;
+  if (workflow_worker != nullptr) workflow_worker->cancel_polls();
+  if (activity_worker != nullptr) activity_worker->cancel_polls();
+  closed(Clock::now() + kCancelledPollsBudget);
+}
+
+void Worker::Impl::end_activities(Clock::time_point began) {
+  if (activity_worker == nullptr) return;
+  const Clock::time_point grace = began + options.graceful_shutdown;
+  if (!activity_worker->wait_idle(grace)) {
+    activity_worker->cancel_running(CancelReason::kWorkerShutdown);
+  }
+  const Clock::time_point patience = std::max(grace, Clock::now()) + options.shutdown_patience;
+  if (!activity_worker->wait_idle(patience) || !activity_worker->stop_threads(patience)) {
+    options.log.error("an activity ignored the shutdown and was left behind");
+  }
+}
+
+void Worker::Impl::shutdown() {
+  if (!started || ended) return;
+  ended = true;
+  const Clock::time_point began = Clock::now();
+  options.log.info("worker stops");
+  stop_polling();
+  close_polls();
+  if (workflow_worker != nullptr) {
+    const Clock::time_point until = Clock::now() + kWorkflowTasksBudget;
+    if (!workflow_worker->wait_idle(until)) options.log.warn("a workflow task was left unanswered");
+    workflow_worker->stop_threads(until);
+  }
+  end_activities(began);
+  options.log.info("worker stopped");
+}
+
+void Worker::Impl::abandon() {
+  if (!started || ended) return;
+  ended = true;
+  if (workflow_worker != nullptr) {
+    workflow_worker->abandon();
+    workflow_worker->stop_threads(Clock::now() + kCancelledPollsBudget);
+  }
+  if (activity_worker != nullptr) {
+    activity_worker->abandon();
+    activity_worker->stop_threads(Clock::now() + kCancelledPollsBudget);
+  }
+}
+
+Worker::Worker(std::shared_ptr<Transport> transport, std::string namespace_, WorkerOptions options)
+    : impl_(std::make_unique<Impl>(std::move(transport), std::move(namespace_),
+                                   std::move(options))) {}
+
+Worker::~Worker() { impl_->shutdown(); }
+
+void Worker::add_workflow(std::shared_ptr<const WorkflowDefinition> definition) {
+  if (impl_->started) throw std::logic_error{"workflows are registered before the worker starts"};
+  impl_->workflows->add(std::move(definition));
+}
+
+void Worker::add_activity(std::string type, ActivityFunction function) {
+  if (impl_->started) throw std::logic_error{"activities are registered before the worker starts"};
+  impl_->activities->add(std::move(type), std::move(function));
+}
+
+void Worker::start() { impl_->start(); }
+void Worker::shutdown() { impl_->shutdown(); }
+void Worker::stop_polling() { impl_->stop_polling(); }
+void Worker::abandon() { impl_->abandon(); }
+
+std::size_t Worker::cached_workflows() const {
+  return impl_->workflow_worker == nullptr ? 0 : impl_->workflow_worker->cached_runs();
+}
+
+}  // namespace tempora
