@@ -1,4 +1,5 @@
-// Where the real peers of an integration test are (tests/peers). A test that needs one which is not there is skipped:
+// Where the real peers of an integration test are (tests/peers). A test that needs one which is not
+// there is skipped:
 //
 //   class LedgerTest : public ::testing::Test {
 //    protected:
@@ -17,10 +18,11 @@
 
 namespace addrflow::testing {
 
-// One value of the peers' environment (tests/peers/README.md lists the names): from this process's own environment, else
-// from the file that ADDRFLOW_PEERS_ENV names.
+// One value of the peers' environment (tests/peers/README.md lists the names): from this process's
+// own environment, else from the file that ADDRFLOW_PEERS_ENV names.
 inline std::optional<std::string> peer(const std::string& name) {
-  if (const char* value = std::getenv(name.c_str()); value != nullptr && *value != '\0') return value;
+  if (const char* value = std::getenv(name.c_str()); value != nullptr && *value != '\0')
+    return value;
   const char* path = std::getenv("ADDRFLOW_PEERS_ENV");
   if (path == nullptr) return std::nullopt;
   std::ifstream file{path};
@@ -47,17 +49,18 @@ inline std::string peer_file(const std::string& name) {
   return text;
 }
 
-// `peers VERB NAME` on the running peers, for instance peers_command("restart postgres"). True when it worked.
+// `peers VERB NAME` on the running peers, for instance peers_command("restart postgres"). True when
+// it worked.
 inline bool peers_command(std::string_view words) {
-  const std::string command =
-      "'" + need_peer("ADDRFLOW_PEERS_TOOL") + "' " + std::string{words} + " --dir '" + need_peer("ADDRFLOW_PEERS_DIR") + "'";
+  const std::string command = "'" + need_peer("ADDRFLOW_PEERS_TOOL") + "' " + std::string{words} +
+                              " --dir '" + need_peer("ADDRFLOW_PEERS_DIR") + "'";
   return std::system(command.c_str()) == 0;
 }
 
 }  // namespace addrflow::testing
 
-#define ADDRFLOW_NEEDS_PEER(name)                                                              \
-  if (!::addrflow::testing::peer(name)) {                                                      \
-    GTEST_SKIP() << (name) << " is not set: start the peers (see tests/peers/README.md)";      \
-  }                                                                                            \
+#define ADDRFLOW_NEEDS_PEER(name)                                                         \
+  if (!::addrflow::testing::peer(name)) {                                                 \
+    GTEST_SKIP() << (name) << " is not set: start the peers (see tests/peers/README.md)"; \
+  }                                                                                       \
   static_assert(true, "wants a semicolon")
