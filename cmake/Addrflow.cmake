@@ -45,8 +45,8 @@ function(addrflow_proto)
 endfunction()
 
 # addrflow_test(NAME worker_unit SOURCES src/a_test.cpp … LIBS worker … LABELS fast [TIMEOUT s] [INCLUDES dirs…])
-# A program of gtest cases, registered case by case. Labels: fast, integration, replay, contract. What is labelled
-# integration gets the real peers (fixture `peers`, see tests/).
+# A program of gtest cases, registered case by case. Labels: fast, integration, replay, contract, matrix, soak. What is
+# labelled integration gets the real peers (fixture `peers`, see tests/).
 function(addrflow_test)
   cmake_parse_arguments(arg "" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS;INCLUDES" ${ARGN})
   if(NOT ADDRFLOW_TESTS)
@@ -67,7 +67,8 @@ function(addrflow_test)
     set_tests_properties(${arg_NAME} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
       FIXTURES_REQUIRED peers ENVIRONMENT "ADDRFLOW_PEERS_ENV=${PROJECT_BINARY_DIR}/peers/env")
   else()
-    add_test(NAME ${arg_NAME} COMMAND ${arg_NAME} --gtest_brief=1)
-    set_tests_properties(${arg_NAME} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
+    # Asked for its cases when ctest starts, so that a build runs nothing.
+    gtest_discover_tests(${arg_NAME} TEST_PREFIX ${arg_NAME}. DISCOVERY_MODE PRE_TEST
+      PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
   endif()
 endfunction()
