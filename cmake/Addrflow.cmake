@@ -1,5 +1,5 @@
 # One target a folder. A target sees the public headers (include/) of what it names and nothing else, so the rules
-# of the house (DESIGN: who may include whom) are kept by the compiler.
+# of the house (docs/decisions/0002: who may include whom) are kept by the compiler.
 include_guard(GLOBAL)
 
 add_library(addrflow_flags INTERFACE)

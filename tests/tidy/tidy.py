@@ -127,6 +127,8 @@ def check_words():
     never = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX:"]))
     secret = re.compile("-----BEGIN " + "[A-Z ]*PRIVATE KEY-----")
     machine = re.compile(r"(?<![\w./])/(work|root|home/\w+)/")
+    document = re.compile(r"(?<![\w/.-])([\w-]+\.md)\b")
+    documents = {path.name for path in tracked() if path.suffix == ".md"}
     for path in tracked():
         name = name_of(path)
         for number, line in enumerate(text_of(path).splitlines(), 1):
@@ -136,6 +138,9 @@ def check_words():
                 yield f"{name}:{number}: a private key"
             if machine.search(line) and not name.startswith("tests/tidy/"):
                 yield f"{name}:{number}: a path of somebody's machine: {line.strip()[:60]}"
+            for named in document.findall(line):
+                if named not in documents:
+                    yield f"{name}:{number}: names {named}, which is not here"
         if path.stat().st_size > 1_000_000:
             yield f"{name}: {path.stat().st_size} bytes: large files do not belong here"
 
