@@ -1,0 +1,106 @@
+// What each subcommand does, apart from how its arguments are read (main.cpp).
+#pragma once
+
+#include "output.hpp"
+#include "settings.hpp"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace addrflow::cli {
+
+struct Shell {
+  Settings settings;
+  Output output;
+};
+
+// Which line, who asks, under which key; shared by all commands that change a service.
+struct Target {
+  std::string tenant;
+  std::string subscriber;
+  std::string service = "internet";
+  std::string
+      key;  // empty: made, and printed on standard error, so that the same request can be repeated
+  std::string actor;
+  std::string reason;
+  std::string username;
+  std::string nas_ip;
+};
+
+struct ProvisionArguments {
+  std::string pool;
+  std::string address;
+  std::string plan;
+  bool ipv6 = false;
+  bool send_coa = false;
+  bool skip_netbox = false;
+  std::string on_coa_failure;
+  std::string on_netbox_failure;
+};
+
+struct LiftArguments {  // deprovision, revoke
+  bool no_disconnect = false;
+  bool keep_space = false;
+  bool skip_netbox = false;
+  std::optional<std::int64_t> generation;
+};
+
+struct PoolArguments {
+  std::string tenant;
+  std::string name;
+  std::string cidr;
+  std::string domain = "default";
+  std::string gateway;
+  std::vector<std::string> exclude;  // addresses or "first-last"
+  std::string quarantine = "1h";
+  std::string hold = "24h";
+  std::string netbox_mode = "mirror";
+  std::int64_t netbox_vrf_id = 0;
+};
+
+struct NasArguments {
+  std::string tenant;
+  std::string name;
+  std::string ip;
+  std::string coa_host;
+  int coa_port = 3799;
+  std::string dialect = "rfc5176";
+  std::string secret;
+  std::string identifier;
+  std::string interim = "5m";
+};
+
+struct MigrateArguments {
+  std::string direction = "up";  // up, down, status
+  int steps = 0;                 // down: how many; 0: one
+  bool dry_run = false;
+};
+
+// --- the world around ---------------------------------------------------------------------------
+Exit run_worker(const Shell& shell);
+Exit run_migrate(const Shell& shell, const MigrateArguments& arguments);
+Exit run_setup(const Shell& shell);
+Exit run_schedules(const Shell& shell, const std::string& action, const std::string& schedule_id);
+Exit run_config(const Shell& shell);
+
+// --- the network --------------------------------------------------------------------------------
+Exit run_tenant_add(const Shell& shell, const std::string& tenant);
+Exit run_pool_add(const Shell& shell, const PoolArguments& arguments);
+Exit run_nas_add(const Shell& shell, const NasArguments& arguments);
+
+// --- services -----------------------------------------------------------------------------------
+Exit run_provision(const Shell& shell, Target target, const ProvisionArguments& arguments);
+Exit run_deprovision(const Shell& shell, Target target, const LiftArguments& arguments);
+Exit run_suspend(const Shell& shell, Target target, bool no_coa);
+Exit run_reactivate(const Shell& shell, Target target, bool no_coa);
+Exit run_allocate(const Shell& shell, Target target, const ProvisionArguments& arguments);
+Exit run_activate(const Shell& shell, Target target, const ProvisionArguments& arguments);
+Exit run_revoke(const Shell& shell, Target target, const LiftArguments& arguments);
+Exit run_retry(const Shell& shell, Target target);
+Exit run_adopt(const Shell& shell, Target target, const std::string& state);
+Exit run_force_release(const Shell& shell, Target target);
+Exit run_status(const Shell& shell, const Target& target);
+Exit run_audit(const Shell& shell);
+
+}  // namespace addrflow::cli

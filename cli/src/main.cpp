@@ -1,0 +1,275 @@
+// The `addrflow` command: reads the arguments, loads the settings, and calls what commands.hpp
+// declares.
+
+#include "commands.hpp"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <CLI/CLI.hpp>
+
+#include <cstdlib>
+#include <functional>
+#include <memory>
+
+namespace addrflow::cli {
+namespace {
+
+using Action = std::function<Exit(const Shell&)>;
+
+// The arguments of all subcommands. CLI11 binds to them by address, so they live as long as the
+// parser.
+struct Arguments {
+  Target target;
+  ProvisionArguments provision;
+  LiftArguments lift;
+  PoolArguments pool;
+  NasArguments nas;
+  MigrateArguments migrate;
+  std::string tenant;
+  std::string schedule_action = "list";
+  std::string schedule_id;
+  std::string state;
+  bool no_coa = false;
+};
+
+class CommandLine {
+ public:
+  CommandLine()
+      : app_("Keeps every subscriber's address right in the ledger, NetBox, RADIUS and the BNG") {
+    app_.require_subcommand(1);
+    app_.fallthrough();
+    app_.option_defaults()->always_capture_default();
+    app_.add_option("--config", config_file_,
+                    "TOML file with the settings (see `addrflow config`)");
+    app_.add_flag("--json", json_, "answer as JSON on standard output");
+    app_.footer(
+        "Exit codes: 0 done and confirmed, 1 refused or failed (audit: violated), 2 wrong usage "
+        "or\n"
+        "configuration, 3 no answer: it may have happened, ask again with the same --key (audit: "
+        "could\n"
+        "not check), 4 done, but a NAS or NetBox has not confirmed yet and is pursued.");
+    add_platform();
+    add_network();
+    add_services();
+  }
+
+  int run(int argc, char** argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      const int code = app_.exit(error);
+      return code == 0 ? 0 : static_cast<int>(Exit::kUsage);
+    }
+    Shell shell;
+    shell.output.json = json_;
+    auto settings = load_settings(config_file_, [](const char* name) { return std::getenv(name); });
+    if (!settings) {
+      return static_cast<int>(
+          shell.output.fail(Exit::kUsage, "bad_configuration", settings.error()));
+    }
+    shell.settings = *std::move(settings);
+    spdlog::set_default_logger(spdlog::stderr_color_mt("addrflow"));
+    spdlog::set_level(spdlog::level::from_str(shell.settings.log.level));
+    spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %v");
+    return static_cast<int>(action_(shell));
+  }
+
+ private:
+  CLI::App* command(const std::string& name, const std::string& help, Action action) {
+    CLI::App* subcommand = app_.add_subcommand(name, help);
+    subcommand->callback([this, action = std::move(action)] { action_ = action; });
+    return subcommand;
+  }
+
+  void add_platform() {
+    Arguments& a = arguments_;
+    command("worker", "Run the workflows and activities until SIGINT or SIGTERM", run_worker);
+
+    CLI::App* migrate = command("migrate", "Bring the ledger's tables up to date",
+                                [&a](const Shell& shell) { return run_migrate(shell, a.migrate); });
+    migrate->add_option("direction", a.migrate.direction, "up, down or status")
+        ->check(CLI::IsMember({"up", "down", "status"}));
+    migrate->add_option("--steps", a.migrate.steps, "down: how many migrations to undo");
+    migrate->add_flag("--dry-run", a.migrate.dry_run, "say what would be done");
+
+    command("setup", "Register search attributes, AAA tables and NetBox fields; may be repeated",
+            run_setup);
+
+    CLI::App* schedules =
+        command("schedules", "The daily and periodic workflows", [&a](const Shell& shell) {
+          return run_schedules(shell, a.schedule_action, a.schedule_id);
+        });
+    schedules->add_option("action", a.schedule_action, "apply, list, trigger or delete")
+        ->check(CLI::IsMember({"apply", "list", "trigger", "delete"}));
+    schedules->add_option("id", a.schedule_id, "trigger, delete: which one");
+
+    command("config", "Print every setting, its source and its value", run_config);
+    command("audit", "Check the ledger's invariants: 0 clean, 1 violated, 3 could not check",
+            run_audit);
+  }
+
+  void add_network() {
+    Arguments& a = arguments_;
+    CLI::App* tenant = app_.add_subcommand("tenant", "Tenants")->require_subcommand(1);
+    CLI::App* tenant_add = tenant->add_subcommand("add", "Add a tenant; may be repeated");
+    tenant_add->add_option("tenant", a.tenant, "tenant id")->required();
+    tenant_add->callback([this, &a] {
+      action_ = [&a](const Shell& shell) { return run_tenant_add(shell, a.tenant); };
+    });
+
+    CLI::App* pool = app_.add_subcommand("pool", "Address pools")->require_subcommand(1);
+    CLI::App* pool_add = pool->add_subcommand("add", "Add a pool; repeating it changes nothing");
+    pool_add->add_option("name", a.pool.name, "name of the pool")->required();
+    pool_add->add_option("--tenant", a.pool.tenant, "whose")->required();
+    pool_add->add_option("--cidr", a.pool.cidr, "the network, e.g. 203.0.113.0/24")->required();
+    pool_add->add_option("--domain", a.pool.domain, "routing domain (VRF)");
+    pool_add->add_option("--gateway", a.pool.gateway, "never handed out");
+    pool_add->add_option("--exclude", a.pool.exclude, "address or first-last; may be repeated");
+    pool_add->add_option("--quarantine", a.pool.quarantine, "rest before another holder");
+    pool_add->add_option("--hold", a.pool.hold, "how long space is held without evidence");
+    pool_add->add_option("--netbox", a.pool.netbox_mode, "mirror or off")
+        ->check(CLI::IsMember({"mirror", "off"}));
+    pool_add->add_option("--netbox-vrf-id", a.pool.netbox_vrf_id, "NetBox VRF of the pool");
+    pool_add->callback(
+        [this, &a] { action_ = [&a](const Shell& shell) { return run_pool_add(shell, a.pool); }; });
+
+    CLI::App* nas = app_.add_subcommand("nas", "Network access servers")->require_subcommand(1);
+    CLI::App* nas_add = nas->add_subcommand("add", "Add a NAS; repeating it updates it");
+    nas_add->add_option("name", a.nas.name, "name of the NAS")->required();
+    nas_add->add_option("--tenant", a.nas.tenant, "whose")->required();
+    nas_add->add_option("--ip", a.nas.ip, "NAS-IP-Address, as accounting shows it")->required();
+    nas_add->add_option("--coa-host", a.nas.coa_host, "where CoA goes; default: --ip");
+    nas_add->add_option("--coa-port", a.nas.coa_port, "3799; Cisco: 1700")
+        ->check(CLI::Range(1, 65535));
+    nas_add->add_option("--dialect", a.nas.dialect, "rfc5176, mikrotik, cisco …");
+    nas_add->add_option("--secret", a.nas.secret, "reference: env:NAME or file:/path")->required();
+    nas_add->add_option("--identifier", a.nas.identifier, "NAS-Identifier, where it is needed");
+    nas_add->add_option("--interim", a.nas.interim, "its accounting interim interval");
+    nas_add->callback(
+        [this, &a] { action_ = [&a](const Shell& shell) { return run_nas_add(shell, a.nas); }; });
+  }
+
+  CLI::App* service_command(const std::string& name, const std::string& help, Action action) {
+    Target& target = arguments_.target;
+    CLI::App* subcommand = command(name, help, std::move(action));
+    subcommand->add_option("subscriber", target.subscriber, "UUID or [A-Za-z0-9._-]{1,64}")
+        ->required();
+    subcommand->add_option("--tenant", target.tenant, "whose subscriber")
+        ->envname("ADDRFLOW_TENANT")
+        ->required();
+    subcommand->add_option("--service", target.service, "which line");
+    return subcommand;
+  }
+
+  CLI::App* changing_command(const std::string& name, const std::string& help, Action action) {
+    Target& target = arguments_.target;
+    CLI::App* subcommand = service_command(name, help, std::move(action));
+    subcommand->add_option("--key", target.key,
+                           "idempotency key: the same key and request is one operation for ever");
+    subcommand->add_option("--actor", target.actor, "who asks, for the record")->envname("USER");
+    subcommand->add_option("--reason", target.reason, "why, for the record");
+    return subcommand;
+  }
+
+  void add_line_hints(CLI::App* subcommand) {
+    subcommand->add_option("--username", arguments_.target.username, "RADIUS User-Name");
+    subcommand->add_option("--nas-ip", arguments_.target.nas_ip, "a hint; accounting knows better");
+  }
+
+  void add_policies(CLI::App* subcommand) {
+    ProvisionArguments& provision = arguments_.provision;
+    subcommand->add_flag("--skip-netbox", provision.skip_netbox, "leave NetBox alone");
+    subcommand->add_option("--on-netbox-failure", provision.on_netbox_failure, "pending or fail")
+        ->check(CLI::IsMember({"pending", "fail"}));
+  }
+
+  void add_lift_options(CLI::App* subcommand) {
+    LiftArguments& lift = arguments_.lift;
+    add_line_hints(subcommand);
+    subcommand->add_flag("--no-disconnect", lift.no_disconnect, "the hold time decides");
+    subcommand->add_flag("--keep-space", lift.keep_space, "keep it reserved for this subscriber");
+    subcommand->add_flag("--skip-netbox", lift.skip_netbox, "leave NetBox alone");
+  }
+
+  void add_coa_policy(CLI::App* subcommand) {
+    ProvisionArguments& provision = arguments_.provision;
+    subcommand->add_flag("--send-coa", provision.send_coa, "tell a live session as well");
+    subcommand->add_option("--on-coa-failure", provision.on_coa_failure, "pending or fail")
+        ->check(CLI::IsMember({"pending", "fail"}));
+  }
+
+  void add_space_options(CLI::App* subcommand) {
+    ProvisionArguments& provision = arguments_.provision;
+    add_line_hints(subcommand);
+    subcommand->add_option("--pool", provision.pool, "name or id; default: the tenant's only one");
+    subcommand->add_option("--address", provision.address, "this address and no other");
+    subcommand->add_option("--plan", provision.plan, "RADIUS group of the full plan");
+    add_policies(subcommand);
+  }
+
+  void add_services() {
+    Arguments& a = arguments_;
+    CLI::App* provision =
+        changing_command("provision", "Give a subscriber its addresses, everywhere or nowhere",
+                         [&a](const Shell& s) { return run_provision(s, a.target, a.provision); });
+    add_space_options(provision);
+    add_coa_policy(provision);
+    provision->add_flag("--ipv6", a.provision.ipv6, "an IPv6 delegated prefix as well");
+
+    add_lift_options(
+        changing_command("deprovision", "Take a subscriber's addresses back",
+                         [&a](const Shell& s) { return run_deprovision(s, a.target, a.lift); }));
+
+    CLI::App* suspend =
+        changing_command("suspend", "Restrict a line; --reason is the hold it adds",
+                         [&a](const Shell& s) { return run_suspend(s, a.target, a.no_coa); });
+    CLI::App* reactivate =
+        changing_command("reactivate", "Remove the hold named by --reason; the last one frees it",
+                         [&a](const Shell& s) { return run_reactivate(s, a.target, a.no_coa); });
+    for (CLI::App* subcommand : {suspend, reactivate}) {
+      add_line_hints(subcommand);
+      subcommand->add_flag("--no-coa", a.no_coa, "leave the live session alone");
+    }
+
+    add_space_options(
+        changing_command("allocate", "One operation: reserve an address",
+                         [&a](const Shell& s) { return run_allocate(s, a.target, a.provision); }));
+    CLI::App* activate =
+        changing_command("activate", "One operation: the allocated address becomes active",
+                         [&a](const Shell& s) { return run_activate(s, a.target, a.provision); });
+    add_line_hints(activate);
+    add_coa_policy(activate);
+    add_policies(activate);
+
+    CLI::App* revoke =
+        changing_command("revoke", "One operation: end the present generation",
+                         [&a](const Shell& s) { return run_revoke(s, a.target, a.lift); });
+    add_lift_options(revoke);
+    revoke->add_option("--generation", a.lift.generation, "only this generation");
+
+    changing_command("retry", "Run the failed step of a failed or revoking line again",
+                     [&a](const Shell& s) { return run_retry(s, a.target); });
+    changing_command("adopt", "Declare a failed line to be in a state, checked against the ledger",
+                     [&a](const Shell& s) { return run_adopt(s, a.target, a.state); })
+        ->add_option("--state", a.state, "allocated, active or suspended")
+        ->required();
+    changing_command("force-release", "Free the space of a failed or revoking line; needs --reason",
+                     [&a](const Shell& s) { return run_force_release(s, a.target); });
+    service_command("status", "What the ledger knows of a line",
+                    [&a](const Shell& s) { return run_status(s, a.target); });
+  }
+
+  CLI::App app_;
+  Arguments arguments_;
+  std::string config_file_;
+  bool json_ = false;
+  Action action_;
+};
+
+}  // namespace
+}  // namespace addrflow::cli
+
+int main(int argc, char** argv) {
+  // On the heap: CLI11's parser keeps addresses of the arguments.
+  return std::make_unique<addrflow::cli::CommandLine>()->run(argc, argv);
+}

@@ -1,0 +1,224 @@
+// The commands that change a line: a client of the workflows, and of nothing else.
+
+#include "commands.hpp"
+#include "temporal.hpp"
+
+#include <addrflow/v1/lifecycle.pb.h>
+#include <addrflow/v1/provision.pb.h>
+#include <fmt/format.h>
+#include <addrflow/catalog/payload.hpp>
+#include <addrflow/domain/ids.hpp>
+#include <addrflow/workflows/names.hpp>
+
+#include <cstdio>
+#include <random>
+
+namespace addrflow::cli {
+namespace {
+
+std::string new_key() {
+  std::random_device device;
+  return fmt::format("{:08x}{:08x}", device(), device());
+}
+
+// Made here and told, so that the same request can be repeated when its answer was lost.
+void ensure_key(Target& target) {
+  if (target.key.empty()) {
+    target.key = new_key();
+    fmt::print(stderr, "key {}\n", target.key);
+  }
+}
+
+std::expected<void, domain::FieldError> check(const Target& target) {
+  if (auto valid = domain::check_service({target.tenant, target.subscriber, target.service});
+      !valid) {
+    return valid;
+  }
+  return domain::check_key("key", target.key);
+}
+
+// What all messages that name a line have in common, in the two shapes of the contract.
+template <class Message>
+void fill_flat(Message& message, const Target& target) {
+  message.set_tenant_id(target.tenant);
+  message.set_subscriber_id(target.subscriber);
+  message.set_service(target.service);
+  message.set_key(target.key);
+  message.set_actor(target.actor);
+  message.set_username(target.username);
+  message.set_nas_ip(target.nas_ip);
+}
+
+template <class Message>
+void fill_nested(Message& message, const Target& target) {
+  v1::ServiceRef& service = *message.mutable_service();
+  service.set_tenant_id(target.tenant);
+  service.set_subscriber_id(target.subscriber);
+  service.set_service(target.service);
+  v1::Caller& caller = *message.mutable_caller();
+  caller.set_key(target.key);
+  caller.set_actor(target.actor);
+  caller.set_reason(target.reason);
+}
+
+// The same key reaches the same run: a repeat waits for it, or reads its result.
+template <class Request>
+Exit run_composition(const Shell& shell, const Target& target, const char* workflow,
+                     const char* verb, const Request& request) {
+  if (auto valid = check(target); !valid) {
+    return shell.output.fail(Exit::kUsage, "invalid_argument", valid.error().message);
+  }
+  auto client = connect_temporal();
+  if (!client) {
+    return report(shell.output, client.error());
+  }
+  tempora::StartOptions options;
+  options.id = fmt::format("{}/{}/{}/{}/{}", verb, domain::escape_part(target.tenant),
+                           domain::escape_part(target.subscriber),
+                           domain::escape_part(target.service), domain::escape_part(target.key));
+  options.task_queue = workflows::kTaskQueue;
+  options.conflict = tempora::IdConflictPolicy::kUseExisting;
+  options.priority.fairness_key = target.tenant;
+  auto started = client->start(workflow, options, request);
+  if (!started) {
+    return report(shell.output, started.error());
+  }
+  auto result = started->template result<v1::CompositionResult>();
+  return result ? shell.output.result(*result) : report(shell.output, result.error());
+}
+
+template <class Request>
+Exit run_operation(const Shell& shell, const Target& target, domain::Operation operation,
+                   const Request& request) {
+  if (auto valid = check(target); !valid) {
+    return shell.output.fail(Exit::kUsage, "invalid_argument", valid.error().message);
+  }
+  auto client = connect_temporal();
+  if (!client) {
+    return report(shell.output, client.error());
+  }
+  tempora::StartOptions options;
+  options.id = domain::service_workflow_id({target.tenant, target.subscriber, target.service});
+  options.task_queue = workflows::kTaskQueue;
+  options.conflict = tempora::IdConflictPolicy::kUseExisting;
+  options.priority.fairness_key = target.tenant;
+  tempora::UpdateOptions update;
+  update.id = domain::update_id(operation, target.key);
+  const std::string name(to_string(operation));
+  auto answer = client->update_with_start<v1::LifecycleResult>(
+      workflows::service_lifecycle::kName, options, tempora::encode_all(request.service()), name,
+      update, request);
+  return answer ? shell.output.result(answer->outcome) : report(shell.output, answer.error());
+}
+
+}  // namespace
+
+Exit run_provision(const Shell& shell, Target target, const ProvisionArguments& arguments) {
+  ensure_key(target);
+  v1::ProvisionRequest request;
+  fill_flat(request, target);
+  request.set_enable_ipv4(true);
+  request.set_enable_ipv6(arguments.ipv6);
+  request.set_ipv4_pool_id(arguments.pool);
+  request.set_requested_address(arguments.address);
+  request.set_plan(arguments.plan);
+  request.set_send_coa(arguments.send_coa);
+  request.set_update_netbox(!arguments.skip_netbox);
+  request.set_on_coa_failure(arguments.on_coa_failure);
+  request.set_on_netbox_failure(arguments.on_netbox_failure);
+  return run_composition(shell, target, workflows::kProvisionSubscriber, "provision", request);
+}
+
+Exit run_deprovision(const Shell& shell, Target target, const LiftArguments& arguments) {
+  ensure_key(target);
+  v1::DeprovisionRequest request;
+  fill_flat(request, target);
+  request.set_reason(target.reason);
+  request.set_send_disconnect(!arguments.no_disconnect);
+  request.set_release_to_pool(!arguments.keep_space);
+  request.set_update_netbox(!arguments.skip_netbox);
+  return run_composition(shell, target, workflows::kDeprovisionSubscriber, "deprovision", request);
+}
+
+Exit run_suspend(const Shell& shell, Target target, bool no_coa) {
+  ensure_key(target);
+  v1::SubscriberRequest request;
+  fill_flat(request, target);
+  request.set_reason(target.reason);
+  request.set_send_coa(!no_coa);
+  return run_composition(shell, target, workflows::kSuspendSubscriber, "suspend", request);
+}
+
+Exit run_reactivate(const Shell& shell, Target target, bool no_coa) {
+  ensure_key(target);
+  v1::SubscriberRequest request;
+  fill_flat(request, target);
+  request.set_reason(target.reason);
+  request.set_send_coa(!no_coa);
+  return run_composition(shell, target, workflows::kReactivateSubscriber, "reactivate", request);
+}
+
+Exit run_allocate(const Shell& shell, Target target, const ProvisionArguments& arguments) {
+  ensure_key(target);
+  v1::AllocateRequest request;
+  fill_nested(request, target);
+  request.set_username(target.username);
+  request.set_nas_ip(target.nas_ip);
+  request.set_ipv4_pool_id(arguments.pool);
+  request.set_requested_address(arguments.address);
+  request.set_plan(arguments.plan);
+  request.set_on_netbox_failure(arguments.on_netbox_failure);
+  return run_operation(shell, target, domain::Operation::kAllocate, request);
+}
+
+Exit run_activate(const Shell& shell, Target target, const ProvisionArguments& arguments) {
+  ensure_key(target);
+  v1::ActivateRequest request;
+  fill_nested(request, target);
+  request.set_username(target.username);
+  request.set_nas_ip(target.nas_ip);
+  request.set_send_coa(arguments.send_coa);
+  request.set_update_netbox(!arguments.skip_netbox);
+  request.set_on_coa_failure(arguments.on_coa_failure);
+  request.set_on_netbox_failure(arguments.on_netbox_failure);
+  return run_operation(shell, target, domain::Operation::kActivate, request);
+}
+
+Exit run_revoke(const Shell& shell, Target target, const LiftArguments& arguments) {
+  ensure_key(target);
+  v1::RevokeRequest request;
+  fill_nested(request, target);
+  request.set_username(target.username);
+  request.set_nas_ip(target.nas_ip);
+  request.set_send_disconnect(!arguments.no_disconnect);
+  request.set_release_to_pool(!arguments.keep_space);
+  request.set_update_netbox(!arguments.skip_netbox);
+  if (arguments.generation) {
+    request.set_generation(*arguments.generation);
+  }
+  return run_operation(shell, target, domain::Operation::kRevoke, request);
+}
+
+Exit run_retry(const Shell& shell, Target target) {
+  ensure_key(target);
+  v1::RetryRequest request;
+  fill_nested(request, target);
+  return run_operation(shell, target, domain::Operation::kRetry, request);
+}
+
+Exit run_adopt(const Shell& shell, Target target, const std::string& state) {
+  ensure_key(target);
+  v1::AdoptRequest request;
+  fill_nested(request, target);
+  request.set_state(state);
+  return run_operation(shell, target, domain::Operation::kAdopt, request);
+}
+
+Exit run_force_release(const Shell& shell, Target target) {
+  ensure_key(target);
+  v1::ForceReleaseRequest request;
+  fill_nested(request, target);
+  return run_operation(shell, target, domain::Operation::kForceRelease, request);
+}
+
+}  // namespace addrflow::cli

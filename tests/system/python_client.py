@@ -1,0 +1,22 @@
+"""A client in another language, with no library of ours: the official Python SDK starts a provision."""
+
+import asyncio
+import json
+import sys
+import uuid
+
+from temporalio.client import Client
+
+
+async def main(address, tenant, subscriber):
+    client = await Client.connect(address)
+    result = await client.execute_workflow(
+        "ProvisionSubscriber",
+        {"tenant_id": tenant, "customer_id": subscriber, "enable_ipv4": True},
+        id=f"order-{uuid.uuid4()}",
+        task_queue="addrflow",
+    )
+    print(json.dumps(result))
+
+
+asyncio.run(main(*sys.argv[1:]))

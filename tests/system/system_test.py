@@ -1,0 +1,327 @@
+"""The whole system on real peers, killed, unplugged and fed garbage (issue: the main job end to end).
+
+Each test makes a tenant of its own, so they share one set of peers; every test ends with a clean audit.
+Run by ctest; by hand: `python3 tests/system/system_test.py --binary build/dev/cli/addrflow [-k name]`.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from world import FAST, Trouble, World, eventually, new_key
+
+ARGUMENTS = None
+WORLD = None
+NET = iter(range(1, 200))
+
+
+def setUpModule():
+    global WORLD
+    directory = ARGUMENTS.dir or tempfile.mkdtemp(prefix="addrflow-system-")
+    WORLD = World(directory, ARGUMENTS.binary, FAST)
+    WORLD.start_peers()
+    WORLD.prepare()
+
+
+def tearDownModule():
+    if WORLD is not None:
+        WORLD.stop()
+
+
+class SystemTest(unittest.TestCase):
+    pool_prefix = 24
+
+    def setUp(self):
+        self.world = WORLD
+        self.tenant = f"t-{new_key()[:8]}"
+        self.net = f"100.80.{next(NET)}"
+        self.world.add_network(self.tenant, cidr=f"{self.net}.0/{self.pool_prefix}",
+                               domain=self.tenant, quarantine="1h", hold="1h")
+        self.worker = self.world.start_worker()
+
+    def tearDown(self):
+        try:
+            self.assert_clean_audit()
+            self.assert_no_secret_leaks()
+        finally:
+            for worker in list(self.world.workers):
+                self.world.stop_worker(worker)
+
+    # --- helpers -----------------------------------------------------------------------------------
+
+    def run_on(self, verb, subscriber, *more, exits=(0,), **environment):
+        answer = self.world.addrflow(verb, subscriber, "--tenant", self.tenant, *more, **environment)
+        self.assertIn(answer.exit, exits, repr(answer))
+        return answer.json
+
+    def status(self, subscriber):
+        return self.run_on("status", subscriber)
+
+    def binding(self, subscriber):
+        bindings = self.status(subscriber)["bindings"]
+        return bindings[-1] if bindings else None
+
+    def provision(self, subscriber, *more, exits=(0,), **environment):
+        return self.run_on("provision", subscriber, "--username", f"{subscriber}@{self.tenant}",
+                           *more, exits=exits, **environment)
+
+    def login_and_start(self, subscriber, username=None):
+        username = username or f"{subscriber}@{self.tenant}"
+        self.world.add_credentials(username, "pw")
+        answer = self.world.login(username)
+        self.assertEqual(answer.get("packet"), "Access-Accept", answer)
+        session = f"S{new_key()[:8]}"
+        self.world.accounting("Start", username, session, answer["Framed-IP-Address"])
+        return answer["Framed-IP-Address"], session
+
+    def assert_clean_audit(self):
+        answer = self.world.addrflow("audit", json_output=False)
+        self.assertEqual(answer.exit, 0, repr(answer))
+
+    def assert_no_secret_leaks(self):
+        secret = pathlib.Path(self.world.peers["RADIUS_NAS_SECRET_FILE"]).read_text().strip()
+        for log in self.world.directory.glob("worker*.log"):
+            text = log.read_text(errors="replace")
+            self.assertNotIn(secret, text, log)
+            self.assertNotIn(self.world.netbox_token, text, log)
+
+    def assert_exists_once(self, subscriber, address):
+        """Address, NetBox object and AAA row: one of each."""
+        held = self.world.sql("select count(*) from holdings where upper(held) is null and"
+                              f" tenant_id='{self.tenant}' and subscriber_id='{subscriber}'")
+        self.assertEqual(held, [["1"]])
+        self.assertEqual(len(self.world.netbox_addresses(address)), 1)
+        rows = self.world.sql("select value from radreply where attribute='Framed-IP-Address' and"
+                              f" username='{subscriber}@{self.tenant}'", "aaa")
+        self.assertEqual(rows, [[address]])
+
+    def temporal(self, *arguments):
+        done = subprocess.run(
+            [self.world.peers["TEMPORAL_CLI"], *arguments, "--address", self.world.peers["TEMPORAL_ADDRESS"],
+             "-o", "json"], capture_output=True, text=True, timeout=90)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+
+class MainJob(SystemTest):
+    def test_the_whole_life_of_a_line(self):
+        result = self.provision("alice")
+        address = result["context"]["ipv4_address"]
+        self.assertEqual(result["context"]["ipv4_lifecycle_state"], "ACTIVE")
+        self.assert_exists_once("alice", address)
+        given, session = self.login_and_start("alice")
+        self.assertEqual(given, address)
+
+        suspended = self.run_on("suspend", "alice", "--reason", "billing")["result"]
+        self.assertEqual((suspended["state"], suspended["coa_result"]["code"]), ("suspended", "CoA-ACK"))
+        self.assertIn(["suspended"], self.world.sql(
+            f"select groupname from radusergroup where username='alice@{self.tenant}'", "aaa"))
+
+        active = self.run_on("reactivate", "alice", "--reason", "billing")["result"]
+        self.assertEqual((active["state"], active["coa_result"]["code"]), ("active", "CoA-ACK"))
+
+        gone = self.run_on("deprovision", "alice")["result"]
+        self.assertEqual(gone["disconnect_result"]["code"], "Disconnect-ACK")
+        self.assertTrue(self.binding("alice")["space_held"])
+        self.world.accounting("Stop", f"alice@{self.tenant}", session, address, Acct_Terminate_Cause="Admin-Reset")
+        eventually("the gate to open", lambda: not self.binding("alice")["space_held"])
+        self.assertEqual(self.binding("alice")["state"], "revoked")
+        self.assertEqual(self.world.login(f"alice@{self.tenant}").get("packet"), "Access-Reject")
+
+    def test_the_temporal_cli_starts_a_provision_with_plain_json(self):
+        started = {"tenant_id": self.tenant, "customer_id": "bob", "enable_ipv4": True, "username": f"bob@{self.tenant}"}
+        result = self.temporal("workflow", "execute", "--type", "ProvisionSubscriber", "--task-queue", "addrflow",
+                               "--workflow-id", f"order-{new_key()}", "--input", json.dumps(started))
+        result = result.get("result", result)
+        self.assertTrue(result["success"])
+        self.assertEqual(result["context"]["ipv4_lifecycle_state"], "ACTIVE")
+
+    def test_a_resting_service_is_suspended_by_a_raw_signal_with_start(self):
+        self.provision("carol")
+        reference = {"tenant_id": self.tenant, "subscriber_id": "carol", "service": "internet"}
+        self.temporal("workflow", "signal-with-start", "--type", "ServiceLifecycle", "--task-queue", "addrflow",
+                      "--workflow-id", f"service/{self.tenant}/carol/internet",
+                      "--input", json.dumps(reference), "--signal-name", "suspend",
+                      "--signal-input", json.dumps({"service": reference, "caller": {"key": new_key(), "reason": "abuse"}}))
+        eventually("the line to be suspended", lambda: self.binding("carol")["state"] == "suspended")
+
+    def test_the_official_python_sdk_starts_a_provision(self):
+        script = pathlib.Path(__file__).with_name("python_client.py")
+        done = subprocess.run(
+            [self.world.peers["PYTHON"], str(script), self.world.peers["TEMPORAL_ADDRESS"], self.tenant, "dora"],
+            capture_output=True, text=True, timeout=90)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual(result["context"]["ipv4_lifecycle_state"], "ACTIVE")
+
+
+class Races(SystemTest):
+    def test_two_identical_provisions_share_one_result(self):
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: self.provision("erin"), range(4)))
+        self.assertEqual(len({a["context"]["ipv4_address"] for a in answers}), 1)
+        self.assert_exists_once("erin", answers[0]["context"]["ipv4_address"])
+
+    def test_a_failed_second_provision_leaves_the_live_line_alone(self):
+        address = self.provision("frank")["context"]["ipv4_address"]
+        before = self.status("frank")
+        other = f"{self.net}.77"
+        self.provision("frank", "--address", other, exits=(1,))
+        after = self.status("frank")
+        self.assertEqual([b["state"] for b in after["bindings"]], ["active"])
+        self.assertEqual(after["bindings"][0]["address"], address)
+        self.assertEqual(after["bindings"][0]["generation"], before["bindings"][0]["generation"])
+
+    def test_the_same_key_gives_the_recorded_answer_and_never_touches_the_next_generation(self):
+        first = self.run_on("allocate", "grace", "--key", "k1")
+        again = self.run_on("allocate", "grace", "--key", "k1")
+        self.assertEqual(first["address"], again["address"])
+        self.run_on("revoke", "grace", "--key", "r1", exits=(0, 4))
+        second = self.run_on("allocate", "grace", "--key", "k2")
+        self.world.stop_worker(self.worker)
+        self.worker = self.world.start_worker()
+        self.run_on("revoke", "grace", "--key", "r1", exits=(0, 4))
+        self.assertEqual(self.binding("grace")["state"], "allocated")
+        self.assertEqual(self.binding("grace")["address"], second["address"])
+
+    def test_one_key_for_two_requests_is_refused(self):
+        self.run_on("allocate", "heidi", "--key", "k1")
+        answer = self.run_on("allocate", "heidi", "--key", "k1", "--address", f"{self.net}.99", exits=(1, 2))
+        self.assertIn("key", json.dumps(answer))
+
+
+class Pools(SystemTest):
+    def test_200_at_once_from_a_pool_of_250_are_200_distinct_addresses(self):
+        def one(index):
+            return self.provision(f"s{index}", limit_s=240)["context"]["ipv4_address"]
+        with concurrent.futures.ThreadPoolExecutor(25) as pool:
+            addresses = list(pool.map(one, range(200)))
+        self.assertEqual(len(set(addresses)), 200)
+
+
+class SmallPool(SystemTest):
+    pool_prefix = 28  # 14 addresses
+
+    def test_ten_more_than_the_pool_has_fail_and_exactly_those(self):
+        def one(index):
+            return self.provision(f"s{index}", exits=(0, 1))
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(one, range(24)))
+        failed = [a for a in answers if not a["success"]]
+        self.assertEqual(len(failed), 10)
+        for answer in failed:
+            self.assertIn("No available IP addresses", answer["message"])
+
+
+class Faults(SystemTest):
+    def provision_in_background(self, subscriber, *more):
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        return pool.submit(self.provision, subscriber, *more, exits=(0, 4), limit_s=110)
+
+    def test_a_worker_killed_at_any_moment_of_a_provision_loses_nothing(self):
+        # Moments: after so many effects or rows were written; the next worker goes on from there.
+        for moment in ("operations", "holdings", "effects"):
+            subscriber = f"kill-{moment}"
+            running = self.provision_in_background(subscriber)
+            eventually(f"the first row in {moment}", lambda m=moment, s=subscriber: self.world.sql(
+                f"select 1 from {m} where subscriber_id='{s}' limit 1"), every_s=0.01)
+            self.world.kill_worker(self.worker)
+            self.worker = self.world.start_worker()
+            result = running.result()
+            self.assertEqual(result["context"]["ipv4_lifecycle_state"], "ACTIVE")
+            self.assert_exists_once(subscriber, result["context"]["ipv4_address"])
+
+    def test_a_restart_of_postgresql_is_survived(self):
+        running = self.provision_in_background("pg")
+        self.world.restart_peer("postgres")
+        result = running.result()
+        self.assert_exists_once("pg", result["context"]["ipv4_address"])
+
+    def test_a_restart_of_the_temporal_server_is_survived(self):
+        running = self.provision_in_background("ts")
+        eventually("the operation", lambda: self.world.sql("select 1 from operations where subscriber_id='ts' limit 1"))
+        self.world.restart_peer("temporal")
+        result = running.result()
+        self.assert_exists_once("ts", result["context"]["ipv4_address"])
+
+    def test_a_stale_suspend_that_wakes_late_leaves_the_line_unrestricted(self):
+        self.provision("ivan")
+        self.login_and_start("ivan")
+        self.world.stop_worker(self.worker)
+        marker = self.world.directory / f"paused-{new_key()}"
+        sleeper = self.world.start_worker("worker-sleeper", ADDRFLOW_TEST_PAUSE=f"radius.before_send:{marker}")
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        suspend = pool.submit(self.run_on, "suspend", "ivan", "--reason", "billing", exits=(0, 4))
+        eventually("the worker to stop before its CoA leaves", marker.exists)
+        second = self.world.start_worker("worker-second")
+        suspend.result()
+        self.run_on("reactivate", "ivan", "--reason", "billing", exits=(0, 4))
+        before = len(self.world.nas_log())
+        sleeper.send_signal(signal.SIGCONT)
+        eventually("the line to be confirmed unrestricted",
+                   lambda: self.status("ivan")["enforcement"] == "confirmed", limit_s=60)
+        packets = [l for l in self.world.nas_log() if f"ivan@{self.tenant}" in l]
+        self.assertTrue(packets)
+        self.assertNotIn("suspended", packets[-1], "the last word to the BNG must be the full plan")
+        self.world.stop_worker(second)
+
+    def test_a_refused_coa_fails_and_undoes_where_the_request_says_so(self):
+        username = f"nak-506@{self.tenant}"
+        self.run_on("allocate", "judy", "--username", username)
+        self.login_and_start("judy", username)
+        answer = self.run_on("activate", "judy", "--send-coa", "--on-coa-failure", "fail", exits=(1,))
+        self.assertFalse(answer["success"])
+        self.assertIn(self.binding("judy")["state"], ("allocated", "failed"))
+
+    def test_a_coa_without_answer_goes_on_as_pending(self):
+        username = f"drop@{self.tenant}"
+        self.run_on("allocate", "kim", "--username", username)
+        self.login_and_start("kim", username)
+        answer = self.run_on("activate", "kim", "--send-coa", exits=(4,))
+        self.assertEqual((answer["state"], answer["enforcement"]), ("active", "pending"))
+        self.run_on("revoke", "kim", exits=(0, 4))
+
+    def test_an_address_is_held_while_the_disconnect_is_unanswered(self):
+        username = f"drop@lee-{self.tenant}"
+        self.run_on("allocate", "lee", "--username", username)
+        self.run_on("activate", "lee")
+        address, _ = self.login_and_start("lee", username)
+        self.run_on("revoke", "lee", exits=(0, 4))
+        self.assertTrue(self.binding("lee")["space_held"])
+        refused = self.run_on("allocate", "mallory", "--address", address, exits=(1,))
+        self.assertFalse(refused.get("success", False))
+
+
+class BadInput(SystemTest):
+    def refused(self, verb, subscriber, *more, names):
+        before = self.world.sql("select count(*) from holdings")
+        answer = self.world.addrflow(verb, subscriber, "--tenant", self.tenant, *more)
+        self.assertIn(answer.exit, (1, 2), repr(answer))
+        self.assertIn(names, answer.text + answer.error)
+        self.assertEqual(self.world.sql("select count(*) from holdings"), before)
+
+    def test_each_is_refused_at_once_with_the_field_named(self):
+        self.refused("provision", "nina", "--pool", "no-such-pool", names="pool")
+        self.refused("provision", "bad id!", names="subscriber_id")
+        self.refused("allocate", "nina", "--address", "192.0.2.1", names="requested_address")
+        self.refused("allocate", "nina", "--address", "not-an-address", names="requested_address")
+        self.refused("provision", "nina", "--nas-ip", "192.0.2.200", names="nas_ip")
+        self.refused("suspend", "nina", names="suspend")
+        self.provision("oscar")
+        held = self.binding("oscar")["address"]
+        self.refused("allocate", "nina", "--address", held, names="requested_address")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--dir", default="")
+    ARGUMENTS, rest = parser.parse_known_args()
+    unittest.main(argv=[sys.argv[0], *rest], verbosity=2)
