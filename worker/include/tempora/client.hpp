@@ -1,5 +1,6 @@
-// The client: start workflows, talk to them, wait for them. A `Client` is a value: cheap to copy, safe to use from many
-// threads, each call blocks its thread. Nothing throws for what a server or network does; see errors.hpp.
+// The client: start workflows, talk to them, wait for them. A `Client` is a value: cheap to copy,
+// safe to use from many threads, each call blocks its thread. Nothing throws for what a server or
+// network does; see errors.hpp.
 #pragma once
 
 #include <cstddef>
@@ -70,16 +71,18 @@ struct StartOptions {
   std::map<std::string, Payload> memo{};
   SearchAttributes search_attributes{};
   Priority priority{};
-  std::string summary;     // one line for Temporal's UI
-  std::string details;     // Markdown for Temporal's UI
-  std::string request_id;  // empty: made here. A start repeated with the same one gives the same run.
+  std::string summary;  // one line for Temporal's UI
+  std::string details;  // Markdown for Temporal's UI
+  std::string
+      request_id;  // empty: made here. A start repeated with the same one gives the same run.
 };
 
 // How long an update call waits.
 enum class UpdateStage { kAccepted, kCompleted };
 
 struct UpdateOptions {
-  std::string id;    // empty: made here. Within a run the same id is the same update, so a repeated call is harmless.
+  std::string id;    // empty: made here. Within a run the same id is the same update, so a repeated
+                     // call is harmless.
   Duration limit{};  // zero: none. Over it: `kTimeLimit`, in doubt; ask again with the same id.
 };
 
@@ -167,7 +170,10 @@ Outcome<T> decode_answer(const Payloads& payloads, std::string_view where) {
       return PayloadCodec<T>::decode(payloads.payloads(0));
     }
   } catch (const PayloadError& error) {
-    ClientError undecodable{.code = ErrorCode::kUndecodable, .message = error.what(), .where = std::string{where}};
+    ClientError undecodable;
+    undecodable.code = ErrorCode::kUndecodable;
+    undecodable.message = error.what();
+    undecodable.where = where;
     return std::unexpected(std::move(undecodable));
   }
 }
@@ -215,7 +221,8 @@ class WorkflowHandle {
   const std::string& started_run_id() const { return started_run_id_; }
   bool started() const { return started_; }
 
-  // Waits for the end. A workflow that failed, was cancelled, … is an error with that code and `failure`.
+  // Waits for the end. A workflow that failed, was cancelled, … is an error with that code and
+  // `failure`.
   template <class T = void>
   Outcome<T> result(ResultOptions options = {}) const {
     return detail::decode_answer<T>(result_payloads(options), id_);
@@ -241,21 +248,26 @@ class WorkflowHandle {
   Outcome<T> query_with(std::string_view name, QueryOptions options, const A&... arguments) const {
     return detail::decode_answer<T>(query_payloads(name, options, encode_all(arguments...)), name);
   }
-  Outcome<Payloads> query_payloads(std::string_view name, QueryOptions options, Payloads input) const;
+  Outcome<Payloads> query_payloads(std::string_view name, QueryOptions options,
+                                   Payloads input) const;
 
   // Sends an update and waits for its outcome.
   template <class T = void, class... A>
   Outcome<T> update(std::string_view name, UpdateOptions options, const A&... arguments) const {
-    return detail::decode_answer<T>(update_payloads(name, std::move(options), encode_all(arguments...)), name);
+    return detail::decode_answer<T>(
+        update_payloads(name, std::move(options), encode_all(arguments...)), name);
   }
-  Outcome<Payloads> update_payloads(std::string_view name, UpdateOptions options, Payloads input) const;
-  // Sends an update and waits until it is accepted (or, if it was quicker, done). A rejection is an outcome, found by
-  // `result`.
+  Outcome<Payloads> update_payloads(std::string_view name, UpdateOptions options,
+                                    Payloads input) const;
+  // Sends an update and waits until it is accepted (or, if it was quicker, done). A rejection is an
+  // outcome, found by `result`.
   template <class... A>
-  Outcome<UpdateHandle> start_update(std::string_view name, UpdateOptions options, const A&... arguments) const {
+  Outcome<UpdateHandle> start_update(std::string_view name, UpdateOptions options,
+                                     const A&... arguments) const {
     return start_update_payloads(name, std::move(options), encode_all(arguments...));
   }
-  Outcome<UpdateHandle> start_update_payloads(std::string_view name, UpdateOptions options, Payloads input) const;
+  Outcome<UpdateHandle> start_update_payloads(std::string_view name, UpdateOptions options,
+                                              Payloads input) const;
   // For an update sent before, by this process or another.
   UpdateHandle update_handle(std::string update_id) const;
 
@@ -275,7 +287,8 @@ class WorkflowHandle {
   std::shared_ptr<const detail::ClientCore> core_;
   std::string id_;
   std::string run_id_;
-  std::string first_run_id_;  // guards cancel, terminate and update against a later chain with the same id
+  std::string
+      first_run_id_;  // guards cancel, terminate and update against a later chain with the same id
   std::string started_run_id_;
   bool started_ = false;
 };
@@ -305,35 +318,46 @@ class Client {
   const ServerInfo& server() const;
   std::shared_ptr<Transport> transport() const;
 
-  // Starts a workflow by name or definition. The handle follows the chain of runs from the one that was started.
+  // Starts a workflow by name or definition. The handle follows the chain of runs from the one that
+  // was started.
   template <class... A>
-  Outcome<WorkflowHandle> start(std::string_view workflow_type, StartOptions options, const A&... arguments) const {
+  Outcome<WorkflowHandle> start(std::string_view workflow_type, StartOptions options,
+                                const A&... arguments) const {
     return start_payloads(workflow_type, std::move(options), encode_all(arguments...));
   }
   template <class W, class... A>
-  Outcome<WorkflowHandle> start(const Definition<W>& definition, StartOptions options, const A&... arguments) const {
+  Outcome<WorkflowHandle> start(const Definition<W>& definition, StartOptions options,
+                                const A&... arguments) const {
     return start_payloads(definition.name(), std::move(options), encode_all(arguments...));
   }
-  Outcome<WorkflowHandle> start_payloads(std::string_view workflow_type, StartOptions options, Payloads input) const;
+  Outcome<WorkflowHandle> start_payloads(std::string_view workflow_type, StartOptions options,
+                                         Payloads input) const;
 
-  // Starts the workflow unless it runs, and signals it, in one step: `input` is `encode_all(arguments...)`.
+  // Starts the workflow unless it runs, and signals it, in one step: `input` is
+  // `encode_all(arguments...)`.
   template <class... A>
-  Outcome<WorkflowHandle> signal_with_start(std::string_view workflow_type, StartOptions options, Payloads input,
-                                            std::string_view signal, const A&... arguments) const {
+  Outcome<WorkflowHandle> signal_with_start(std::string_view workflow_type, StartOptions options,
+                                            Payloads input, std::string_view signal,
+                                            const A&... arguments) const {
     return signal_with_start_payloads(workflow_type, std::move(options), std::move(input), signal,
                                       encode_all(arguments...));
   }
-  Outcome<WorkflowHandle> signal_with_start_payloads(std::string_view workflow_type, StartOptions options,
-                                                     Payloads input, std::string_view signal,
+  Outcome<WorkflowHandle> signal_with_start_payloads(std::string_view workflow_type,
+                                                     StartOptions options, Payloads input,
+                                                     std::string_view signal,
                                                      Payloads signal_input) const;
 
-  // Starts the workflow unless it runs (`conflict` must be kFail or kUseExisting), updates it and waits for the outcome.
+  // Starts the workflow unless it runs (`conflict` must be kFail or kUseExisting), updates it and
+  // waits for the outcome.
   template <class T = void, class... A>
-  Outcome<UpdateWithStart<T>> update_with_start(std::string_view workflow_type, StartOptions options, Payloads input,
-                                                std::string_view update, UpdateOptions update_options,
+  Outcome<UpdateWithStart<T>> update_with_start(std::string_view workflow_type,
+                                                StartOptions options, Payloads input,
+                                                std::string_view update,
+                                                UpdateOptions update_options,
                                                 const A&... arguments) const {
-    auto sent = update_with_start_payloads(workflow_type, std::move(options), std::move(input), update,
-                                           std::move(update_options), encode_all(arguments...));
+    auto sent =
+        update_with_start_payloads(workflow_type, std::move(options), std::move(input), update,
+                                   std::move(update_options), encode_all(arguments...));
     if (!sent) return std::unexpected(std::move(sent.error()));
     auto value = detail::decode_answer<T>(sent->outcome, update);
     if (!value) return std::unexpected(std::move(value.error()));
@@ -343,31 +367,37 @@ class Client {
       return UpdateWithStart<T>{std::move(sent->workflow), std::move(*value)};
     }
   }
-  Outcome<UpdateWithStart<Payloads>> update_with_start_payloads(std::string_view workflow_type, StartOptions options,
-                                                                Payloads input, std::string_view update,
-                                                                UpdateOptions update_options,
-                                                                Payloads update_input) const;
+  Outcome<UpdateWithStart<Payloads>> update_with_start_payloads(
+      std::string_view workflow_type, StartOptions options, Payloads input, std::string_view update,
+      UpdateOptions update_options, Payloads update_input) const;
 
   // No call is made. `first_run_id`, if known, guards against a later chain with the same id.
-  WorkflowHandle handle(std::string id, std::string run_id = {}, std::string first_run_id = {}) const;
+  WorkflowHandle handle(std::string id, std::string run_id = {},
+                        std::string first_run_id = {}) const;
 
-  // By a visibility query ("WorkflowType = 'X' AND ExecutionStatus = 'Running'"). Eventually consistent: never for
-  // decisions.
-  Outcome<WorkflowPage> list(std::string_view query, int page_size = 100, std::string page_token = {}) const;
+  // By a visibility query ("WorkflowType = 'X' AND ExecutionStatus = 'Running'"). Eventually
+  // consistent: never for decisions.
+  Outcome<WorkflowPage> list(std::string_view query, int page_size = 100,
+                             std::string page_token = {}) const;
   // Every workflow found, page by page, until `visit` returns false.
-  Outcome<void> for_each(std::string_view query, const std::function<bool(const WorkflowDescription&)>& visit) const;
+  Outcome<void> for_each(std::string_view query,
+                         const std::function<bool(const WorkflowDescription&)>& visit) const;
   Outcome<WorkflowCount> count(std::string_view query) const;
 
   ScheduleClient schedules() const;
 
-  // Registers what is missing; what is there with the same type is left alone, another type is `kAlreadyExists`.
-  Outcome<void> add_search_attributes(const std::map<std::string, SearchAttributeType>& wanted) const;
+  // Registers what is missing; what is there with the same type is left alone, another type is
+  // `kAlreadyExists`.
+  Outcome<void> add_search_attributes(
+      const std::map<std::string, SearchAttributeType>& wanted) const;
   // The ones that were registered, without the system's own.
   Outcome<std::map<std::string, SearchAttributeType>> list_search_attributes() const;
 
-  Outcome<NamespaceInfo> describe_namespace(std::string_view name = {}) const;  // empty: the client's own
+  Outcome<NamespaceInfo> describe_namespace(
+      std::string_view name = {}) const;  // empty: the client's own
   // Usable some seconds later. `retention` of closed workflows: a day at least.
-  Outcome<void> register_namespace(std::string_view name, Duration retention, std::string_view description = {}) const;
+  Outcome<void> register_namespace(std::string_view name, Duration retention,
+                                   std::string_view description = {}) const;
 
  private:
   std::shared_ptr<const detail::ClientCore> core_;

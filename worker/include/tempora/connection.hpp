@@ -24,13 +24,15 @@ struct ConnectionOptions {
   std::string namespace_ = "default";
   std::string identity;  // shown by Temporal's tools; empty: "<pid>@<host>"
 
-  // Sent as `Authorization: Bearer …`. The function is asked at each call, so that a key can be rotated; it wins.
+  // Sent as `Authorization: Bearer …`. The function is asked at each call, so that a key can be
+  // rotated; it wins.
   std::string api_key;
   std::function<std::string()> api_key_provider;
   // Unset: TLS is on if `tls` or an API key is given.
   std::optional<bool> tls_enabled;
   std::optional<TlsOptions> tls;
-  std::map<std::string, std::string> headers;  // of every call; an `authorization` here wins over the key
+  std::map<std::string, std::string>
+      headers;  // of every call; an `authorization` here wins over the key
 
   // What `connect` waits for the first answer. The channel reconnects by itself later.
   std::chrono::milliseconds connect_timeout{5'000};
@@ -41,8 +43,9 @@ struct ConnectionOptions {
   std::chrono::milliseconds call_budget{30'000};    // of a call with its retries
   std::chrono::milliseconds keep_alive_time{30'000};
   std::chrono::milliseconds keep_alive_timeout{15'000};
-  std::size_t max_message_bytes = std::size_t{128} << 20;  // histories are long; requests the server limits to 4 MiB
-  int channels = 1;  // TCP connections; more only for very many polls
+  std::size_t max_message_bytes = std::size_t{128}
+                                  << 20;  // histories are long; requests the server limits to 4 MiB
+  int channels = 1;                       // TCP connections; more only for very many polls
 };
 
 }  // namespace tempora

@@ -11,10 +11,17 @@ namespace tempora {
 using ScheduleProto = temporal::api::schedule::v1::Schedule;
 
 // What to do when the last run has not ended yet.
-enum class OverlapPolicy { kSkip, kBufferOne, kBufferAll, kCancelOther, kTerminateOther, kAllowAll };
+enum class OverlapPolicy {
+  kSkip,
+  kBufferOne,
+  kBufferAll,
+  kCancelOther,
+  kTerminateOther,
+  kAllowAll
+};
 
-// A calendar rule. Each field is text as in the Temporal CLI: "*", "5", "1-5", "*/10", "mon-fri"; empty: second, minute
-// and hour 0, the others any.
+// A calendar rule. Each field is text as in the Temporal CLI: "*", "5", "1-5", "*/10", "mon-fri";
+// empty: second, minute and hour 0, the others any.
 struct CalendarTimes {
   std::string second, minute, hour, day_of_month, month, year, day_of_week, comment;
 };
@@ -41,7 +48,8 @@ struct Schedule {
   StartOptions start;  // the server appends the time to `id`
   Payloads input;
   OverlapPolicy overlap = OverlapPolicy::kSkip;
-  // Runs missed in an outage are made up for only if they are not older. The server's own default is a year.
+  // Runs missed in an outage are made up for only if they are not older. The server's own default
+  // is a year.
   Duration catchup_window = std::chrono::minutes{10};
   bool pause_on_failure = false;
   std::string note;
@@ -65,28 +73,33 @@ struct ScheduleEntry {
   bool paused = false;
 };
 
-ScheduleProto to_proto(const Schedule& schedule, std::string_view identity);
+ScheduleProto to_proto(const Schedule& schedule);
 
 class ScheduleClient {
  public:
   // `kAlreadyExists` if there is one of that id.
-  Outcome<void> create(std::string_view id, const Schedule& schedule, const std::map<std::string, Payload>& memo = {},
+  Outcome<void> create(std::string_view id, const Schedule& schedule,
+                       const std::map<std::string, Payload>& memo = {},
                        const SearchAttributes& search_attributes = {}) const;
   Outcome<ScheduleDescription> describe(std::string_view id) const;
-  // Reads, lets `change` edit, writes if nobody wrote in between, else begins again. `change` returns false to leave it.
-  Outcome<void> update(std::string_view id, const std::function<bool(ScheduleProto&)>& change) const;
+  // Reads, lets `change` edit, writes if nobody wrote in between, else begins again. `change`
+  // returns false to leave it.
+  Outcome<void> update(std::string_view id,
+                       const std::function<bool(ScheduleProto&)>& change) const;
   Outcome<void> trigger(std::string_view id, std::optional<OverlapPolicy> overlap = {}) const;
   Outcome<void> pause(std::string_view id, std::string_view note = {}) const;
   Outcome<void> unpause(std::string_view id, std::string_view note = {}) const;
   // As if the time from `from` to `to` had been lived through now.
-  Outcome<void> backfill(std::string_view id, TimePoint from, TimePoint to, OverlapPolicy overlap) const;
+  Outcome<void> backfill(std::string_view id, TimePoint from, TimePoint to,
+                         OverlapPolicy overlap) const;
   Outcome<void> remove(std::string_view id) const;
   // Eventually consistent.
   Outcome<std::vector<ScheduleEntry>> list(std::string_view query = {}) const;
 
  private:
   friend class Client;
-  Outcome<void> patch(std::string_view id, const temporal::api::schedule::v1::SchedulePatch& patch) const;
+  Outcome<void> patch(std::string_view id,
+                      const temporal::api::schedule::v1::SchedulePatch& patch) const;
   std::shared_ptr<const detail::ClientCore> core_;
 };
 

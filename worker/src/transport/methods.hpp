@@ -9,22 +9,36 @@ namespace tempora::methods {
 #define TEMPORA_OPERATOR_SERVICE(name) "/temporal.api.operatorservice.v1.OperatorService/" name
 
 inline constexpr std::string_view kGetSystemInfo = TEMPORA_WORKFLOW_SERVICE("GetSystemInfo");
-inline constexpr std::string_view kRegisterNamespace = TEMPORA_WORKFLOW_SERVICE("RegisterNamespace");
-inline constexpr std::string_view kDescribeNamespace = TEMPORA_WORKFLOW_SERVICE("DescribeNamespace");
+inline constexpr std::string_view kRegisterNamespace =
+    TEMPORA_WORKFLOW_SERVICE("RegisterNamespace");
+inline constexpr std::string_view kDescribeNamespace =
+    TEMPORA_WORKFLOW_SERVICE("DescribeNamespace");
 
-inline constexpr std::string_view kStartWorkflow = TEMPORA_WORKFLOW_SERVICE("StartWorkflowExecution");
-inline constexpr std::string_view kSignalWithStart = TEMPORA_WORKFLOW_SERVICE("SignalWithStartWorkflowExecution");
-inline constexpr std::string_view kMultiOperation = TEMPORA_WORKFLOW_SERVICE("ExecuteMultiOperation");
-inline constexpr std::string_view kSignalWorkflow = TEMPORA_WORKFLOW_SERVICE("SignalWorkflowExecution");
+inline constexpr std::string_view kStartWorkflow =
+    TEMPORA_WORKFLOW_SERVICE("StartWorkflowExecution");
+inline constexpr std::string_view kSignalWithStart =
+    TEMPORA_WORKFLOW_SERVICE("SignalWithStartWorkflowExecution");
+inline constexpr std::string_view kMultiOperation =
+    TEMPORA_WORKFLOW_SERVICE("ExecuteMultiOperation");
+inline constexpr std::string_view kSignalWorkflow =
+    TEMPORA_WORKFLOW_SERVICE("SignalWorkflowExecution");
 inline constexpr std::string_view kQueryWorkflow = TEMPORA_WORKFLOW_SERVICE("QueryWorkflow");
-inline constexpr std::string_view kUpdateWorkflow = TEMPORA_WORKFLOW_SERVICE("UpdateWorkflowExecution");
-inline constexpr std::string_view kPollUpdate = TEMPORA_WORKFLOW_SERVICE("PollWorkflowExecutionUpdate");
-inline constexpr std::string_view kCancelWorkflow = TEMPORA_WORKFLOW_SERVICE("RequestCancelWorkflowExecution");
-inline constexpr std::string_view kTerminateWorkflow = TEMPORA_WORKFLOW_SERVICE("TerminateWorkflowExecution");
-inline constexpr std::string_view kDescribeWorkflow = TEMPORA_WORKFLOW_SERVICE("DescribeWorkflowExecution");
-inline constexpr std::string_view kGetHistory = TEMPORA_WORKFLOW_SERVICE("GetWorkflowExecutionHistory");
-inline constexpr std::string_view kListWorkflows = TEMPORA_WORKFLOW_SERVICE("ListWorkflowExecutions");
-inline constexpr std::string_view kCountWorkflows = TEMPORA_WORKFLOW_SERVICE("CountWorkflowExecutions");
+inline constexpr std::string_view kUpdateWorkflow =
+    TEMPORA_WORKFLOW_SERVICE("UpdateWorkflowExecution");
+inline constexpr std::string_view kPollUpdate =
+    TEMPORA_WORKFLOW_SERVICE("PollWorkflowExecutionUpdate");
+inline constexpr std::string_view kCancelWorkflow =
+    TEMPORA_WORKFLOW_SERVICE("RequestCancelWorkflowExecution");
+inline constexpr std::string_view kTerminateWorkflow =
+    TEMPORA_WORKFLOW_SERVICE("TerminateWorkflowExecution");
+inline constexpr std::string_view kDescribeWorkflow =
+    TEMPORA_WORKFLOW_SERVICE("DescribeWorkflowExecution");
+inline constexpr std::string_view kGetHistory =
+    TEMPORA_WORKFLOW_SERVICE("GetWorkflowExecutionHistory");
+inline constexpr std::string_view kListWorkflows =
+    TEMPORA_WORKFLOW_SERVICE("ListWorkflowExecutions");
+inline constexpr std::string_view kCountWorkflows =
+    TEMPORA_WORKFLOW_SERVICE("CountWorkflowExecutions");
 
 inline constexpr std::string_view kCreateSchedule = TEMPORA_WORKFLOW_SERVICE("CreateSchedule");
 inline constexpr std::string_view kDescribeSchedule = TEMPORA_WORKFLOW_SERVICE("DescribeSchedule");
@@ -33,19 +47,30 @@ inline constexpr std::string_view kPatchSchedule = TEMPORA_WORKFLOW_SERVICE("Pat
 inline constexpr std::string_view kDeleteSchedule = TEMPORA_WORKFLOW_SERVICE("DeleteSchedule");
 inline constexpr std::string_view kListSchedules = TEMPORA_WORKFLOW_SERVICE("ListSchedules");
 
-inline constexpr std::string_view kPollWorkflowTask = TEMPORA_WORKFLOW_SERVICE("PollWorkflowTaskQueue");
-inline constexpr std::string_view kWorkflowTaskCompleted = TEMPORA_WORKFLOW_SERVICE("RespondWorkflowTaskCompleted");
-inline constexpr std::string_view kWorkflowTaskFailed = TEMPORA_WORKFLOW_SERVICE("RespondWorkflowTaskFailed");
-inline constexpr std::string_view kQueryTaskCompleted = TEMPORA_WORKFLOW_SERVICE("RespondQueryTaskCompleted");
-inline constexpr std::string_view kPollActivityTask = TEMPORA_WORKFLOW_SERVICE("PollActivityTaskQueue");
-inline constexpr std::string_view kActivityTaskCompleted = TEMPORA_WORKFLOW_SERVICE("RespondActivityTaskCompleted");
-inline constexpr std::string_view kActivityTaskFailed = TEMPORA_WORKFLOW_SERVICE("RespondActivityTaskFailed");
-inline constexpr std::string_view kActivityTaskCanceled = TEMPORA_WORKFLOW_SERVICE("RespondActivityTaskCanceled");
-inline constexpr std::string_view kActivityHeartbeat = TEMPORA_WORKFLOW_SERVICE("RecordActivityTaskHeartbeat");
+inline constexpr std::string_view kPollWorkflowTask =
+    TEMPORA_WORKFLOW_SERVICE("PollWorkflowTaskQueue");
+inline constexpr std::string_view kWorkflowTaskCompleted =
+    TEMPORA_WORKFLOW_SERVICE("RespondWorkflowTaskCompleted");
+inline constexpr std::string_view kWorkflowTaskFailed =
+    TEMPORA_WORKFLOW_SERVICE("RespondWorkflowTaskFailed");
+inline constexpr std::string_view kQueryTaskCompleted =
+    TEMPORA_WORKFLOW_SERVICE("RespondQueryTaskCompleted");
+inline constexpr std::string_view kPollActivityTask =
+    TEMPORA_WORKFLOW_SERVICE("PollActivityTaskQueue");
+inline constexpr std::string_view kActivityTaskCompleted =
+    TEMPORA_WORKFLOW_SERVICE("RespondActivityTaskCompleted");
+inline constexpr std::string_view kActivityTaskFailed =
+    TEMPORA_WORKFLOW_SERVICE("RespondActivityTaskFailed");
+inline constexpr std::string_view kActivityTaskCanceled =
+    TEMPORA_WORKFLOW_SERVICE("RespondActivityTaskCanceled");
+inline constexpr std::string_view kActivityHeartbeat =
+    TEMPORA_WORKFLOW_SERVICE("RecordActivityTaskHeartbeat");
 inline constexpr std::string_view kShutdownWorker = TEMPORA_WORKFLOW_SERVICE("ShutdownWorker");
 
-inline constexpr std::string_view kAddSearchAttributes = TEMPORA_OPERATOR_SERVICE("AddSearchAttributes");
-inline constexpr std::string_view kListSearchAttributes = TEMPORA_OPERATOR_SERVICE("ListSearchAttributes");
+inline constexpr std::string_view kAddSearchAttributes =
+    TEMPORA_OPERATOR_SERVICE("AddSearchAttributes");
+inline constexpr std::string_view kListSearchAttributes =
+    TEMPORA_OPERATOR_SERVICE("ListSearchAttributes");
 
 #undef TEMPORA_WORKFLOW_SERVICE
 #undef TEMPORA_OPERATOR_SERVICE

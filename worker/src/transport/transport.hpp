@@ -1,5 +1,5 @@
-// The wire below client and pollers, as an interface: gRPC in production, a script in tests, the in-process service
-// later. One attempt of one unary call; retries live above (`RetryingCaller`).
+// The wire below client and pollers, as an interface: gRPC in production, a script in tests, the
+// in-process service later. One attempt of one unary call; retries live above (`RetryingCaller`).
 #pragma once
 
 #include <google/protobuf/message.h>
@@ -15,7 +15,7 @@
 namespace tempora {
 
 struct CallOptions {
-  std::chrono::milliseconds deadline{10'000};                  // of this attempt
+  std::chrono::milliseconds deadline{10'000};                 // of this attempt
   std::vector<std::pair<std::string, std::string>> metadata;  // keys in lower case
 };
 
@@ -38,10 +38,13 @@ class PendingCall {
 class Transport {
  public:
   virtual ~Transport() = default;
-  // Starts one attempt of `method` ("/package.Service/Method"). `request` is read before `start` returns or must be
-  // kept until `done`, like `response`. `done` runs exactly once, on a thread of the transport: it must not block.
-  virtual std::shared_ptr<PendingCall> start(std::string_view method, const google::protobuf::Message& request,
-                                             google::protobuf::Message* response, CallOptions options,
+  // Starts one attempt of `method` ("/package.Service/Method"). `request` is read before `start`
+  // returns or must be kept until `done`, like `response`. `done` runs exactly once, on a thread of
+  // the transport: it must not block.
+  virtual std::shared_ptr<PendingCall> start(std::string_view method,
+                                             const google::protobuf::Message& request,
+                                             google::protobuf::Message* response,
+                                             CallOptions options,
                                              std::function<void(CallStatus)> done) = 0;
 };
 

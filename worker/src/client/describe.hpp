@@ -1,0 +1,13 @@
+// From the server's descriptions to ours.
+#pragma once
+
+#include <temporal/api/workflow/v1/message.pb.h>
+
+#include <tempora/client.hpp>
+
+namespace tempora::detail {
+
+WorkflowDescription to_description(const temporal::api::workflow::v1::WorkflowExecutionInfo& info);
+PendingActivity to_pending(const temporal::api::workflow::v1::PendingActivityInfo& info);
+
+}  // namespace tempora::detail

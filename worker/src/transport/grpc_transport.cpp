@@ -1,0 +1,195 @@
+#include "grpc_transport.hpp"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_certificate_verifier.h>
+#include <grpcpp/security/tls_credentials_options.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cctype>
+#include <climits>
+
+namespace tempora {
+
+namespace {
+
+using google::protobuf::Message;
+// Serialises any message: no stub code of the service is compiled.
+using Stub = grpc::TemplatedGenericStub<Message, Message>;
+
+constexpr const char* kClientName = "temporal-cpp";
+constexpr const char* kClientVersion = "0.1.0";
+
+ClientError refused(std::string message) {
+  ClientError error;
+  error.code = ErrorCode::kConfiguration;
+  error.message = std::move(message);
+  error.where = "connection options";
+  return error;
+}
+
+struct Call final : PendingCall {
+  void cancel() override { context.TryCancel(); }
+  grpc::ClientContext context;
+  std::function<void(CallStatus)> done;
+};
+
+class GrpcTransport final : public Transport {
+ public:
+  GrpcTransport(std::vector<std::unique_ptr<Stub>> stubs, const ConnectionOptions& options)
+      : stubs_(std::move(stubs)), headers_(options.headers.begin(), options.headers.end()) {
+    const bool own = options.headers.contains("authorization");
+    if (own) return;
+    api_key_ = options.api_key_provider;
+    if (!api_key_ && !options.api_key.empty()) {
+      headers_.emplace_back("authorization", "Bearer " + options.api_key);
+    }
+  }
+
+  std::shared_ptr<PendingCall> start(std::string_view method, const Message& request,
+                                     Message* response, CallOptions options,
+                                     std::function<void(CallStatus)> done) override {
+    auto call = std::make_shared<Call>();
+    call->done = std::move(done);
+    grpc::ClientContext& context = call->context;
+    context.set_deadline(std::chrono::system_clock::now() + options.deadline);
+    context.AddMetadata("client-name", kClientName);
+    context.AddMetadata("client-version", kClientVersion);
+    for (const auto& [key, value] : headers_) context.AddMetadata(key, value);
+    if (api_key_) context.AddMetadata("authorization", "Bearer " + api_key_());
+    for (const auto& [key, value] : options.metadata) context.AddMetadata(key, value);
+
+    next_stub()->UnaryCall(&context, std::string{method}, {}, &request, response,
+                           [call](grpc::Status status) {
+                             const auto done = std::exchange(call->done, nullptr);
+                             done({.code = status.error_code(),
+                                   .message = status.error_message(),
+                                   .details = status.error_details()});
+                           });
+    return call;
+  }
+
+ private:
+  Stub* next_stub() {
+    if (stubs_.size() == 1) return stubs_.front().get();
+    return stubs_[next_.fetch_add(1, std::memory_order_relaxed) % stubs_.size()].get();
+  }
+
+  const std::vector<std::unique_ptr<Stub>> stubs_;
+  std::atomic<std::size_t> next_ = 0;
+  std::vector<std::pair<std::string, std::string>> headers_;
+  std::function<std::string()> api_key_;
+};
+
+// "dns:///host:port", unless the address names a scheme itself.
+std::string target_of(const std::string& address) {
+  for (const char* scheme : {"dns:", "unix:", "ipv4:", "ipv6:", "unix-abstract:"}) {
+    if (address.starts_with(scheme)) return address;
+  }
+  return "dns:///" + address;
+}
+
+bool is_printable(std::string_view value) {
+  return std::ranges::all_of(value, [](unsigned char c) { return c >= 0x20 && c < 0x7f; });
+}
+
+bool is_loopback(std::string_view address) {
+  return address.starts_with("localhost:") || address.starts_with("127.") ||
+         address.starts_with("[::1]");
+}
+
+grpc::ChannelArguments channel_arguments(const ConnectionOptions& options) {
+  grpc::ChannelArguments arguments;
+  const int limit = static_cast<int>(std::min<std::size_t>(options.max_message_bytes, INT_MAX));
+  arguments.SetMaxReceiveMessageSize(limit);
+  arguments.SetMaxSendMessageSize(limit);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(options.keep_alive_time.count()));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                   static_cast<int>(options.keep_alive_timeout.count()));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // Reconnect soon after a restart of the server; gRPC's own limit is two minutes.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5'000);
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);  // retries are ours alone
+  arguments.SetLoadBalancingPolicyName("round_robin");
+  if (is_loopback(options.address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // Each channel its own connection.
+  if (options.channels > 1) arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return arguments;
+}
+
+std::shared_ptr<grpc::ChannelCredentials> unverified(const TlsOptions& tls) {
+  grpc::experimental::TlsChannelCredentialsOptions options;
+  options.set_verify_server_certs(false);
+  options.set_check_call_host(false);
+  options.set_certificate_verifier(std::make_shared<grpc::experimental::NoOpCertificateVerifier>());
+  if (!tls.client_cert_pem.empty()) {
+    options.set_certificate_provider(
+        std::make_shared<grpc::experimental::StaticDataCertificateProvider>(
+            std::vector<grpc::experimental::IdentityKeyCertPair>{
+                {tls.client_key_pem, tls.client_cert_pem}}));
+    options.watch_identity_key_cert_pairs();
+  }
+  return grpc::experimental::TlsCredentials(options);
+}
+
+std::expected<std::shared_ptr<grpc::ChannelCredentials>, ClientError> credentials(
+    const ConnectionOptions& options) {
+  const bool has_key = !options.api_key.empty() || options.api_key_provider;
+  if (!options.tls_enabled.value_or(options.tls.has_value() || has_key))
+    return grpc::InsecureChannelCredentials();
+  const TlsOptions tls = options.tls.value_or(TlsOptions{});
+  if (tls.client_cert_pem.empty() != tls.client_key_pem.empty()) {
+    return std::unexpected(refused("tls: client_cert_pem and client_key_pem go together"));
+  }
+  if (tls.disable_host_verification) return unverified(tls);
+  return grpc::SslCredentials({.pem_root_certs = tls.server_ca_pem,
+                               .pem_private_key = tls.client_key_pem,
+                               .pem_cert_chain = tls.client_cert_pem});
+}
+
+std::expected<void, ClientError> check(const ConnectionOptions& options) {
+  if (options.address.empty()) return std::unexpected(refused("address: must not be empty"));
+  if (options.channels < 1 || options.channels > 64)
+    return std::unexpected(refused("channels: must be 1 to 64"));
+  if (options.max_message_bytes < 1024)
+    return std::unexpected(refused("max_message_bytes: must be 1024 or more"));
+  if (!is_printable(options.api_key))
+    return std::unexpected(refused("api_key: is not printable ASCII"));
+  for (const auto& [key, value] : options.headers) {
+    const bool plain = !key.empty() && std::ranges::all_of(key, [](unsigned char c) {
+      return std::islower(c) || std::isdigit(c) || c == '-' || c == '_' || c == '.';
+    });
+    if (!plain)
+      return std::unexpected(refused("headers: '" + key + "' is not a lower-case header name"));
+    if (!is_printable(value))
+      return std::unexpected(refused("headers: the value of '" + key + "' is not printable ASCII"));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::expected<std::shared_ptr<Transport>, ClientError> make_grpc_transport(
+    const ConnectionOptions& options) {
+  if (auto checked = check(options); !checked) return std::unexpected(std::move(checked.error()));
+  auto secured = credentials(options);
+  if (!secured) return std::unexpected(std::move(secured.error()));
+  grpc::ChannelArguments arguments = channel_arguments(options);
+  if (options.tls && !options.tls->server_name.empty()) {
+    arguments.SetSslTargetNameOverride(options.tls->server_name);
+  }
+  std::vector<std::unique_ptr<Stub>> stubs;
+  for (int i = 0; i < options.channels; ++i) {
+    stubs.push_back(std::make_unique<Stub>(
+        grpc::CreateCustomChannel(target_of(options.address), *secured, arguments)));
+  }
+  return std::make_shared<GrpcTransport>(std::move(stubs), options);
+}
+
+}  // namespace tempora
