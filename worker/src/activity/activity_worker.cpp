@@ -11,7 +11,6 @@ namespace tempora::activity {
 
 namespace api = temporal::api::workflowservice::v1;
 using pollers::Permit;
-using pollers::RetryLimits;
 
 namespace {
 
@@ -324,14 +323,14 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
       request.set_identity(options_.identity);
       *request.mutable_result() = std::move(answer.result);
       return send<api::RespondActivityTaskCompletedResponse>(
-          running, "RespondActivityTaskCompleted", std::move(request));
+          running, methods::kActivityTaskCompleted, std::move(request));
     }
     case Answer::Kind::kCanceled: {
       api::RespondActivityTaskCanceledRequest request;
       request.set_task_token(token);
       request.set_namespace_(options_.namespace_);
       request.set_identity(options_.identity);
-      return send<api::RespondActivityTaskCanceledResponse>(running, "RespondActivityTaskCanceled",
+      return send<api::RespondActivityTaskCanceledResponse>(running, methods::kActivityTaskCanceled,
                                                             std::move(request));
     }
     case Answer::Kind::kFailed: {
@@ -352,21 +351,24 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
       if (running->state->has_latest_details()) {
         *request.mutable_last_heartbeat_details() = running->state->latest_details();
       }
-      return send<api::RespondActivityTaskFailedResponse>(running, "RespondActivityTaskFailed",
+      return send<api::RespondActivityTaskFailedResponse>(running, methods::kActivityTaskFailed,
                                                           std::move(request));
     }
   }
 }
 
 template <class Response, class Request>
-void ActivityWorker::send(const std::shared_ptr<Running>& running, std::string_view rpc,
+void ActivityWorker::send(const std::shared_ptr<Running>& running, std::string_view method,
                           Request request) {
-  const RetryLimits limits{
-      .give_up_at = running->answer_until, .max_attempts = 1'000, .retry_deadline_exceeded = true};
+  const auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(running->answer_until - Clock::now());
+  const CallPlan plan{.budget = std::max<std::chrono::milliseconds>(left, kShortestAnswerTime),
+                      .max_attempts = 0,
+                      .retry_deadline_exceeded = true};
   pollers::call_retrying<Response>(
-      environment_, rpc, std::move(request), limits,
+      *environment_, method, std::move(request), plan,
       [self = shared_from_this(), running](CallStatus status, const Response&) {
-        if (status.code == pollers::kNotFound) {
+        if (status.code == grpc_code::kNotFound) {
           running->state->log.debug("answer not taken, the attempt is over: {}", status.message);
         } else if (!status.ok()) {
           running->state->log.warn("answer not taken, code {}: {}", status.code, status.message);
@@ -392,13 +394,12 @@ SendHeartbeat ActivityWorker::heartbeat_sender(const Task& task) const {
     request.set_namespace_(space);
     request.set_identity(identity);
     *request.mutable_details() = std::move(details);
-    const RetryLimits once{
-        .attempt_deadline = deadline, .give_up_at = Clock::now(), .max_attempts = 1};
+    const CallPlan once{.attempt_deadline = deadline, .budget = deadline, .max_attempts = 1};
     pollers::call_retrying<api::RecordActivityTaskHeartbeatResponse>(
-        environment, "RecordActivityTaskHeartbeat", std::move(request), once,
+        *environment, methods::kActivityHeartbeat, std::move(request), once,
         [done = std::move(done)](CallStatus status,
                                  const api::RecordActivityTaskHeartbeatResponse& answer) {
-          if (status.code == pollers::kNotFound) return done(HeartbeatAnswer{.not_found = true});
+          if (status.code == grpc_code::kNotFound) return done(HeartbeatAnswer{.not_found = true});
           if (!status.ok()) return done(std::nullopt);
           done(HeartbeatAnswer{.cancel_requested = answer.cancel_requested(),
                                .paused = answer.activity_paused(),

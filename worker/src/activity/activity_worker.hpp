@@ -77,7 +77,7 @@ class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
   Answer stopped(const Running& running) const;
   void answer(const std::shared_ptr<Running>& running, Answer answer);
   template <class Response, class Request>
-  void send(const std::shared_ptr<Running>& running, std::string_view rpc, Request request);
+  void send(const std::shared_ptr<Running>& running, std::string_view method, Request request);
   void watch(const std::shared_ptr<Running>& running);
   SendHeartbeat heartbeat_sender(const Task& task) const;
   void count(std::string_view name, const Task& task) const;

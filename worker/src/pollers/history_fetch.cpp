@@ -15,7 +15,7 @@ namespace {
 // A history has at most 51 200 events, a page about 250; empty pages are
 // allowed. Beyond this the server is at fault.
 constexpr int kMostPages = 4'096;
-constexpr std::chrono::seconds kBudget{30};
+constexpr std::chrono::seconds kBudget{10};  // of one page
 
 class Fetch : public std::enable_shared_from_this<Fetch> {
  public:
@@ -37,8 +37,7 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
     *request.mutable_execution() = task_.workflow_execution();
     request.set_next_page_token(std::move(page_token));
     call_retrying<api::GetWorkflowExecutionHistoryResponse>(
-        environment_, "GetWorkflowExecutionHistory", std::move(request),
-        RetryLimits{.give_up_at = give_up_at_},
+        *environment_, methods::kGetHistory, std::move(request), CallPlan{.budget = kBudget},
         [self = shared_from_this()](CallStatus status,
                                     api::GetWorkflowExecutionHistoryResponse& answer) {
           self->arrived(status, answer);
@@ -68,7 +67,6 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   Done done_;
   History fetched_;
   int pages_ = 0;
-  const TimerQueue::Clock::time_point give_up_at_ = TimerQueue::Clock::now() + kBudget;
 };
 
 }  // namespace

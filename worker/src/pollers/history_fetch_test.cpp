@@ -15,10 +15,7 @@ void add_events(History& history, int from, int to) {
 }
 
 std::shared_ptr<const CallEnvironment> environment_of(std::shared_ptr<Transport> transport) {
-  auto environment = std::make_shared<CallEnvironment>();
-  environment->transport = std::move(transport);
-  environment->timers = std::make_shared<TimerQueue>();
-  return environment;
+  return std::make_shared<CallEnvironment>(std::move(transport), "default");
 }
 
 TEST(History, KeepsTheTasksOwnTailThatIsNotStored) {
@@ -97,7 +94,7 @@ TEST(History, GivesUpOnARefusal) {
   std::optional<bool> good;
   complete_history(environment_of(transport), "default", task, true,
                    [&](std::expected<void, HistoryError> done) { good = done.has_value(); });
-  transport->take()->fail(kNotFound);
+  transport->take()->fail(grpc_code::kNotFound);
   EXPECT_EQ(good, false);
 }
 

@@ -89,10 +89,10 @@ void PollGroup::poll(std::shared_ptr<Lane> lane, Permit permit) {
     Permit permit;
   };
   const auto attempt = std::make_shared<Attempt>(settings_.new_response(), std::move(permit));
-  CallOptions options = environment_->options;
+  CallOptions options{.metadata = environment_->metadata};
   options.deadline = settings_.deadline;
   const Clock::time_point began = Clock::now();
-  std::shared_ptr<PendingCall> call = environment_->transport->start(
+  std::shared_ptr<PendingCall> call = environment_->caller.transport()->start(
       settings_.method, *settings_.request, attempt->response.get(), std::move(options),
       [self = shared_from_this(), lane = std::move(lane), id, attempt, began](CallStatus status) {
         self->answered(lane, id, std::move(status), std::move(attempt->response),
@@ -140,13 +140,14 @@ void PollGroup::answered(const std::shared_ptr<Lane>& lane, std::size_t id, Call
 
 void PollGroup::back_off(const std::shared_ptr<Lane>& lane, const CallStatus& status,
                          Clock::time_point began) {
-  if (status.code == kDeadlineExceeded && Clock::now() - began > kLongEnoughForAnEmptyPoll) {
+  if (status.code == grpc_code::kDeadlineExceeded &&
+      Clock::now() - began > kLongEnoughForAnEmptyPoll) {
     lane->failures = 0;
     return next(lane);
   }
   const std::size_t doublings = std::min<std::size_t>(lane->failures++, 6);
-  const bool hopeless =
-      !is_retryable(status) && status.code != kCancelled && status.code != kDeadlineExceeded;
+  const bool hopeless = !is_retryable(status) && status.code != grpc_code::kCancelled &&
+                        status.code != grpc_code::kDeadlineExceeded;
   const auto pause =
       hopeless ? kLongestPause : std::min(kFirstPause * (1 << doublings), kLongestPause);
   if (hopeless) {
@@ -158,7 +159,8 @@ void PollGroup::back_off(const std::shared_ptr<Lane>& lane, const CallStatus& st
     settings_.log.warn("polls keep failing with code {}: {}; trying again for ever", status.code,
                        status.message);
   }
-  const auto wait = std::chrono::duration_cast<Clock::duration>(pause * jitter(0.2));
+  const auto wait =
+      std::chrono::duration_cast<Clock::duration>(pause * environment_->caller.clock().jitter());
   environment_->timers->after(wait, [self = shared_from_this(), lane] { self->next(lane); });
 }
 

@@ -42,7 +42,7 @@ class PollGroup : public std::enable_shared_from_this<PollGroup> {
   using MessagePtr = std::unique_ptr<google::protobuf::Message>;
 
   struct Settings {
-    std::string method;  // full gRPC method
+    std::string_view method;
     MessagePtr request;  // sent by every poll
     std::function<MessagePtr()> new_response;
     std::function<bool(const google::protobuf::Message&)> is_empty;

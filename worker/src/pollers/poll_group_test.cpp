@@ -17,11 +17,9 @@ struct Polling {
   std::vector<Permit> tasks;
 
   Polling(std::size_t polls, std::size_t capacity) : slots(std::make_shared<SlotPool>(capacity)) {
-    auto environment = std::make_shared<CallEnvironment>();
-    environment->transport = transport;
-    environment->timers = std::make_shared<TimerQueue>();
+    const auto environment = std::make_shared<CallEnvironment>(transport, "default");
     PollGroup::Settings settings{
-        .method = "/temporal.api.workflowservice.v1.WorkflowService/PollActivityTaskQueue",
+        .method = methods::kPollActivityTask,
         .request = std::make_unique<api::PollActivityTaskQueueRequest>(),
         .new_response = [] { return std::make_unique<api::PollActivityTaskQueueResponse>(); },
         .is_empty =
@@ -73,7 +71,7 @@ TEST(PollGroup, KeepsTheSlotWithTheTask) {
 
 TEST(PollGroup, ReleasesTheSlotDuringBackOff) {
   Polling polling{1, 1};
-  polling.transport->take()->fail(kUnavailable);
+  polling.transport->take()->fail(grpc_code::kUnavailable);
   EXPECT_EQ(polling.slots->used(), 0U);
 }
 

@@ -6,7 +6,6 @@ list(APPEND WORKER_SOURCES
   src/activity/heartbeat.cpp
   src/metrics/logging.cpp
   src/metrics/metrics.cpp
-  src/pollers/calls.cpp
   src/pollers/history_fetch.cpp
   src/pollers/poll_group.cpp
   src/pollers/run_cache.cpp

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <future>
 #include <optional>
 #include <random>
 #include <stdexcept>
+#include <tempora/client.hpp>
 #include <tempora/worker.hpp>
 #include <thread>
 
@@ -24,7 +24,6 @@ namespace tempora {
 namespace api = temporal::api::workflowservice::v1;
 namespace enums = temporal::api::enums::v1;
 using pollers::CallEnvironment;
-using pollers::RetryLimits;
 using Clock = pollers::TimerQueue::Clock;
 
 namespace {
@@ -55,17 +54,13 @@ std::string default_identity() {
 
 // Waits for one call. Only for the start and the end of a worker.
 template <class Response, class Request>
-std::pair<CallStatus, Response> call_and_wait(std::shared_ptr<const CallEnvironment> environment,
-                                              std::string_view rpc, Request request,
+std::pair<CallStatus, Response> call_and_wait(const CallEnvironment& environment,
+                                              std::string_view method, const Request& request,
                                               std::chrono::milliseconds budget) {
-  auto promise = std::make_shared<std::promise<std::pair<CallStatus, Response>>>();
-  auto answer = promise->get_future();
-  const RetryLimits limits{.attempt_deadline = budget, .give_up_at = Clock::now() + budget};
-  pollers::call_retrying<Response>(std::move(environment), rpc, std::move(request), limits,
-                                   [promise](CallStatus status, Response& response) {
-                                     promise->set_value({std::move(status), std::move(response)});
-                                   });
-  return answer.get();
+  Response response;
+  CallEnd end = environment.caller.call(method, request, &response,
+                                        {.attempt_deadline = budget, .budget = budget});
+  return {std::move(end.status), std::move(response)};
 }
 
 void check(const WorkerOptions& options) {
@@ -96,11 +91,7 @@ struct Worker::Impl {
                       .with("Namespace", namespace_)
                       .with("TaskQueue", options.task_queue)
                       .with("WorkerID", options.identity);
-    auto made = std::make_shared<CallEnvironment>();
-    made->transport = std::move(transport);
-    made->timers = std::make_shared<pollers::TimerQueue>();
-    made->options.metadata.emplace_back("temporal-namespace", namespace_);
-    environment = std::move(made);
+    environment = std::make_shared<CallEnvironment>(std::move(transport), namespace_);
   }
 
   void start();
@@ -135,8 +126,8 @@ bool Worker::Impl::server_ends_polls(std::chrono::milliseconds budget) {
   api::DescribeNamespaceRequest request;
   request.set_namespace_(namespace_);
   const auto [status, answer] = call_and_wait<api::DescribeNamespaceResponse>(
-      environment, "DescribeNamespace", std::move(request), budget);
-  if (status.code == pollers::kNotFound) throw std::runtime_error{status.message};
+      *environment, methods::kDescribeNamespace, request, budget);
+  if (status.code == grpc_code::kNotFound) throw std::runtime_error{status.message};
   if (!status.ok()) {
     options.log.warn("the server could not be asked about the namespace, code {}: {}", status.code,
                      status.message);
@@ -217,7 +208,7 @@ bool Worker::Impl::tell_server() {
   if (activity_worker != nullptr) request.add_task_queue_types(enums::TASK_QUEUE_TYPE_ACTIVITY);
   request.set_reason("graceful shutdown");
   const auto [status, answer] = call_and_wait<api::ShutdownWorkerResponse>(
-      environment, "ShutdownWorker", std::move(request), kShutdownCallBudget);
+      *environment, methods::kShutdownWorker, request, kShutdownCallBudget);
   if (!status.ok()) options.log.debug("ShutdownWorker, code {}: {}", status.code, status.message);
   return status.ok();
 }
@@ -285,6 +276,12 @@ void Worker::Impl::abandon() {
 Worker::Worker(std::shared_ptr<Transport> transport, std::string namespace_, WorkerOptions options)
     : impl_(std::make_unique<Impl>(std::move(transport), std::move(namespace_),
                                    std::move(options))) {}
+
+Worker::Worker(const Client& client, WorkerOptions options)
+    : Worker(client.transport(), client.namespace_name(), [&] {
+        if (options.identity.empty()) options.identity = client.identity();
+        return std::move(options);
+      }()) {}
 
 Worker::~Worker() { impl_->shutdown(); }
 

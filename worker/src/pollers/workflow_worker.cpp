@@ -25,7 +25,7 @@ constexpr std::chrono::milliseconds kPollDeadline{70'000};
 // What the server takes in one request.
 constexpr std::size_t kLargestRequestBytes = 4 * 1024 * 1024;
 
-RetryLimits answer_limits() { return {.give_up_at = TimerQueue::Clock::now() + kAnswerBudget}; }
+const CallPlan kAnswerPlan{.budget = kAnswerBudget};
 
 bool starts_at_first_event(const PolledTask& task) {
   return task.history().events_size() > 0 && task.history().events(0).event_id() == 1;
@@ -88,9 +88,7 @@ std::shared_ptr<PollGroup> WorkflowWorker::make_polls(bool sticky, std::size_t p
   request->set_identity(options_.identity);
   request->set_worker_instance_key(options_.worker_instance_key);
   PollGroup::Settings settings{
-      .method =
-          "/temporal.api.workflowservice.v1.WorkflowService/"
-          "PollWorkflowTaskQueue",
+      .method = methods::kPollWorkflowTask "PollWorkflowTaskQueue",
       .request = std::move(request),
       .new_response = [] { return std::make_unique<PolledTask>(); },
       .is_empty =
@@ -247,8 +245,8 @@ void WorkflowWorker::complete(Hand hand, engine::TaskOutcome outcome) {
   request_eager(*hand, completion);
   hand->task.response->clear_history();  // the events are in the run now; the
                                          // rest waits for the server
-  call_retrying<CompletionAnswer>(environment_, "RespondWorkflowTaskCompleted",
-                                  std::move(completion), answer_limits(),
+  call_retrying<CompletionAnswer>(*environment_, methods::kWorkflowTaskCompleted,
+                                  std::move(completion), kAnswerPlan,
                                   [self = shared_from_this(), hand = std::move(hand)](
                                       const CallStatus& status, CompletionAnswer& answer) mutable {
                                     self->completed(std::move(hand), status, answer);
@@ -284,15 +282,15 @@ void WorkflowWorker::completed(Hand hand, const CallStatus& status, CompletionAn
 void WorkflowWorker::not_completed(Hand hand, const CallStatus& status) {
   hand->eager.clear();
   const Logger log = log_of(*hand);
-  if (status.code == kNotFound) {
+  if (status.code == grpc_code::kNotFound) {
     log.debug("completion not taken, the task is over: {}", status.message);
-  } else if (status.code == kInvalidArgument &&
+  } else if (status.code == grpc_code::kInvalidArgument &&
              status.message.find("UnhandledCommand") != std::string::npos) {
     log.debug("new events came in before the end of the run; it goes on with them");
   } else if (is_message_too_large(status)) {
     return fail(std::move(hand), enums::WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE,
                 runtime_failure("GrpcMessageTooLarge", status.message));
-  } else if (status.code == kInvalidArgument) {
+  } else if (status.code == grpc_code::kInvalidArgument) {
     log.error("completion refused: {}", status.message);
     count("temporal_workflow_task_execution_failed", *hand);
   } else {
@@ -325,7 +323,7 @@ void WorkflowWorker::fail(Hand hand, enums::WorkflowTaskFailedCause cause,
   request.set_cause(cause);
   *request.mutable_failure() = std::move(failure);
   call_retrying<api::RespondWorkflowTaskFailedResponse>(
-      environment_, "RespondWorkflowTaskFailed", std::move(request), answer_limits(),
+      *environment_, methods::kWorkflowTaskFailed, std::move(request), kAnswerPlan,
       [self = shared_from_this(), hand = std::move(hand)](const CallStatus& status,
                                                           const auto&) mutable {
         if (!status.ok())
@@ -341,7 +339,7 @@ void WorkflowWorker::answer_query(Hand hand, api::RespondQueryTaskCompletedReque
     return fail_query(std::move(hand), "[TMPRL1103] the answer is larger than the server takes");
   }
   call_retrying<api::RespondQueryTaskCompletedResponse>(
-      environment_, "RespondQueryTaskCompleted", std::move(answer), answer_limits(),
+      *environment_, methods::kQueryTaskCompleted, std::move(answer), kAnswerPlan,
       [self = shared_from_this(), hand = std::move(hand)](const CallStatus& status,
                                                           const auto&) mutable {
         if (!status.ok())

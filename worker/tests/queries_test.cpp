@@ -1,0 +1,110 @@
+// Queries: while the run is cached or not, failing ones, and after the end.
+#include <atomic>
+#include <peers.hpp>
+#include <thread>
+
+#include "stage.hpp"
+
+namespace tempora::behaviour {
+namespace {
+
+struct Counter {
+  int value = 0;
+  bool done = false;
+
+  Task<int> run(Context& ctx) {
+    co_await ctx.wait_until([this] { return done; });
+    co_return value;
+  }
+  void add(Context&, int by) { value += by; }
+  void finish(Context&) { done = true; }
+  int get() const { return value; }
+  int times(int factor) const { return value * factor; }
+  int fails() const { throw ApplicationError{"cannot tell", "Secretive"}; }
+};
+
+const Definition<Counter> kCounter{"Counter",
+                                   run(&Counter::run),
+                                   signal("add", &Counter::add),
+                                   signal("finish", &Counter::finish),
+                                   query("get", &Counter::get),
+                                   query("times", &Counter::times),
+                                   query("fails", &Counter::fails)};
+
+TEST(Queries, SeeTheStateOfTheirMomentAlsoAfterTheEnd) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    stage.runs(kCounter);
+    stage.start_worker();
+    const auto handle = stage.start(kCounter);
+    EXPECT_EQ(must(handle.query<int>("get")), 0);
+    must(handle.signal("add", 3));
+    EXPECT_EQ(must(handle.query<int>("get")), 3);
+    must(handle.signal("add", 4));
+    EXPECT_EQ(must(handle.query<int>("times", 2)), 14);
+    must(handle.signal("finish"));
+    EXPECT_EQ(must(handle.result<int>()), 7);
+    EXPECT_EQ(must(handle.query<int>("get")), 7);
+  });
+}
+
+TEST(Queries, ManyAtOnceAreAllAnswered) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    stage.runs(kCounter);
+    stage.start_worker();
+    const auto handle = stage.start(kCounter);
+    must(handle.signal("add", 5));
+    std::atomic<int> right{0};
+    {
+      std::vector<std::jthread> askers;
+      for (int i = 0; i < 12; ++i) {
+        askers.emplace_back([&] {
+          const auto answer = handle.query<int>("get");
+          if (answer && *answer == 5) ++right;
+        });
+      }
+    }
+    EXPECT_EQ(right.load(), 12);
+    must(handle.signal("finish"));
+    EXPECT_EQ(must(handle.result<int>()), 5);
+  });
+}
+
+TEST(Queries, FailingAndUnknownOnesTellTheCallerAndLeaveTheRunAlone) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    stage.runs(kCounter);
+    stage.start_worker();
+    const auto handle = stage.start(kCounter);
+    const auto failing = handle.query<int>("fails");
+    ASSERT_FALSE(failing.has_value());
+    EXPECT_NE(failing.error().message.find("cannot tell"), std::string::npos)
+        << failing.error().text();
+    const auto unknown = handle.query<int>("nobody");
+    ASSERT_FALSE(unknown.has_value());
+    EXPECT_NE(unknown.error().message.find("get"), std::string::npos)
+        << "should list what there is: " << unknown.error().text();
+    must(handle.signal("finish"));
+    EXPECT_EQ(must(handle.result<int>()), 0);
+  });
+}
+
+TEST(Queries, WorkAfterTheWorkerWasKilled) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    stage.runs(kCounter);
+    stage.start_worker();
+    const auto handle = stage.start(kCounter);
+    must(handle.signal("add", 9));
+    EXPECT_EQ(must(handle.query<int>("get")), 9);
+    stage.kill_worker();
+    stage.start_worker();
+    EXPECT_EQ(must(handle.query<int>("get")), 9);
+    must(handle.signal("finish"));
+    EXPECT_EQ(must(handle.result<int>()), 9);
+  });
+}
+
+}  // namespace
+}  // namespace tempora::behaviour

@@ -1,0 +1,104 @@
+// A stage for behaviour tests: a client on the real server, a task queue of its own, a worker that
+// can be killed and started again. Every test body runs three times at once, with the workflow
+// cache off, with room for one run, and with the default size: with the cache off every task
+// replays the run from its first event. At the end every history that the test made is replayed.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <tempora/client.hpp>
+#include <tempora/definition.hpp>
+#include <tempora/worker.hpp>
+#include <tempora/workflow.hpp>
+#include <utility>
+#include <vector>
+
+namespace tempora::behaviour {
+
+using namespace std::chrono_literals;
+
+// The value, or an exception with the error's text: a test cannot go on without it.
+template <class T>
+T must(Outcome<T> outcome) {
+  if (!outcome) throw std::runtime_error{outcome.error().text()};
+  if constexpr (!std::is_void_v<T>) return std::move(*outcome);
+}
+
+class Stage {
+ public:
+  Stage(Client client, std::size_t max_cached);
+  ~Stage();
+
+  template <class W>
+  Stage& runs(const Definition<W>& definition) {
+    registry_.add(definition);
+    registrations_.push_back([definition](Worker& worker) { worker.add(definition); });
+    return *this;
+  }
+  template <class I, class O, class F>
+  Stage& does(const ActivityType<I, O>& type, F function) {
+    registrations_.push_back([type, function](Worker& worker) { worker.add(type, function); });
+    return *this;
+  }
+
+  // Changed before `start_worker`.
+  WorkerOptions options;
+  void start_worker();
+  Worker& worker() { return *worker_; }
+  // As SIGKILL: nothing more is answered.
+  void kill_worker();
+
+  const Client& client() const { return client_; }
+  const std::string& queue() const { return options.task_queue; }
+  std::size_t max_cached() const { return options.max_cached_workflows; }
+  StartOptions start_options();
+
+  template <class W, class... A>
+  WorkflowHandle start(const Definition<W>& definition, const A&... arguments) {
+    return start_with(definition, start_options(), arguments...);
+  }
+  template <class W, class... A>
+  WorkflowHandle start_with(const Definition<W>& definition, StartOptions how,
+                            const A&... arguments) {
+    WorkflowHandle handle = must(client_.start(definition, std::move(how), arguments...));
+    remember(handle);
+    return handle;
+  }
+  // Its history is replayed at the end, too.
+  void remember(const WorkflowHandle& handle);
+
+  // Waits until the history holds an event for which `wanted` is true.
+  void wait_for_event(const WorkflowHandle& handle,
+                      const std::function<bool(int event_type)>& wanted);
+  int count_events(const WorkflowHandle& handle, int event_type);
+
+  void replay_all();
+
+ private:
+  Client client_;
+  WorkflowRegistry registry_;
+  std::vector<std::function<void(Worker&)>> registrations_;
+  std::unique_ptr<Worker> worker_;
+  std::vector<WorkflowHandle> started_;
+};
+
+// Skips the test if there is no server.
+#define NEEDS_SERVER() ADDRFLOW_NEEDS_PEER("TEMPORAL_ADDRESS")
+
+Client connect();
+
+// Runs `body(stage)` for each cache size at once; what it throws fails the test.
+void with_each_cache(const std::function<void(Stage&)>& body);
+// With the default cache only, for behaviour that does not depend on it.
+void with_default_cache(const std::function<void(Stage&)>& body);
+
+// Unique within this process and any other.
+std::string unique(const std::string& prefix);
+
+}  // namespace tempora::behaviour
