@@ -1,5 +1,5 @@
-#include <addrflow/domain/errors.hpp>
 #include <gtest/gtest.h>
+#include <addrflow/domain/errors.hpp>
 #include <set>
 
 namespace addrflow::domain {
@@ -26,7 +26,8 @@ TEST(Errors, NamesAreDistinctAndGoThereAndBack) {
 
 TEST(Errors, OnlyWhatMayPassByItselfIsRetryable) {
   for (const ErrorInfo& error : all_errors()) {
-    const bool expected = error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kInternal;
+    const bool expected =
+        error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kInternal;
     EXPECT_EQ(retryable(error.code), expected) << error.name;
   }
 }

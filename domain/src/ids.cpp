@@ -10,8 +10,8 @@ constexpr std::size_t kLongestId = 64;
 constexpr std::size_t kLongestKey = 128;
 
 bool is_plain(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-         c == '-';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+         c == '_' || c == '-';
 }
 
 bool is_key_character(char c) { return is_plain(c) || c == ':'; }
@@ -22,8 +22,9 @@ void append_hex_byte(std::string& text, char c) {
   text += kHex[byte & 15];
 }
 
-std::expected<void, FieldError> check_text(std::string_view field, std::string_view value, std::size_t longest,
-                                           bool (*legal)(char), std::string_view rule) {
+std::expected<void, FieldError> check_text(std::string_view field, std::string_view value,
+                                           std::size_t longest, bool (*legal)(char),
+                                           std::string_view rule) {
   const std::string name{field};
   if (value.empty()) return std::unexpected(FieldError{name, name + " is required"});
   if (value.size() > longest || !std::ranges::all_of(value, legal)) {
@@ -99,7 +100,8 @@ std::optional<std::string> unescape_part(std::string_view part) {
 }
 
 std::string service_workflow_id(const ServiceId& id) {
-  return "service/" + escape_part(id.tenant) + "/" + escape_part(id.subscriber) + "/" + escape_part(id.service);
+  return "service/" + escape_part(id.tenant) + "/" + escape_part(id.subscriber) + "/" +
+         escape_part(id.service);
 }
 
 std::optional<ServiceId> parse_service_workflow_id(std::string_view workflow_id) {
@@ -123,7 +125,8 @@ std::string update_id(Operation operation, std::string_view key) {
 
 std::string key_of_update_id(Operation operation, std::string_view update_id) {
   const std::string prefix = std::string{to_string(operation)} + ":";
-  if (update_id.size() > prefix.size() && update_id.starts_with(prefix)) update_id.remove_prefix(prefix.size());
+  if (update_id.size() > prefix.size() && update_id.starts_with(prefix))
+    update_id.remove_prefix(prefix.size());
   return key_from(update_id);
 }
 
@@ -145,8 +148,10 @@ std::string step_key(std::string_view composition_key, std::string_view step) {
   return shortened_key(std::string{composition_key} + ":" + std::string{step});
 }
 
-std::string run_step_key(std::string_view workflow_id, std::string_view first_execution_run_id, std::string_view step) {
-  return key_from(std::string{workflow_id} + ":" + std::string{first_execution_run_id} + ":" + std::string{step});
+std::string run_step_key(std::string_view workflow_id, std::string_view first_execution_run_id,
+                         std::string_view step) {
+  return key_from(std::string{workflow_id} + ":" + std::string{first_execution_run_id} + ":" +
+                  std::string{step});
 }
 
 }  // namespace addrflow::domain

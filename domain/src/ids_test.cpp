@@ -1,5 +1,5 @@
-#include <addrflow/domain/ids.hpp>
 #include <gtest/gtest.h>
+#include <addrflow/domain/ids.hpp>
 
 namespace addrflow::domain {
 namespace {
@@ -11,8 +11,8 @@ TEST(Ids, LegalIdsPass) {
 }
 
 TEST(Ids, IllegalIdsAreRefusedWithTheFieldsName) {
-  for (const std::string& bad : {std::string{}, std::string{"a/b"}, std::string{"a b"}, std::string{"ä"},
-                                 std::string{"a:b"}, std::string(65, 'x')}) {
+  for (const std::string& bad : {std::string{}, std::string{"a/b"}, std::string{"a b"},
+                                 std::string{"ä"}, std::string{"a:b"}, std::string(65, 'x')}) {
     const auto checked = check_id("subscriber_id", bad);
     ASSERT_FALSE(checked) << bad;
     EXPECT_EQ(checked.error().field, "subscriber_id");
@@ -59,7 +59,8 @@ TEST(Ids, AnyNameMakesALegalKey) {
   EXPECT_NE(longest, key_from(std::string(301, 'a')));
   EXPECT_TRUE(check_key("key", step_key(std::string(128, 'k'), "revoke_ipv4_lifecycle")));
   EXPECT_EQ(step_key("order:17", "allocate_ip_handler"), "order:17:allocate_ip_handler");
-  EXPECT_TRUE(check_key("key", run_step_key("service/a/b/c", "0b7e8f0e-5e0c-4d0a-9b43-1d7a4f0c9d11", "reserve")));
+  EXPECT_TRUE(check_key(
+      "key", run_step_key("service/a/b/c", "0b7e8f0e-5e0c-4d0a-9b43-1d7a4f0c9d11", "reserve")));
 }
 
 }  // namespace

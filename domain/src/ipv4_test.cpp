@@ -1,5 +1,5 @@
-#include <addrflow/domain/ipv4.hpp>
 #include <gtest/gtest.h>
+#include <addrflow/domain/ipv4.hpp>
 
 namespace addrflow::domain {
 namespace {
@@ -13,8 +13,8 @@ TEST(Ipv4, AddressesGoThereAndBack) {
 }
 
 TEST(Ipv4, OnlyDottedQuadsAreAddresses) {
-  for (const char* text : {"", "1", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.4 ", " 1.2.3.4", "1..2.3",
-                           "-1.2.3.4", "1.2.3.4/32", "a.b.c.d", "+1.2.3.4"}) {
+  for (const char* text : {"", "1", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.4 ",
+                           " 1.2.3.4", "1..2.3", "-1.2.3.4", "1.2.3.4/32", "a.b.c.d", "+1.2.3.4"}) {
     EXPECT_FALSE(parse_ipv4(text)) << text;
   }
 }
@@ -31,7 +31,8 @@ TEST(Ipv4, PrefixesKnowTheirAddresses) {
 }
 
 TEST(Ipv4, APrefixHasNoHostBits) {
-  for (const char* text : {"192.0.2.1/24", "192.0.2.0", "192.0.2.0/", "192.0.2.0/33", "192.0.2.0/024"}) {
+  for (const char* text :
+       {"192.0.2.1/24", "192.0.2.0", "192.0.2.0/", "192.0.2.0/33", "192.0.2.0/024"}) {
     EXPECT_FALSE(parse_ipv4_prefix(text)) << text;
   }
 }

@@ -7,51 +7,62 @@ namespace {
 constexpr Verdict move_to(State to, Guard guard = Guard::kNone) {
   return {Verdict::Kind::kMove, to, ErrorCode::kOk, guard};
 }
-constexpr Verdict move_as(Guard guard) { return {Verdict::Kind::kMove, std::nullopt, ErrorCode::kOk, guard}; }
+constexpr Verdict move_as(Guard guard) {
+  return {Verdict::Kind::kMove, std::nullopt, ErrorCode::kOk, guard};
+}
 constexpr Verdict repeat(State at, Guard guard = Guard::kNone) {
   return {Verdict::Kind::kRepeat, at, ErrorCode::kOk, guard};
 }
-constexpr Verdict nothing_held() { return {Verdict::Kind::kRepeat, std::nullopt, ErrorCode::kOk, Guard::kNone}; }
+constexpr Verdict nothing_held() {
+  return {Verdict::Kind::kRepeat, std::nullopt, ErrorCode::kOk, Guard::kNone};
+}
 constexpr Verdict illegal() {
   return {Verdict::Kind::kRefuse, std::nullopt, ErrorCode::kIllegalTransition, Guard::kNone};
 }
-constexpr Verdict absent() { return {Verdict::Kind::kRefuse, std::nullopt, ErrorCode::kNotFound, Guard::kNone}; }
+constexpr Verdict absent() {
+  return {Verdict::Kind::kRefuse, std::nullopt, ErrorCode::kNotFound, Guard::kNone};
+}
 
 constexpr std::size_t kColumns = 1 + kStates.size();
 using Row = std::array<Verdict, kColumns>;
 using enum State;
 
-// Columns: no binding, pending, allocated, active, suspended, revoking, revoked, failed. Rows in the order of `Operation`.
+// Columns: no binding, pending, allocated, active, suspended, revoking, revoked, failed. Rows in
+// the order of `Operation`.
 constexpr std::array<Row, kOperations.size()> kTable{
     // allocate
-    Row{move_to(kAllocated), move_to(kAllocated), repeat(kAllocated, Guard::kSameRequest), illegal(), illegal(),
-        move_to(kAllocated, Guard::kSameHolder), move_to(kAllocated, Guard::kNextGeneration),
-        move_to(kAllocated, Guard::kHoldsNothing)},
+    Row{move_to(kAllocated), move_to(kAllocated), repeat(kAllocated, Guard::kSameRequest),
+        illegal(), illegal(), move_to(kAllocated, Guard::kSameHolder),
+        move_to(kAllocated, Guard::kNextGeneration), move_to(kAllocated, Guard::kHoldsNothing)},
     // activate
-    Row{absent(), illegal(), move_to(kActive), repeat(kActive), illegal(), illegal(), illegal(), illegal()},
-    // suspend
-    Row{absent(), illegal(), illegal(), move_to(kSuspended, Guard::kAddsHold), repeat(kSuspended, Guard::kAddsHold),
-        illegal(), illegal(), illegal()},
-    // reactivate
-    Row{absent(), illegal(), illegal(), repeat(kActive), move_to(kActive, Guard::kLastHold), illegal(), illegal(),
+    Row{absent(), illegal(), move_to(kActive), repeat(kActive), illegal(), illegal(), illegal(),
         illegal()},
+    // suspend
+    Row{absent(), illegal(), illegal(), move_to(kSuspended, Guard::kAddsHold),
+        repeat(kSuspended, Guard::kAddsHold), illegal(), illegal(), illegal()},
+    // reactivate
+    Row{absent(), illegal(), illegal(), repeat(kActive), move_to(kActive, Guard::kLastHold),
+        illegal(), illegal(), illegal()},
     // revoke
-    Row{nothing_held(), move_to(kRevoking), move_to(kRevoking), move_to(kRevoking), move_to(kRevoking),
-        repeat(kRevoking), repeat(kRevoked), move_to(kRevoking)},
+    Row{nothing_held(), move_to(kRevoking), move_to(kRevoking), move_to(kRevoking),
+        move_to(kRevoking), repeat(kRevoking), repeat(kRevoked), move_to(kRevoking)},
     // retry
-    Row{absent(), illegal(), illegal(), illegal(), illegal(), move_to(kRevoking, Guard::kRunsStepAgain), illegal(),
-        move_as(Guard::kRunsStepAgain)},
+    Row{absent(), illegal(), illegal(), illegal(), illegal(),
+        move_to(kRevoking, Guard::kRunsStepAgain), illegal(), move_as(Guard::kRunsStepAgain)},
     // adopt
-    Row{absent(), illegal(), illegal(), illegal(), illegal(), illegal(), illegal(), move_as(Guard::kNamedState)},
+    Row{absent(), illegal(), illegal(), illegal(), illegal(), illegal(), illegal(),
+        move_as(Guard::kNamedState)},
     // force_release
-    Row{absent(), illegal(), illegal(), illegal(), illegal(), move_to(kRevoked), move_to(kRevoked, Guard::kSpaceHeld),
-        move_to(kRevoked)},
+    Row{absent(), illegal(), illegal(), illegal(), illegal(), move_to(kRevoked),
+        move_to(kRevoked, Guard::kSpaceHeld), move_to(kRevoked)},
 };
 
 std::string cell_text(const Verdict& verdict) {
   std::string text;
   switch (verdict.kind) {
-    case Verdict::Kind::kMove: text = verdict.to ? "→ " + std::string{to_string(*verdict.to)} : "→"; break;
+    case Verdict::Kind::kMove:
+      text = verdict.to ? "→ " + std::string{to_string(*verdict.to)} : "→";
+      break;
     case Verdict::Kind::kRepeat: text = "success"; break;
     case Verdict::Kind::kRefuse: return "`" + std::string{to_string(verdict.code)} + "`";
   }
@@ -104,7 +115,8 @@ std::string table_markdown() {
   for (std::size_t i = 0; i < kStates.size(); ++i) text += "---|";
   text += "\n";
   for (const Operation operation : kOperations) {
-    text += "| " + std::string{to_string(operation)} + " | " + cell_text(check(operation, std::nullopt)) + " |";
+    text += "| " + std::string{to_string(operation)} + " | " +
+            cell_text(check(operation, std::nullopt)) + " |";
     for (const State state : kStates) text += " " + cell_text(check(operation, state)) + " |";
     text += "\n";
   }

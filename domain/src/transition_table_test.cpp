@@ -1,6 +1,6 @@
+#include <gtest/gtest.h>
 #include <addrflow/domain/transition_table.hpp>
 #include <fstream>
-#include <gtest/gtest.h>
 #include <map>
 #include <sstream>
 #include <vector>
@@ -8,12 +8,14 @@
 namespace addrflow::domain {
 namespace {
 
-// DESIGN §3 written down a second time, in another form: a letter a cell, columns none, pending, allocated, active,
-// suspended, revoking, revoked, failed. m = move, s = success without a move, i = illegal_transition, n = not_found.
+// DESIGN §3 written down a second time, in another form: a letter a cell, columns none, pending,
+// allocated, active, suspended, revoking, revoked, failed. m = move, s = success without a move, i
+// = illegal_transition, n = not_found.
 const std::map<Operation, std::string> kExpected{
-    {Operation::kAllocate, "mmsiimmm"},   {Operation::kActivate, "nimsiiii"}, {Operation::kSuspend, "niimsiii"},
-    {Operation::kReactivate, "niismiii"}, {Operation::kRevoke, "smmmmssm"},   {Operation::kRetry, "niiiimim"},
-    {Operation::kAdopt, "niiiiiim"},      {Operation::kForceRelease, "niiiimmm"},
+    {Operation::kAllocate, "mmsiimmm"}, {Operation::kActivate, "nimsiiii"},
+    {Operation::kSuspend, "niimsiii"},  {Operation::kReactivate, "niismiii"},
+    {Operation::kRevoke, "smmmmssm"},   {Operation::kRetry, "niiiimim"},
+    {Operation::kAdopt, "niiiiiim"},    {Operation::kForceRelease, "niiiimmm"},
 };
 
 std::vector<std::optional<State>> columns() {
@@ -65,7 +67,8 @@ TEST(TransitionTable, OnlyAPersonLeavesFailedWithoutRevoking) {
 }
 
 TEST(TransitionTable, ARefusalNamesOperationAndState) {
-  EXPECT_EQ(refusal(Operation::kSuspend, State::kRevoked), "suspend is not possible: the binding is revoked");
+  EXPECT_EQ(refusal(Operation::kSuspend, State::kRevoked),
+            "suspend is not possible: the binding is revoked");
   EXPECT_EQ(refusal(Operation::kActivate, std::nullopt),
             "activate is not possible: nothing is allocated to this service");
 }
@@ -82,7 +85,8 @@ TEST(TransitionTable, TheDocumentationIsThisTable) {
 
 TEST(State, NamesGoThereAndBack) {
   for (const State state : kStates) EXPECT_EQ(parse_state(to_string(state)), state);
-  for (const Operation operation : kOperations) EXPECT_EQ(parse_operation(to_string(operation)), operation);
+  for (const Operation operation : kOperations)
+    EXPECT_EQ(parse_operation(to_string(operation)), operation);
   EXPECT_FALSE(parse_state("ACTIVE"));
   EXPECT_FALSE(parse_operation("resume"));
 }

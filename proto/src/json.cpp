@@ -1,5 +1,5 @@
-#include <addrflow/v1/json.hpp>
 #include <google/protobuf/descriptor.h>
+#include <addrflow/v1/json.hpp>
 
 #include <cmath>
 #include <limits>
@@ -15,7 +15,8 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 using Result = std::expected<void, JsonError>;
 
-// --- writing -----------------------------------------------------------------------------------------------------
+// --- writing
+// -----------------------------------------------------------------------------------------------------
 
 template <class Json>
 Json write_message(const Message& message);
@@ -34,12 +35,14 @@ Json write_single(const Message& message, const FieldDescriptor* field) {
     case FieldDescriptor::CPPTYPE_BOOL: return reflection->GetBool(message, field);
     case FieldDescriptor::CPPTYPE_STRING: return reflection->GetString(message, field);
     case FieldDescriptor::CPPTYPE_ENUM: return reflection->GetEnum(message, field)->name();
-    case FieldDescriptor::CPPTYPE_MESSAGE: return write_message<Json>(reflection->GetMessage(message, field));
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return write_message<Json>(reflection->GetMessage(message, field));
   }
   return nullptr;
 }
 
-// The contract uses lists of strings and of messages only; a golden test meets every field there is.
+// The contract uses lists of strings and of messages only; a golden test meets every field there
+// is.
 template <class Json>
 Json write_list(const Message& message, const FieldDescriptor* field) {
   const Reflection* reflection = message.GetReflection();
@@ -89,25 +92,31 @@ Json write_message(const Message& message) {
   return object;
 }
 
-// Text from elsewhere (a NAS, NetBox) may not be UTF-8: what cannot be written is replaced, never a reason to fail.
+// Text from elsewhere (a NAS, NetBox) may not be UTF-8: what cannot be written is replaced, never a
+// reason to fail.
 std::string dump(const ordered_json& object, int indent) {
   return object.dump(indent, ' ', false, ordered_json::error_handler_t::replace);
 }
 
-// --- reading -----------------------------------------------------------------------------------------------------
+// --- reading
+// -----------------------------------------------------------------------------------------------------
 
-// How generous the reader is: protobuf's own JSON has camelCase names and 64-bit integers as strings.
+// How generous the reader is: protobuf's own JSON has camelCase names and 64-bit integers as
+// strings.
 enum class Dialect { kPlain, kProtobuf };
 
 std::unexpected<JsonError> refuse(const std::string& path, const std::string& why) {
   return std::unexpected(JsonError{path, path.empty() ? why : path + ": " + why});
 }
 
-std::unexpected<JsonError> wrong_type(const std::string& path, std::string_view wanted, const json& found) {
+std::unexpected<JsonError> wrong_type(const std::string& path, std::string_view wanted,
+                                      const json& found) {
   return refuse(path, "must be " + std::string{wanted} + ", not " + found.type_name());
 }
 
-std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
+std::string join(const std::string& path, const std::string& name) {
+  return path.empty() ? name : path + "." + name;
+}
 
 class Reader {
  public:
@@ -130,19 +139,23 @@ class Reader {
     return dialect_ == Dialect::kProtobuf ? descriptor->FindFieldByCamelcaseName(name) : nullptr;
   }
 
-  Result read_field(const json& value, Message& message, const FieldDescriptor* field, const std::string& path) const {
+  Result read_field(const json& value, Message& message, const FieldDescriptor* field,
+                    const std::string& path) const {
     if (field->is_map()) return read_map(value, message, field, path);
     if (field->is_repeated()) return read_list(value, message, field, path);
     return read_single(value, message, field, path);
   }
 
-  Result read_list(const json& value, Message& message, const FieldDescriptor* field, const std::string& path) const {
+  Result read_list(const json& value, Message& message, const FieldDescriptor* field,
+                   const std::string& path) const {
     if (!value.is_array()) return wrong_type(path, "a list", value);
     const Reflection* reflection = message.GetReflection();
     for (std::size_t i = 0; i < value.size(); ++i) {
       const std::string item_path = path + "[" + std::to_string(i) + "]";
       if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-        if (auto read = read_message(value[i], *reflection->AddMessage(&message, field), item_path); !read) return read;
+        if (auto read = read_message(value[i], *reflection->AddMessage(&message, field), item_path);
+            !read)
+          return read;
       } else if (!value[i].is_string()) {
         return wrong_type(item_path, "a string", value[i]);
       } else {
@@ -152,19 +165,23 @@ class Reader {
     return {};
   }
 
-  Result read_map(const json& value, Message& message, const FieldDescriptor* field, const std::string& path) const {
+  Result read_map(const json& value, Message& message, const FieldDescriptor* field,
+                  const std::string& path) const {
     if (!value.is_object()) return wrong_type(path, "an object", value);
     for (const auto& [name, content] : value.items()) {
       Message* entry = message.GetReflection()->AddMessage(&message, field);
       entry->GetReflection()->SetString(entry, field->message_type()->map_key(), name);
-      if (auto read = read_single(content, *entry, field->message_type()->map_value(), join(path, name)); !read) {
+      if (auto read =
+              read_single(content, *entry, field->message_type()->map_value(), join(path, name));
+          !read) {
         return read;
       }
     }
     return {};
   }
 
-  Result read_single(const json& value, Message& message, const FieldDescriptor* field, const std::string& path) const {
+  Result read_single(const json& value, Message& message, const FieldDescriptor* field,
+                     const std::string& path) const {
     const Reflection* reflection = message.GetReflection();
     switch (field->cpp_type()) {
       case FieldDescriptor::CPPTYPE_MESSAGE:
@@ -203,7 +220,8 @@ class Reader {
   std::optional<std::int64_t> integer(const json& value) const {
     if (value.is_number_unsigned()) {
       const auto number = value.get<std::uint64_t>();
-      if (number > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) return std::nullopt;
+      if (number > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
+        return std::nullopt;
       return static_cast<std::int64_t>(number);
     }
     if (value.is_number_integer()) return value.get<std::int64_t>();
@@ -229,16 +247,22 @@ Result read_text(std::string_view text, Message& message, Dialect dialect) {
 
 json to_json(const Message& message) { return write_message<json>(message); }
 
-std::string to_json_text(const Message& message) { return dump(write_message<ordered_json>(message), -1); }
+std::string to_json_text(const Message& message) {
+  return dump(write_message<ordered_json>(message), -1);
+}
 
-std::string to_json_pretty(const Message& message) { return dump(write_message<ordered_json>(message), 2) + "\n"; }
+std::string to_json_pretty(const Message& message) {
+  return dump(write_message<ordered_json>(message), 2) + "\n";
+}
 
 Result from_json(const json& document, Message& message) {
   message.Clear();
   return Reader{Dialect::kPlain}.read_message(document, message, "");
 }
 
-Result from_json_text(std::string_view text, Message& message) { return read_text(text, message, Dialect::kPlain); }
+Result from_json_text(std::string_view text, Message& message) {
+  return read_text(text, message, Dialect::kPlain);
+}
 
 Result from_wire(std::string_view encoding, std::string_view data, Message& message) {
   if (encoding == "json/plain") return read_text(data, message, Dialect::kPlain);
@@ -246,7 +270,8 @@ Result from_wire(std::string_view encoding, std::string_view data, Message& mess
   message.Clear();
   if (encoding == "binary/null") return {};
   if (encoding != "binary/protobuf") {
-    return refuse("", "encoding \"" + std::string{encoding} + "\" is not understood: send json/plain");
+    return refuse("",
+                  "encoding \"" + std::string{encoding} + "\" is not understood: send json/plain");
   }
   if (!message.ParseFromArray(data.data(), static_cast<int>(data.size()))) {
     return refuse("", "not a " + message.GetDescriptor()->full_name());

@@ -1,8 +1,8 @@
 #include <addrflow/v1/activities.pb.h>
-#include <addrflow/v1/json.hpp>
 #include <addrflow/v1/lifecycle.pb.h>
 #include <addrflow/v1/provision.pb.h>
 #include <gtest/gtest.h>
+#include <addrflow/v1/json.hpp>
 
 namespace addrflow::v1 {
 namespace {
@@ -11,9 +11,10 @@ TEST(Json, EverythingIsPrintedAndWhatIsUnsetIsNull) {
   SuspendRequest request;
   request.mutable_service()->set_tenant_id("acme");
   request.add_families("ipv4");
-  EXPECT_EQ(to_json_text(request),
-            R"({"service":{"tenant_id":"acme","subscriber_id":"","service":""},"caller":null,"families":["ipv4"],)"
-            R"("username":"","nas_ip":"","send_coa":null})");
+  EXPECT_EQ(
+      to_json_text(request),
+      R"({"service":{"tenant_id":"acme","subscriber_id":"","service":""},"caller":null,"families":["ipv4"],)"
+      R"("username":"","nas_ip":"","send_coa":null})");
   request.set_send_coa(false);
   EXPECT_TRUE(to_json_text(request).ends_with(R"("send_coa":false})"));
 }
@@ -25,7 +26,8 @@ TEST(Json, IntegersAreNumbersAndMapsAreObjects) {
   (*view.mutable_metadata())["allocation_method"] = "auto";
   const std::string text = to_json_text(view);
   EXPECT_NE(text.find(R"("generation":9007199254740993)"), std::string::npos);
-  EXPECT_NE(text.find(R"("metadata":{"allocation_method":"auto","pool_id":"p"})"), std::string::npos);
+  EXPECT_NE(text.find(R"("metadata":{"allocation_method":"auto","pool_id":"p"})"),
+            std::string::npos);
 }
 
 TEST(Json, TextThatIsNotUtf8IsReplacedNotRefused) {
@@ -61,20 +63,24 @@ TEST_P(Refused, NamesTheField) {
 
 INSTANTIATE_TEST_SUITE_P(
     Json, Refused,
-    testing::Values(Refusal{R"({"succes":true})", "succes"}, Refusal{R"({"success":"yes"})", "success"},
-                    Refusal{R"({"code":7})", "code"}, Refusal{R"({"context":[]})", "context"},
+    testing::Values(Refusal{R"({"succes":true})", "succes"},
+                    Refusal{R"({"success":"yes"})", "success"}, Refusal{R"({"code":7})", "code"},
+                    Refusal{R"({"context":[]})", "context"},
                     Refusal{R"({"context":{"ipv4Address":"x"}})", "context.ipv4Address"},
-                    Refusal{R"({"steps":{}})", "steps"}, Refusal{R"({"steps":[{"name":1}]})", "steps[0].name"},
-                    Refusal{R"({"result":{"coa_result":{"error_cause":4294967296}}})", "result.coa_result.error_cause"},
+                    Refusal{R"({"steps":{}})", "steps"},
+                    Refusal{R"({"steps":[{"name":1}]})", "steps[0].name"},
+                    Refusal{R"({"result":{"coa_result":{"error_cause":4294967296}}})",
+                            "result.coa_result.error_cause"},
                     Refusal{R"({"result":{"netbox_ip_id":1.5}})", "result.netbox_ip_id"},
                     Refusal{R"({"result":{"netbox_ip_id":"1"}})", "result.netbox_ip_id"},
-                    Refusal{R"({"result":{"metadata":{"a":1}}})", "result.metadata.a"}, Refusal{R"([])", ""},
-                    Refusal{R"({"success":)", ""}));
+                    Refusal{R"({"result":{"metadata":{"a":1}}})", "result.metadata.a"},
+                    Refusal{R"([])", ""}, Refusal{R"({"success":)", ""}));
 
 TEST(Wire, ProtobufsOwnJsonIsTakenToo) {
   LifecycleResult result;
-  ASSERT_TRUE(from_wire("json/protobuf", R"({"netboxIpId":"42","coaResult":{"errorCause":503},"operation":"suspend"})",
-                        result));
+  ASSERT_TRUE(from_wire(
+      "json/protobuf",
+      R"({"netboxIpId":"42","coaResult":{"errorCause":503},"operation":"suspend"})", result));
   EXPECT_EQ(result.netbox_ip_id(), 42);
   EXPECT_EQ(result.coa_result().error_cause(), 503);
   EXPECT_EQ(result.operation(), "suspend");

@@ -1,4 +1,5 @@
-// The one list of error codes: in results (`code`), as types of application failures, in the API and in metrics.
+// The one list of error codes: in results (`code`), as types of application failures, in the API
+// and in metrics.
 #pragma once
 
 #include <optional>
@@ -39,8 +40,8 @@ struct ErrorInfo {
   ErrorCode code;
   std::string_view name;     // what travels
   std::string_view message;  // the general text; a concrete error says more and names the field
-  // The same request may succeed later without anybody changing anything. Failures of other codes are not retried:
-  // activities throw them as non-retryable.
+  // The same request may succeed later without anybody changing anything. Failures of other codes
+  // are not retried: activities throw them as non-retryable.
   bool retryable;
 };
 

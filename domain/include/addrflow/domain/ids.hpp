@@ -41,15 +41,16 @@ std::string update_id(Operation operation, std::string_view key);
 // The key inside an update id made by `update_id`; any other update id is a key of its own.
 std::string key_of_update_id(Operation operation, std::string_view update_id);
 
-// A key from a name that somebody else chose (a workflow id): itself where it is a legal key, else escaped, and
-// shortened with a checksum where it is too long.
+// A key from a name that somebody else chose (a workflow id): itself where it is a legal key, else
+// escaped, and shortened with a checksum where it is too long.
 std::string key_from(std::string_view name);
 
-// The key of one step of a composition: the composition's own key and the step, so that a repeat of the same
-// composition meets the same operations.
+// The key of one step of a composition: the composition's own key and the step, so that a repeat of
+// the same composition meets the same operations.
 std::string step_key(std::string_view composition_key, std::string_view step);
 
 // Workflow id, first execution run id and step: stable over retries, continue-as-new and reset.
-std::string run_step_key(std::string_view workflow_id, std::string_view first_execution_run_id, std::string_view step);
+std::string run_step_key(std::string_view workflow_id, std::string_view first_execution_run_id,
+                         std::string_view step);
 
 }  // namespace addrflow::domain

@@ -18,9 +18,9 @@ enum class Operation {
   kForceRelease,
 };
 
-inline constexpr std::array kOperations{Operation::kAllocate,   Operation::kActivate, Operation::kSuspend,
-                                        Operation::kReactivate, Operation::kRevoke,   Operation::kRetry,
-                                        Operation::kAdopt,      Operation::kForceRelease};
+inline constexpr std::array kOperations{
+    Operation::kAllocate, Operation::kActivate, Operation::kSuspend, Operation::kReactivate,
+    Operation::kRevoke,   Operation::kRetry,    Operation::kAdopt,   Operation::kForceRelease};
 
 std::string_view to_string(Operation operation);
 std::optional<Operation> parse_operation(std::string_view text);

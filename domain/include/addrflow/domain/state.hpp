@@ -1,4 +1,5 @@
-// The states of a binding (one address or prefix of a service), the same for both families (A1, B1).
+// The states of a binding (one address or prefix of a service), the same for both families (A1,
+// B1).
 #pragma once
 
 #include <array>
@@ -17,8 +18,9 @@ enum class State {
   kFailed,     // allocate or activate broke off and a person must look
 };
 
-inline constexpr std::array kStates{State::kPending,   State::kAllocated, State::kActive, State::kSuspended,
-                                    State::kRevoking,  State::kRevoked,   State::kFailed};
+inline constexpr std::array kStates{State::kPending,   State::kAllocated, State::kActive,
+                                    State::kSuspended, State::kRevoking,  State::kRevoked,
+                                    State::kFailed};
 
 // Lower case, as every message, row and metric has it.
 std::string_view to_string(State state);

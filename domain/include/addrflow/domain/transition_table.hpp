@@ -1,4 +1,5 @@
-// Operation × state → what happens: the one table that API, workflows, ledger and documentation go by.
+// Operation × state → what happens: the one table that API, workflows, ledger and documentation go
+// by.
 #pragma once
 
 #include <addrflow/domain/errors.hpp>
@@ -14,14 +15,16 @@ namespace addrflow::domain {
 enum class Guard {
   kNone,
   kNextGeneration,  // a new generation begins
-  kSameHolder,      // the old space is still held for this service; it is taken up again in a new generation
+  kSameHolder,      // the old space is still held for this service; it is taken up again in a new
+                    // generation
   kHoldsNothing,    // refused as `illegal_transition` while the binding still holds space
   kAddsHold,        // the reason joins the set of holds
-  kLastHold,        // `to` only when the removed hold was the last; else success, and the state stays
-  kSameRequest,     // another `requested_address` is a `conflict`
-  kRunsStepAgain,   // the step that broke off or is unconfirmed runs again; the state moves when it succeeds
-  kNamedState,      // the state that the request names, checked against the ledger
-  kSpaceHeld,       // a move only while the space is held; else nothing is left to do: a repeat
+  kLastHold,     // `to` only when the removed hold was the last; else success, and the state stays
+  kSameRequest,  // another `requested_address` is a `conflict`
+  kRunsStepAgain,  // the step that broke off or is unconfirmed runs again; the state moves when it
+                   // succeeds
+  kNamedState,     // the state that the request names, checked against the ledger
+  kSpaceHeld,      // a move only while the space is held; else nothing is left to do: a repeat
 };
 
 struct Verdict {
@@ -31,8 +34,9 @@ struct Verdict {
     kRefuse,  // `code` says why
   };
   Kind kind = Kind::kRefuse;
-  // Where the operation ends. A revoke that moves passes through `revoking`: `to` is `revoking`, and the binding becomes
-  // `revoked` once every other system has confirmed. Empty: refused, nothing is there, or `guard` decides.
+  // Where the operation ends. A revoke that moves passes through `revoking`: `to` is `revoking`,
+  // and the binding becomes `revoked` once every other system has confirmed. Empty: refused,
+  // nothing is there, or `guard` decides.
   std::optional<State> to;
   ErrorCode code = ErrorCode::kOk;
   Guard guard = Guard::kNone;

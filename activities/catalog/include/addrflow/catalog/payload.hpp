@@ -1,5 +1,5 @@
-// How the messages of `addrflow.v1` travel: `json/plain`, snake_case, every field printed (DESIGN.md §4). Any SDK and
-// the Temporal CLI read and write them without our library.
+// How the messages of `addrflow.v1` travel: `json/plain`, snake_case, every field printed
+// (DESIGN.md §4). Any SDK and the Temporal CLI read and write them without our library.
 #pragma once
 
 #include <addrflow/v1/json.hpp>
@@ -11,10 +11,12 @@ namespace addrflow::v1 {
 void is_contract_message(const google::protobuf::Message*);
 
 // Throws `tempora::PayloadError` that names the field.
-inline void decode_payload(const temporal::api::common::v1::Payload& payload, google::protobuf::Message& message) {
+inline void decode_payload(const temporal::api::common::v1::Payload& payload,
+                           google::protobuf::Message& message) {
   const auto encoding = payload.metadata().find("encoding");
   const std::string name = encoding == payload.metadata().end() ? std::string{} : encoding->second;
-  if (auto read = from_wire(name, payload.data(), message); !read) throw tempora::PayloadError(read.error().message);
+  if (auto read = from_wire(name, payload.data(), message); !read)
+    throw tempora::PayloadError(read.error().message);
 }
 
 }  // namespace addrflow::v1

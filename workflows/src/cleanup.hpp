@@ -1,0 +1,18 @@
+// CleanupStaleAddresses: the daily tidying (A43, A57, A58, C6). It changes no service's state; what
+// is stuck is counted and its workflow is woken by the ledger's activity.
+#pragma once
+
+#include <addrflow/catalog/catalog.hpp>
+#include <tempora/definition.hpp>
+#include <tempora/workflow.hpp>
+
+namespace addrflow::workflows {
+
+class CleanupStaleAddresses {
+ public:
+  tempora::Task<v1::CleanupResult> run(tempora::Context& context, tempora::RawPayload input);
+};
+
+extern const tempora::Definition<CleanupStaleAddresses> kCleanupDefinition;
+
+}  // namespace addrflow::workflows

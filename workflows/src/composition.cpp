@@ -1,0 +1,238 @@
+#include "composition.hpp"
+
+#include "failures.hpp"
+
+#include <addrflow/domain/ids.hpp>
+#include <algorithm>
+#include <cctype>
+
+namespace addrflow::workflows {
+namespace {
+
+using domain::ErrorCode;
+using tempora::ApplicationError;
+using tempora::Failure;
+
+constexpr int kMostClaims = 16;  // looks at who has the service before a composition gives way
+
+std::string upper(std::string text) {
+  std::ranges::transform(text, text.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return text;
+}
+
+}  // namespace
+
+Composition::Composition(const std::vector<std::string>& steps) {
+  progress_.set_state("running");
+  for (const std::string& name : steps) {
+    v1::Step* step = progress_.add_steps();
+    step->set_name(name);
+    step->set_status("waiting");
+  }
+}
+
+void Composition::give_up(tempora::RawPayload reason) {
+  given_up_ = true;
+  given_up_reason_ = "given up";
+  try {
+    given_up_reason_ += ": " + tempora::PayloadCodec<std::string>::decode(reason.payload);
+  } catch (const tempora::PayloadError&) {  // without a readable reason it is given up all the same
+  }
+  if (current_) current_->cancel(given_up_reason_);
+}
+
+void Composition::throw_if_given_up() const {
+  if (given_up_) throw refusal(ErrorCode::kGaveUp, given_up_reason_);
+}
+
+Task<v1::CompositionResult> Composition::carry_out(Context& context, Subject subject) {
+  subject_ = std::move(subject);
+  const Claimed claimed = co_await claim(context);
+  if (!claimed.mine) {
+    progress_.set_state("finished");
+    *progress_.mutable_steps() = claimed.result.steps();
+    if (!claimed.result.success()) throw_result(claimed.result);
+    co_return claimed.result;
+  }
+  std::optional<ApplicationError> failed;
+  bool cancelled = false;
+  try {
+    throw_if_given_up();
+    co_await perform(context);
+  } catch (const Failure& failure) {
+    cancelled = tempora::is_cancellation(failure);
+    failed = cancelled ? refusal(ErrorCode::kGaveUp, "cancelled") : as_refusal(failure);
+  }
+  result_.set_success(!failed);
+  result_.set_code(failed ? failed->type() : "ok");
+  result_.set_message(failed ? failed->message() : "done");
+  if (failed) {
+    progress_.set_state("undoing");
+    const auto undo = [this, &context, reason = failed->message()] {
+      return take_back(context, reason);
+    };
+    try {
+      co_await context.shielded(undo);
+    } catch (const Failure& failure) {
+      result_.set_message(result_.message() +
+                          "; the undo failed too: " + as_refusal(failure).message());
+    }
+  }
+  *result_.mutable_steps() = progress_.steps();
+  const auto record = [this, &context] { return finish(context, result_); };
+  co_await context.shielded(record);
+  progress_.set_state("finished");
+  if (cancelled) throw tempora::CanceledError{"cancelled, and what it had begun is undone"};
+  if (failed) throw_result(result_);
+  co_return result_;
+}
+
+Task<void> Composition::take_back(Context&, std::string) { co_return; }
+
+Task<Composition::Claimed> Composition::claim(Context& context) {
+  v1::ComposeClaimRequest request;
+  *request.mutable_service() = subject_.service;
+  request.set_kind(subject_.kind);
+  request.set_key(subject_.key);
+  request.set_request_hash(subject_.request_hash);
+  request.set_workflow_id(context.info().workflow_id);
+  request.set_run_id(context.info().run_id);
+  const std::string tenant = subject_.service.tenant_id();
+  for (int i = 0; i < kMostClaims; ++i) {
+    v1::ComposeClaimReply reply;
+    try {
+      reply = co_await context.execute(catalog::kComposeClaim, request, pace_.ledger(tenant));
+    } catch (const Failure& failure) {
+      if (tempora::is_cancellation(failure)) throw;
+      throw as_refusal(failure);
+    }
+    if (reply.has_pace()) pace_ = Pace{reply.pace()};
+    if (reply.outcome() == "claimed") co_return Claimed{.mine = true, .result = {}};
+    if (reply.outcome() == "recorded") co_return Claimed{.mine = false, .result = reply.result()};
+
+    v1::ComposeWaitRequest wait;
+    wait.set_workflow_id(reply.workflow_id());
+    wait.set_run_id(reply.run_id());
+    wait.set_give_up(reply.outcome() == "preempt");
+    wait.set_look_only(reply.outcome() == "busy");
+    const v1::ComposeWaitReply other =
+        co_await context.execute(catalog::kComposeWait, wait, pace_.compose(tenant));
+    if (reply.outcome() == "join" && other.has_result()) {
+      Claimed joined{.mine = false, .result = other.result()};
+      joined.result.set_joined_workflow_id(reply.workflow_id());
+      co_return joined;
+    }
+    if (!other.closed()) {
+      throw refusal(ErrorCode::kConflict,
+                    "another request for this service is under way: " + reply.workflow_id());
+    }
+    // It is closed without having said so in the ledger (terminated, say): its claim may be taken
+    // over.
+    request.set_take_over_from(reply.run_id());
+  }
+  throw refusal(ErrorCode::kConflict, "other requests for this service keep coming first");
+}
+
+Task<void> Composition::finish(Context& context, v1::CompositionResult result) {
+  v1::ComposeFinishRequest request;
+  *request.mutable_service() = subject_.service;
+  request.set_key(subject_.key);
+  request.set_run_id(context.info().run_id);
+  *request.mutable_result() = std::move(result);
+  co_await context.execute(catalog::kComposeFinish, request,
+                           pace_.ledger(subject_.service.tenant_id()));
+}
+
+Task<v1::LifecycleResult> Composition::step(Context& context, std::string name,
+                                            v1::ComposeUpdateRequest request) {
+  throw_if_given_up();
+  mark(name, "running");
+  current_ =
+      context.start(catalog::kComposeUpdate, request, pace_.compose(subject_.service.tenant_id()));
+  v1::ComposeUpdateReply reply;
+  std::exception_ptr failed;
+  std::string why;
+  try {
+    reply = co_await *current_;
+  } catch (const Failure& failure) {
+    failed = std::current_exception();
+    why = as_refusal(failure).message();
+  }
+  current_.reset();
+  if (failed) {
+    mark(name, "failed", why);
+    throw_if_given_up();  // it is why the step was cancelled
+    std::rethrow_exception(failed);
+  }
+  if (!reply.result().success()) {
+    mark(name, "refused", reply.result().message());
+    const auto code = domain::parse_error_code(reply.result().code());
+    throw refusal(code.value_or(ErrorCode::kInternal), reply.result().message());
+  }
+  mark(name, "done", reply.result().enforcement() == "pending" ? reply.result().message() : "");
+  *result_.mutable_result() = reply.result();
+  fill_context(reply.result());
+  throw_if_given_up();
+  co_return reply.result();
+}
+
+Task<v1::LifecycleResult> Composition::undo_step(Context& context,
+                                                 v1::ComposeUpdateRequest request) {
+  const v1::ComposeUpdateReply reply = co_await context.execute(
+      catalog::kComposeUpdate, request, pace_.compose(subject_.service.tenant_id()));
+  if (!reply.result().success()) {
+    throw refusal(domain::parse_error_code(reply.result().code()).value_or(ErrorCode::kInternal),
+                  reply.result().message());
+  }
+  for (v1::Step& step : *progress_.mutable_steps()) {
+    if (step.status() == "done" || step.status() == "failed") step.set_status("undone");
+    if (step.status() == "waiting") step.set_status("skipped");
+  }
+  *result_.mutable_result() = reply.result();
+  result_.clear_context();
+  co_return reply.result();
+}
+
+v1::ComposeUpdateRequest Composition::request_for(domain::Operation operation,
+                                                  std::string_view step) const {
+  v1::ComposeUpdateRequest request;
+  *request.mutable_service() = subject_.service;
+  request.set_operation(std::string{domain::to_string(operation)});
+  request.set_update_id(domain::update_id(operation, domain::step_key(subject_.key, step)));
+  return request;
+}
+
+v1::Caller Composition::caller_for(std::string_view step, std::string reason) const {
+  v1::Caller caller;
+  caller.set_key(domain::step_key(subject_.key, step));
+  caller.set_actor(subject_.actor);
+  caller.set_reason(std::move(reason));
+  return caller;
+}
+
+void Composition::mark(std::string_view name, std::string_view status, std::string message) {
+  for (v1::Step& step : *progress_.mutable_steps()) {
+    if (step.name() != name) continue;
+    step.set_status(std::string{status});
+    step.set_message(std::move(message));
+    return;
+  }
+}
+
+bool Composition::maybe_done(std::string_view name) const {
+  return std::ranges::any_of(progress_.steps(), [&](const v1::Step& step) {
+    return step.name() == name && (step.status() == "done" || step.status() == "failed");
+  });
+}
+
+void Composition::fill_context(const v1::LifecycleResult& last) {
+  result_.mutable_context()->set_ipv4_address(last.address());
+  result_.mutable_context()->set_ipv4_lifecycle_state(upper(last.state()));
+}
+
+void throw_result(const v1::CompositionResult& result) {
+  throw ApplicationError{result.message(), result.code(), true, result};
+}
+
+}  // namespace addrflow::workflows

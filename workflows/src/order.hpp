@@ -1,0 +1,66 @@
+// What a caller wants of a service, whatever the message it came in: checked in shape, defaults
+// filled in, and written down so that the ledger can tell a repeat from another request.
+#pragma once
+
+#include <addrflow/v1/activities.pb.h>
+#include <addrflow/v1/lifecycle.pb.h>
+#include <addrflow/domain/ids.hpp>
+#include <addrflow/domain/operation.hpp>
+#include <expected>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace addrflow::workflows {
+
+struct Order {
+  domain::Operation operation{};
+  v1::ServiceRef service;
+  v1::Caller caller;
+  std::vector<std::string> families;
+  std::string username;
+  std::string nas_ip;
+  std::string plan;
+  std::string pool_id;
+  std::string requested_address;
+  std::string created_by;
+  std::string only_created_by;
+  std::optional<std::int64_t> generation;
+  bool send_radius = false;  // the CoA or the Disconnect
+  bool update_netbox = true;
+  bool release_to_pool = true;
+  bool fail_on_coa = false;
+  bool fail_on_netbox = false;
+  std::string adopted_state;
+  std::string request_json;  // the request as it was understood, its key included
+  std::string request_hash;  // hex SHA-256 of it without the key
+};
+
+// Shape only: what can be said without looking anywhere. `own` is the service whose workflow this
+// is; a request that names none means it.
+template <class Request>
+std::expected<Order, domain::FieldError> to_order(Request request, const domain::ServiceId& own);
+
+// The order that was written down as `request_json`.
+std::expected<Order, domain::FieldError> order_from_json(domain::Operation operation,
+                                                         std::string_view request_json,
+                                                         const domain::ServiceId& own);
+
+// Fills in the key of a request that came without one.
+void set_key(Order& order, const std::string& key);
+
+v1::ClaimRequest claim_request(const Order& order);
+
+// The canonical text of a message and its hash: what is empty or unset is left out, so that a field
+// that a later version adds does not make an old request another one.
+std::string canonical_json(const google::protobuf::Message& message, std::string_view left_out);
+std::string sha256_hex(std::string_view text);
+
+std::expected<void, domain::FieldError> check_address(std::string_view field,
+                                                      std::string_view value);
+std::expected<void, domain::FieldError> check_text(std::string_view field, std::string_view value,
+                                                   std::size_t longest);
+std::expected<void, domain::FieldError> check_policy(std::string_view field,
+                                                     std::string_view value);
+
+}  // namespace addrflow::workflows

@@ -1,0 +1,683 @@
+#include "service_lifecycle.hpp"
+
+#include "failures.hpp"
+
+#include <addrflow/domain/transition_table.hpp>
+#include <addrflow/v1/json.hpp>
+#include <addrflow/workflows/names.hpp>
+#include <algorithm>
+
+namespace addrflow::workflows {
+namespace {
+
+using domain::ErrorCode;
+using domain::Operation;
+using tempora::ApplicationError;
+using tempora::Failure;
+
+constexpr int kMostConflicts =
+    32;  // addresses that NetBox may call taken before an allocate gives up
+constexpr std::int64_t kLongHistory = 1'000;  // events, after which a run continues as new
+
+// A payload that was not given is an empty message.
+template <class Message>
+Message decode_or_empty(const tempora::RawPayload& raw) {
+  Message message;
+  if (raw.payload.metadata().empty() && raw.payload.data().empty()) return message;
+  v1::decode_payload(raw.payload, message);
+  return message;
+}
+
+bool has_binding_in(const v1::ServiceView& view, std::string_view state) {
+  return std::ranges::any_of(view.bindings(),
+                             [&](const auto& binding) { return binding.state() == state; });
+}
+
+v1::NasAnswer nas_answer(const Pursuit& pursuit) {
+  v1::NasAnswer answer;
+  answer.set_success(pursuit.confirmed());
+  answer.set_error_cause(pursuit.last.error_cause());
+  answer.set_message(pursuit.last.detail());
+  const std::string& status = pursuit.last.status();
+  if (status == "not_applicable") {
+    answer.set_code("not-applicable");
+  } else if (status == "superseded") {
+    answer.set_code("superseded");
+  } else {
+    answer.set_code(pursuit.last.code().empty() ? "timeout" : pursuit.last.code());
+  }
+  return answer;
+}
+
+v1::EffectView effect_view(const Pursuit& pursuit) {
+  v1::EffectView view;
+  view.set_effect_id(pursuit.effect.effect_id());
+  view.set_system(pursuit.effect.system());
+  view.set_action(pursuit.effect.action());
+  view.set_status(pursuit.last.status().empty() ? "planned" : pursuit.last.status());
+  view.set_attempts(pursuit.attempts);
+  view.set_code(pursuit.last.code());
+  view.set_detail(pursuit.last.detail());
+  return view;
+}
+
+// The binding fields of an answer (A8).
+void show_binding(v1::LifecycleResult& result, const v1::ServiceView& view) {
+  for (const v1::BindingView& binding : view.bindings()) {
+    if (binding.family() != domain::kFamilyIpv4) continue;
+    result.set_address(binding.address());
+    result.set_state(binding.state());
+    if (binding.has_allocated_at()) result.set_allocated_at(binding.allocated_at());
+    if (binding.has_activated_at()) result.set_activated_at(binding.activated_at());
+    if (binding.has_suspended_at()) result.set_suspended_at(binding.suspended_at());
+    if (binding.has_revoked_at()) result.set_revoked_at(binding.revoked_at());
+    if (binding.has_netbox_ip_id()) result.set_netbox_ip_id(binding.netbox_ip_id());
+    *result.mutable_metadata() = binding.metadata();
+  }
+}
+
+}  // namespace
+
+ServiceLifecycle::ServiceLifecycle(Context& context, const tempora::RawPayload& input) {
+  const auto own = domain::parse_service_workflow_id(context.info().workflow_id);
+  if (!own) {
+    refusal_ = "workflow_id must be service/{tenant}/{subscriber}/{service}";
+    return;
+  }
+  id_ = *own;
+  if (const auto checked = domain::check_service(id_); !checked)
+    refusal_ = "workflow_id: " + checked.error().message;
+  try {
+    input_ = decode_or_empty<v1::ServiceInput>(input);
+  } catch (const tempora::PayloadError& error) {
+    refusal_ = error.what();
+  }
+  const auto differs = [](const std::string& given, const std::string& known) {
+    return !given.empty() && given != known;
+  };
+  if (differs(input_.tenant_id(), id_.tenant)) refusal_ = "tenant_id is not the workflow id's";
+  if (differs(input_.subscriber_id(), id_.subscriber))
+    refusal_ = "subscriber_id is not the workflow id's";
+  if (differs(input_.service(), id_.service)) refusal_ = "service is not the workflow id's";
+}
+
+// --- the main coroutine
+// --------------------------------------------------------------------------------------------
+
+Task<void> ServiceLifecycle::run(Context& context, tempora::RawPayload) {
+  if (!refusal_.empty()) throw refusal(ErrorCode::kInvalidArgument, refusal_);
+  // Nothing is left half done by a request to cancel: handlers end, then the run does.
+  const auto work = [this, &context] { return live(context); };
+  co_await context.shielded(work);
+  if (context.cancel_requested())
+    throw tempora::CanceledError{"the service's workflow was cancelled"};
+}
+
+Task<void> ServiceLifecycle::live(Context& context) {
+  if (input_.has_carried()) take_up(context, input_.carried());
+  const std::function<bool()> is_idle = [this, &context] { return idle(context); };
+  const std::function<bool()> is_busy = [this, &context] { return !idle(context); };
+  const std::function<bool()> has_news = [this, &context] {
+    return wake_asked_ || idle(context) || context.cancel_requested() ||
+           context.info().history_length > kLongHistory;
+  };
+  if (!loaded_) co_await refresh(context);
+  for (;;) {
+    co_await context.wait_until(has_news);
+    if (context.cancel_requested() || context.info().history_length > kLongHistory) break;
+    if (wake_asked_) {
+      co_await refresh(context);
+      continue;
+    }
+    if (pace_.idle() == milliseconds::zero()) co_return;
+    const bool busy = co_await context.wait_until(is_busy, pace_.idle());
+    if (!busy) co_return;
+  }
+  draining_ = true;
+  const std::function<bool()> is_drained = [this, &context] {
+    return context.all_handlers_finished() && background_ == 0;
+  };
+  co_await context.wait_until(is_drained);
+  if (context.cancel_requested()) co_return;
+  const v1::ServiceInput next = next_input();
+  context.continue_as_new(next);
+}
+
+bool ServiceLifecycle::idle(const Context& context) const {
+  return context.all_handlers_finished() && background_ == 0 && !wake_asked_;
+}
+
+// --- handlers
+// --------------------------------------------------------------------------------------------------------
+
+template <class Request>
+void ServiceLifecycle::must_have_shape(const Request& request) const {
+  if (const auto order = to_order(request, id_); !order) throw refusal(order.error());
+}
+
+void ServiceLifecycle::may_allocate(const v1::AllocateRequest& request) const {
+  must_have_shape(request);
+}
+void ServiceLifecycle::may_activate(const v1::ActivateRequest& request) const {
+  must_have_shape(request);
+}
+void ServiceLifecycle::may_suspend(const v1::SuspendRequest& request) const {
+  must_have_shape(request);
+}
+void ServiceLifecycle::may_reactivate(const v1::ReactivateRequest& request) const {
+  must_have_shape(request);
+}
+void ServiceLifecycle::may_revoke(const v1::RevokeRequest& request) const {
+  must_have_shape(request);
+}
+void ServiceLifecycle::may_retry(const v1::RetryRequest& request) const {
+  must_have_shape(request);
+}
+void ServiceLifecycle::may_adopt(const v1::AdoptRequest& request) const {
+  must_have_shape(request);
+}
+void ServiceLifecycle::may_force_release(const v1::ForceReleaseRequest& request) const {
+  must_have_shape(request);
+}
+
+template <class Request>
+Task<v1::LifecycleResult> ServiceLifecycle::handle(Context& context, Request request) {
+  auto order = to_order(std::move(request), id_);
+  if (!order) throw refusal(order.error());
+  if (order->caller.key().empty()) set_key(*order, context.uuid());
+  const auto work = [this, &context, wanted = *order] { return operate(context, wanted); };
+  co_return co_await context.shielded(work);
+}
+
+Task<v1::LifecycleResult> ServiceLifecycle::allocate(Context& context,
+                                                     v1::AllocateRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::activate(Context& context,
+                                                     v1::ActivateRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::suspend(Context& context, v1::SuspendRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::reactivate(Context& context,
+                                                       v1::ReactivateRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::revoke(Context& context, v1::RevokeRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::retry(Context& context, v1::RetryRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::adopt(Context& context, v1::AdoptRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::force_release(Context& context,
+                                                          v1::ForceReleaseRequest request) {
+  return handle(context, std::move(request));
+}
+
+// A signal has nobody to answer: what cannot be done goes on record, and the workflow goes on.
+template <class Request>
+Task<void> ServiceLifecycle::handle_signal(Context& context, tempora::RawPayload payload,
+                                           Operation operation) {
+  std::string code{domain::to_string(ErrorCode::kInvalidArgument)};
+  std::string refused;
+  std::optional<Order> order;
+  try {
+    auto read = to_order(decode_or_empty<Request>(payload), id_);
+    if (read) {
+      order = *std::move(read);
+    } else {
+      refused = read.error().message;
+    }
+  } catch (const tempora::PayloadError& error) {
+    refused = error.what();
+  }
+  if (order) {
+    if (order->caller.key().empty()) set_key(*order, "signal:" + context.uuid());
+    const auto work = [this, &context, wanted = *order] { return operate(context, wanted); };
+    try {
+      const v1::LifecycleResult result = co_await context.shielded(work);
+      if (!result.success()) {
+        code = result.code();
+        refused = result.message();
+      }
+    } catch (const Failure& failure) {
+      const ApplicationError error = as_refusal(failure);
+      code = error.type();
+      refused = error.message();
+    }
+  }
+  if (refused.empty()) co_return;
+  const std::string event = "signal " + std::string{domain::to_string(operation)} + " refused";
+  const auto record = [this, &context, event, code, refused] {
+    return audit(context, event, code, refused);
+  };
+  co_await context.shielded(record);
+}
+
+Task<void> ServiceLifecycle::on_suspend(Context& context, tempora::RawPayload request) {
+  return handle_signal<v1::SuspendRequest>(context, std::move(request), Operation::kSuspend);
+}
+Task<void> ServiceLifecycle::on_reactivate(Context& context, tempora::RawPayload request) {
+  return handle_signal<v1::ReactivateRequest>(context, std::move(request), Operation::kReactivate);
+}
+Task<void> ServiceLifecycle::on_revoke(Context& context, tempora::RawPayload request) {
+  return handle_signal<v1::RevokeRequest>(context, std::move(request), Operation::kRevoke);
+}
+
+void ServiceLifecycle::on_wake() {
+  wake_asked_ = true;
+  ++wakes_;
+}
+
+Task<void> ServiceLifecycle::audit(Context& context, std::string event, std::string code,
+                                   std::string detail) {
+  context.log().warn("{}: {} ({})", event, detail, code);
+  v1::AuditRequest request;
+  request.mutable_service()->set_tenant_id(id_.tenant);
+  request.mutable_service()->set_subscriber_id(id_.subscriber);
+  request.mutable_service()->set_service(id_.service);
+  request.set_actor("signal");
+  request.set_event(std::move(event));
+  request.set_code(std::move(code));
+  request.set_detail(std::move(detail));
+  tempora::ActivityOptions options = pace_.ledger(id_.tenant);
+  options.schedule_to_close = std::chrono::minutes{1};  // a record is wanted, not at any price
+  try {
+    co_await context.execute(catalog::kAudit, request, options);
+  } catch (const Failure& failure) {
+    context.log().error("the refusal could not be put on record: {}", failure.message());
+  }
+}
+
+// --- one operation
+// -----------------------------------------------------------------------------------------------------
+
+Task<v1::LifecycleResult> ServiceLifecycle::operate(Context& context, Order order) {
+  const bool revokes =
+      order.operation == Operation::kRevoke || order.operation == Operation::kForceRelease;
+  ++waiting_;
+  if (revokes) ++revokes_waiting_;
+  const tempora::MutexLock turn = co_await mutex_.lock(context);
+  --waiting_;
+  if (revokes) --revokes_waiting_;
+
+  v1::LifecycleResult result;
+  std::exception_ptr failed;
+  try {
+    co_await load(context);
+    running_ = domain::to_string(order.operation);
+    result = co_await carry_out(context, order);
+  } catch (const Failure&) {
+    failed = std::current_exception();
+  }
+  running_.clear();
+  if (failed) std::rethrow_exception(failed);
+  co_return result;
+}
+
+Task<v1::LifecycleResult> ServiceLifecycle::carry_out(Context& context, Order order) {
+  v1::ClaimRequest request = claim_request(order);
+  request.set_workflow_id(context.info().workflow_id);
+  request.set_run_id(context.info().run_id);
+  v1::ClaimReply claimed;
+  try {
+    claimed = co_await context.execute(catalog::kClaim, request, pace_.ledger(id_.tenant));
+  } catch (const Failure& failure) {
+    throw as_refusal(failure);
+  }
+  if (claimed.has_pace()) pace_ = Pace{claimed.pace()};
+  see(context, claimed.view());
+  if (claimed.outcome() != "claimed") co_return claimed.result();
+  owns(claimed.claim());
+
+  Outcome outcome;
+  std::optional<ApplicationError> refused;
+  try {
+    outcome = co_await steps(context, order, claimed);
+  } catch (const Failure& failure) {
+    refused = as_refusal(failure);
+  }
+  if (refused) {
+    // Somebody else owns the service now: what this operation left behind is theirs to see to.
+    if (refused->type() == domain::to_string(ErrorCode::kSuperseded)) throw *refused;
+    outcome = co_await undo(context, claimed.claim(), refused->type(), refused->message());
+  }
+  v1::FinishRequest finish;
+  *finish.mutable_claim() = claimed.claim();
+  *finish.mutable_result() = result_of(order, outcome);
+  v1::FinishReply finished;
+  try {
+    finished = co_await context.execute(catalog::kFinish, finish, pace_.ledger(id_.tenant));
+  } catch (const Failure& failure) {
+    throw as_refusal(failure);
+  }
+  if (finished.result().has_service_view()) see(context, finished.result().service_view());
+  co_return finished.result();
+}
+
+Task<ServiceLifecycle::Outcome> ServiceLifecycle::steps(Context& context, Order order,
+                                                        v1::ClaimReply claimed) {
+  const v1::Claim& claim = claimed.claim();
+  switch (order.operation) {
+    case Operation::kAllocate: co_return co_await allocate_steps(context, order, claim);
+    case Operation::kActivate: {
+      v1::TransitionRequest move = move_of(order, claim, "active");
+      move.set_plan_aaa(true);
+      if (order.send_radius) move.set_plan_radius("coa");
+      if (order.update_netbox) move.set_plan_netbox("set_active");
+      co_return co_await entitle_steps(context, order, claimed, move);
+    }
+    case Operation::kSuspend: {
+      v1::TransitionRequest move = move_of(order, claim, "suspended");
+      move.set_add_hold(order.caller.reason().empty() ? "operator" : order.caller.reason());
+      move.set_plan_aaa(true);
+      if (order.send_radius) move.set_plan_radius("coa");
+      co_return co_await entitle_steps(context, order, claimed, move);
+    }
+    case Operation::kReactivate: {
+      std::vector<std::string> holds(claimed.view().holds().begin(), claimed.view().holds().end());
+      std::string lifted = order.caller.reason();
+      if (lifted.empty()) {
+        if (holds.size() > 1) {
+          throw refusal(ErrorCode::kInvalidArgument,
+                        "caller.reason must name the hold: there are several");
+        }
+        lifted = holds.empty() ? "operator" : holds.front();
+      }
+      std::erase(holds, lifted);
+      v1::TransitionRequest move = move_of(order, claim, holds.empty() ? "active" : "suspended");
+      move.set_remove_hold(lifted);
+      // While a hold is left nothing changes for the session.
+      move.set_plan_aaa(holds.empty());
+      if (holds.empty() && order.send_radius) move.set_plan_radius("coa");
+      Outcome outcome = co_await entitle_steps(context, order, claimed, move);
+      if (!holds.empty()) outcome.message = "still suspended: " + holds.front();
+      co_return outcome;
+    }
+    case Operation::kRevoke: co_return co_await revoke_steps(context, order, claimed);
+    case Operation::kRetry:
+      if (!has_binding_in(claimed.view(), "revoking")) {
+        throw refusal(ErrorCode::kUnsupported,
+                      "retry of a failed binding is not supported yet: revoke or adopt it");
+      }
+      co_return co_await revoke_steps(context, order, claimed);
+    case Operation::kAdopt: {
+      v1::TransitionRequest move = move_of(order, claim, order.adopted_state);
+      move.set_plan_aaa(true);
+      co_return co_await entitle_steps(context, order, claimed, move);
+    }
+    case Operation::kForceRelease: co_return co_await force_release_steps(context, order, claim);
+  }
+  throw refusal(ErrorCode::kInternal, "an operation without steps");
+}
+
+v1::TransitionRequest ServiceLifecycle::move_of(const Order& order, const v1::Claim& claim,
+                                                std::string_view state) const {
+  v1::TransitionRequest move;
+  *move.mutable_claim() = claim;
+  for (const std::string& family : order.families) move.add_families(family);
+  move.set_state(std::string{state});
+  move.set_username(order.username);
+  move.set_nas_ip(order.nas_ip);
+  move.set_plan(order.plan);
+  move.set_actor(order.caller.actor());
+  move.set_reason(order.caller.reason());
+  return move;
+}
+
+Task<v1::TransitionReply> ServiceLifecycle::transition(Context& context,
+                                                       v1::TransitionRequest move) {
+  v1::TransitionReply moved =
+      co_await context.execute(catalog::kTransition, move, pace_.ledger(id_.tenant));
+  see(context, moved.view());
+  co_return moved;
+}
+
+Task<ServiceLifecycle::Outcome> ServiceLifecycle::allocate_steps(Context& context, Order order,
+                                                                 v1::Claim claim) {
+  Outcome outcome;
+  for (const std::string& family : order.families) {
+    Reserved reserved = co_await reserve(context, order, claim, family);
+    if (reserved.netbox) outcome.pursuits.push_back(std::move(reserved.netbox));
+  }
+  v1::TransitionRequest move = move_of(order, claim, "allocated");
+  move.set_plan_aaa(true);  // the next login gets its address
+  const v1::TransitionReply moved = co_await transition(context, move);
+  const Pursuits aaa = start_pursuits(context, moved, claim.number());
+  co_await await_answers(context, aaa);
+  for (const auto& pursuit : aaa) {
+    if (pursuit->last.status() == "refused")
+      throw refusal(ErrorCode::kAaaFailed, pursuit->last.detail());
+  }
+  outcome.pursuits.insert(outcome.pursuits.end(), aaa.begin(), aaa.end());
+  co_return outcome;
+}
+
+// Takes an address, and asks NetBox before anybody is told: an address that NetBox gave to somebody
+// else is not ours.
+Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Order order,
+                                                           v1::Claim claim, std::string family) {
+  v1::ReserveRequest request;
+  *request.mutable_claim() = claim;
+  request.set_family(family);
+  request.set_pool_id(order.pool_id);
+  request.set_requested_address(order.requested_address);
+  request.set_created_by(order.created_by.empty() ? order.caller.key() : order.created_by);
+  for (int i = 0; i < kMostConflicts; ++i) {
+    Reserved reserved;
+    reserved.reply = co_await context.execute(catalog::kReserve, request, pace_.ledger(id_.tenant));
+    if (reserved.reply.netbox().effect_id() == 0) co_return reserved;
+    const bool required = order.fail_on_netbox || reserved.reply.netbox_mode() == "authoritative";
+    reserved.netbox = start_pursuit(context, reserved.reply.netbox(), claim.number());
+    const Pursuits asked{reserved.netbox};
+    if (required) co_await await_first_attempts(context, asked);
+    co_await await_answers(context, asked);
+    if (!reserved.netbox->last.conflict()) {
+      if (required && !reserved.netbox->confirmed()) {
+        co_await stop_pursuits(context, asked);
+        throw refusal(ErrorCode::kNetboxFailed,
+                      "NetBox did not confirm the reservation: " + reserved.netbox->last.detail());
+      }
+      co_return reserved;
+    }
+    if (!order.requested_address.empty()) {
+      throw refusal(ErrorCode::kNetboxConflict,
+                    "requested_address is taken in NetBox: " + order.requested_address);
+    }
+    request.add_avoid(reserved.reply.address());
+  }
+  throw refusal(ErrorCode::kNetboxConflict, "every address that was tried is taken in NetBox");
+}
+
+// Activate, suspend, reactivate, adopt: one move, then AAA, then the session.
+Task<ServiceLifecycle::Outcome> ServiceLifecycle::entitle_steps(Context& context, Order order,
+                                                                v1::ClaimReply claimed,
+                                                                v1::TransitionRequest move) {
+  const v1::TransitionReply moved = co_await transition(context, move);
+  Outcome outcome;
+  outcome.pursuits = start_pursuits(context, moved, claimed.claim().number());
+  restate_later(context, claimed, move);
+  if (order.fail_on_coa || order.fail_on_netbox)
+    co_await await_first_attempts(context, outcome.pursuits);
+  co_await await_answers(context, outcome.pursuits);
+  const bool fails = std::ranges::any_of(outcome.pursuits, [&](const auto& pursuit) {
+    const bool counts = (order.fail_on_coa && pursuit->effect.system() == "radius") ||
+                        (order.fail_on_netbox && pursuit->effect.system() == "netbox");
+    return counts && !pursuit->confirmed();
+  });
+  if (fails) {
+    co_await stop_pursuits(context, outcome.pursuits);
+    check_policies(order, outcome.pursuits);
+  }
+  co_return outcome;
+}
+
+// Throws what the request's policy makes of an effect that is not confirmed.
+void ServiceLifecycle::check_policies(const Order& order, const Pursuits& pursuits) const {
+  for (const auto& pursuit : pursuits) {
+    if (pursuit->confirmed()) continue;
+    const std::string said = pursuit->last.code().empty() ? "no answer" : pursuit->last.code();
+    const std::string why =
+        said + (pursuit->last.detail().empty() ? "" : ": " + pursuit->last.detail());
+    if (order.fail_on_coa && pursuit->effect.system() == "radius") {
+      throw refusal(ErrorCode::kCoaFailed, "the NAS did not confirm the change: " + why);
+    }
+    if (order.fail_on_netbox && pursuit->effect.system() == "netbox") {
+      throw refusal(ErrorCode::kNetboxFailed, "NetBox did not confirm the change: " + why);
+    }
+  }
+}
+
+Task<ServiceLifecycle::Outcome> ServiceLifecycle::revoke_steps(Context& context, Order order,
+                                                               v1::ClaimReply claimed) {
+  const v1::Claim claim = claimed.claim();
+  v1::TransitionRequest move = move_of(order, claim, "revoking");
+  move.set_plan_aaa(true);  // the next login is refused, before the session is cut
+  if (order.send_radius) move.set_plan_radius("disconnect");
+  if (order.update_netbox) move.set_plan_netbox("deprecate");
+  move.set_keep_for_subscriber(!order.release_to_pool);
+  const v1::TransitionReply moved = co_await transition(context, move);
+  Outcome outcome;
+  outcome.pursuits = start_pursuits(context, moved, claim.number());
+  restate_later(context, claimed, move);
+  gate_wanted_ = true;
+  gate_open_ = false;
+  gate_families_ = order.families;
+  settling_number_ = claim.number();
+  run_in_background(context, settle_revoke(context, claim, order.families, outcome.pursuits));
+  run_in_background(context, watch_gate(context, claim, order.families));
+  const std::function<bool()> answered = [this, number = claim.number(),
+                                          pursuits = outcome.pursuits] {
+    const bool refused =
+        std::ranges::all_of(pursuits, [](const auto& p) { return p->settled || p->ended; }) &&
+        !std::ranges::all_of(pursuits, [](const auto& p) { return p->confirmed(); });
+    return revoked_number_ == number || revokes_waiting_ > 0 || refused;
+  };
+  co_await context.wait_until(answered, pace_.answer_wait());
+  if (revoked_number_ != claim.number())
+    outcome.message = "revoking: not every system has confirmed yet";
+  co_return outcome;
+}
+
+// A person decides that the space is free: the gate opens, the quarantine is at its longest.
+Task<ServiceLifecycle::Outcome> ServiceLifecycle::force_release_steps(Context& context, Order order,
+                                                                      v1::Claim claim) {
+  v1::TransitionRequest move = move_of(order, claim, "revoked");
+  co_await transition(context, move);
+  revoked_number_ = claim.number();
+  gate_wanted_ = true;
+  gate_open_ = false;
+  gate_families_ = order.families;
+  run_in_background(context, watch_gate(context, claim, order.families));
+  const std::function<bool()> opened = [this] { return gate_open_; };
+  co_await context.wait_until(opened, pace_.answer_wait());
+  co_return Outcome{};
+}
+
+// Takes back what this claim created and nothing else.
+Task<ServiceLifecycle::Outcome> ServiceLifecycle::undo(Context& context, v1::Claim claim,
+                                                       std::string code, std::string reason) {
+  // An attempt that is under way must not land after the undo of what it does.
+  co_await stop_pursuits(context, pursuits_);
+  v1::UndoRequest request;
+  *request.mutable_claim() = claim;
+  request.set_code(code);
+  request.set_reason(reason);
+  v1::UndoReply undone;
+  try {
+    undone = co_await context.execute(catalog::kUndo, request, pace_.ledger(id_.tenant));
+  } catch (const Failure& failure) {
+    throw as_refusal(failure);
+  }
+  see(context, undone.view());
+  Outcome outcome{.success = false, .code = code, .message = reason, .pursuits = {}};
+  for (const v1::EffectRef& effect : {undone.aaa(), undone.netbox()}) {
+    if (effect.effect_id() != 0)
+      outcome.pursuits.push_back(start_pursuit(context, effect, claim.number()));
+  }
+  co_await await_answers(context, outcome.pursuits);
+  // Space that AAA has seen comes free through the gate only.
+  const bool held =
+      std::ranges::any_of(undone.view().bindings(), [](const v1::BindingView& binding) {
+        const auto state = domain::parse_state(binding.state());
+        return binding.space_held() &&
+               (!state || !domain::is_live(*state) || *state == domain::State::kRevoking);
+      });
+  if (held) {
+    gate_wanted_ = true;
+    gate_open_ = false;
+    revoked_number_ = claim.number();
+    gate_families_.assign({std::string{domain::kFamilyIpv4}});
+    run_in_background(context, watch_gate(context, claim, gate_families_));
+  }
+  co_return outcome;
+}
+
+v1::LifecycleResult ServiceLifecycle::result_of(const Order& order, const Outcome& outcome) const {
+  v1::LifecycleResult result;
+  result.set_success(outcome.success);
+  result.set_code(outcome.code);
+  result.set_operation(std::string{domain::to_string(order.operation)});
+  show_binding(result, view_);
+  bool confirmed = true;
+  for (const auto& pursuit : outcome.pursuits) {
+    *result.add_effects() = effect_view(*pursuit);
+    confirmed = confirmed && pursuit->confirmed();
+    if (pursuit->effect.action() == "coa") *result.mutable_coa_result() = nas_answer(*pursuit);
+    if (pursuit->effect.action() == "disconnect")
+      *result.mutable_disconnect_result() = nas_answer(*pursuit);
+  }
+  result.set_enforcement(confirmed ? "confirmed" : "pending");
+  const std::string pending = confirmed ? "done" : "done; not every system has confirmed yet";
+  result.set_message(outcome.message.empty() ? pending : outcome.message);
+  return result;
+}
+
+v1::ServiceStatus ServiceLifecycle::status() const {
+  v1::ServiceStatus status;
+  *status.mutable_view() = view_;
+  if (!status.view().has_service()) {
+    status.mutable_view()->mutable_service()->set_tenant_id(id_.tenant);
+    status.mutable_view()->mutable_service()->set_subscriber_id(id_.subscriber);
+    status.mutable_view()->mutable_service()->set_service(id_.service);
+  }
+  status.set_loaded(loaded_);
+  status.set_operation(running_);
+  status.set_waiting(waiting_);
+  for (const auto& pursuit : pursuits_) {
+    if (!over(*pursuit)) *status.add_pursuing() = effect_view(*pursuit);
+  }
+  if (gate_open_) status.set_gate("open");
+  if (gate_wanted_) status.set_gate("closed");
+  status.set_gate_detail(gate_detail_);
+  return status;
+}
+
+using tempora::query;
+using tempora::signal;
+using tempora::update;
+using W = ServiceLifecycle;
+namespace names = service_lifecycle;
+
+const tempora::Definition<ServiceLifecycle> kServiceLifecycle{
+    names::kName,
+    tempora::run(&W::run),
+    update(names::kAllocate, &W::allocate, &W::may_allocate),
+    update(names::kActivate, &W::activate, &W::may_activate),
+    update(names::kSuspend, &W::suspend, &W::may_suspend),
+    update(names::kReactivate, &W::reactivate, &W::may_reactivate),
+    update(names::kRevoke, &W::revoke, &W::may_revoke),
+    update(names::kRetry, &W::retry, &W::may_retry),
+    update(names::kAdopt, &W::adopt, &W::may_adopt),
+    update(names::kForceRelease, &W::force_release, &W::may_force_release),
+    signal(names::kSuspend, &W::on_suspend),
+    signal(names::kReactivate, &W::on_reactivate),
+    signal(names::kRevoke, &W::on_revoke),
+    signal(names::kWake, &W::on_wake),
+    query(names::kStatus, &W::status)};
+
+}  // namespace addrflow::workflows
