@@ -1,0 +1,148 @@
+// How many calls the work costs, and how the worker comes through a bad network: a transport in
+// between counts calls and fails them on demand.
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <peers.hpp>
+#include <random>
+#include <thread>
+
+#include "../src/transport/transport.hpp"
+#include "stage.hpp"
+
+namespace tempora::behaviour {
+namespace {
+
+// Passes calls on, counts those that did something, and breaks some of them.
+class BetweenTransport : public Transport, public std::enable_shared_from_this<BetweenTransport> {
+ public:
+  explicit BetweenTransport(std::shared_ptr<Transport> below) : below_(std::move(below)) {}
+
+  std::shared_ptr<PendingCall> start(std::string_view method,
+                                     const google::protobuf::Message& request,
+                                     google::protobuf::Message* response, CallOptions options,
+                                     std::function<void(CallStatus)> done) override {
+    const std::string name{method.substr(method.rfind('/') + 1)};
+    const bool poll = name.starts_with("Poll");
+    if (down) {
+      done(CallStatus{.code = 14, .message = "scripted: no connection", .details = {}});
+      return std::make_shared<NothingPending>();
+    }
+    // An answer that is lost on its way back: the server has done what it was asked.
+    const bool lose_answer =
+        name == "RespondWorkflowTaskCompleted" && lose_completions > 0 && lose_completions-- > 0;
+    return below_->start(method, request, response, std::move(options),
+                         [self = shared_from_this(), name, poll, response, lose_answer,
+                          done = std::move(done)](CallStatus status) {
+                           // A poll counts if it brought a task: an idle one costs a call a minute.
+                           if (!poll || (status.ok() && response->ByteSizeLong() > 0))
+                             self->count(name);
+                           if (lose_answer) {
+                             response->Clear();
+                             status = CallStatus{
+                                 .code = 4, .message = "scripted: answer lost", .details = {}};
+                           }
+                           done(std::move(status));
+                         });
+  }
+
+  std::map<std::string, int> calls() {
+    const std::lock_guard lock{mutex_};
+    return calls_;
+  }
+
+  std::atomic<bool> down{false};
+  std::atomic<int> lose_completions{0};
+
+ private:
+  struct NothingPending : PendingCall {
+    void cancel() override {}
+  };
+  void count(const std::string& name) {
+    const std::lock_guard lock{mutex_};
+    ++calls_[name];
+  }
+
+  const std::shared_ptr<Transport> below_;
+  std::mutex mutex_;
+  std::map<std::string, int> calls_;
+};
+
+const ActivityType<int, int> kStep{
+    "step", {.start_to_close = 10s, .retry = RetryPolicy{.initial_interval = 50ms}}};
+
+struct Five {
+  Task<int> run(Context& ctx) {
+    int sum = 0;
+    for (int i = 0; i < 5; ++i) {
+      const int step = i;
+      sum += co_await ctx.execute(kStep, step);
+    }
+    co_return sum;
+  }
+};
+
+const Definition<Five> kFive{"Five", run(&Five::run)};
+
+std::unique_ptr<Worker> worker_on(const std::shared_ptr<Transport>& transport, const Stage& stage) {
+  auto worker = std::make_unique<Worker>(transport, stage.client().namespace_name(), stage.options);
+  worker->add(kFive);
+  worker->add(kStep, [](ActivityContext&, const int& step) { return step; });
+  return worker;
+}
+
+TEST(Traffic, FiveActivitiesCostSeventeenCalls) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    const auto between = std::make_shared<BetweenTransport>(stage.client().transport());
+    const auto worker = worker_on(between, stage);
+    stage.runs(kFive);
+    worker->start();
+    const auto before = between->calls();
+    EXPECT_EQ(must(stage.start(kFive).result<int>()), 10);
+    worker->shutdown();
+    int total = 0;
+    std::string text;
+    for (const auto& [name, calls] : between->calls()) {
+      const auto earlier = before.find(name);
+      const int made = calls - (earlier == before.end() ? 0 : earlier->second);
+      if (name == "ShutdownWorker") continue;
+      total += made;
+      text += name + " " + std::to_string(made) + ", ";
+    }
+    EXPECT_LE(total, 17) << text;
+  });
+}
+
+TEST(Traffic, LostAnswersToCompletionsLoseNothingAndDoubleNothing) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    const auto between = std::make_shared<BetweenTransport>(stage.client().transport());
+    const auto worker = worker_on(between, stage);
+    stage.runs(kFive);
+    worker->start();
+    between->lose_completions = 3;
+    std::vector<WorkflowHandle> handles;
+    for (int i = 0; i < 4; ++i) handles.push_back(stage.start(kFive));
+    for (const auto& handle : handles) EXPECT_EQ(must(handle.result<int>()), 10);
+    worker->shutdown();
+  });
+}
+
+TEST(Traffic, TheWorkerComesBackByItselfWhenTheServerDoes) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    const auto between = std::make_shared<BetweenTransport>(stage.client().transport());
+    const auto worker = worker_on(between, stage);
+    stage.runs(kFive);
+    between->down = true;
+    worker->start();
+    const auto handle = stage.start(kFive);
+    between->down = false;
+    EXPECT_EQ(must(handle.result<int>()), 10);
+    worker->shutdown();
+  });
+}
+
+}  // namespace
+}  // namespace tempora::behaviour
