@@ -68,7 +68,7 @@ function(addrflow_test)
       FIXTURES_REQUIRED peers ENVIRONMENT "ADDRFLOW_PEERS_ENV=${PROJECT_BINARY_DIR}/peers/env")
   else()
     # Asked for its cases when ctest starts, so that a build runs nothing.
-    gtest_discover_tests(${arg_NAME} TEST_PREFIX ${arg_NAME}. DISCOVERY_MODE PRE_TEST
+    gtest_discover_tests(${arg_NAME} TEST_PREFIX ${arg_NAME}. DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES
       PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
   endif()
 endfunction()
