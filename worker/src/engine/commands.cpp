@@ -1,0 +1,305 @@
+// What the context and the machines ask of a run, and what a task's answer is made of.
+#include <fmt/format.h>
+#include <google/protobuf/util/json_util.h>
+#include <temporal/api/sdk/v1/workflow_metadata.pb.h>
+
+#include <algorithm>
+#include <tempora/failure.hpp>
+
+#include "engine/run_state.hpp"
+#include "machines/activity.hpp"
+#include "machines/marker.hpp"
+#include "machines/timer.hpp"
+
+namespace tempora::engine {
+namespace {
+
+constexpr std::size_t kChangeVersionLimitBytes = 2048;  // of the search attribute's value, as the official SDKs have it
+
+}  // namespace
+
+Logger RunState::logger() const {
+  if (replaying_) return {};
+  return options_.logger.with("WorkflowType", info_.workflow_type)
+      .with("WorkflowID", info_.workflow_id)
+      .with("RunID", info_.run_id);
+}
+
+bool RunState::may_command(const char* what) const {
+  if (scheduler_.evicting) return false;
+  if (detail::Scheduler::current() != &scheduler_) {
+    throw WorkflowMisuse{fmt::format("{}: called from outside the workflow", what)};
+  }
+  if (read_only_) throw WorkflowMisuse{fmt::format("{}: a query, validator or condition must change nothing", what)};
+  return true;
+}
+
+bool RunState::enter_scope(detail::FutureState& future, const char* what, SourceLocation where) {
+  future.what = what;
+  future.where = where;
+  detail::ScopeState& scope = scheduler_.scope ? *scheduler_.scope : *root_scope_;
+  if (scope.cancelled()) {
+    future.fail(std::make_exception_ptr(CanceledError{scope.reason()}));
+    return false;
+  }
+  scope.add(future);
+  return true;
+}
+
+void RunState::schedule_activity(const detail::Ref<detail::FutureState>& future, const std::string& type,
+                                 const ActivityOptions& options, Payloads input, SourceLocation where) {
+  if (options.start_to_close <= Duration{} && options.schedule_to_close <= Duration{}) {
+    throw WorkflowMisuse{fmt::format("activity {}: set start_to_close or schedule_to_close", type)};
+  }
+  if (!enter_scope(*future, "activity", where)) return;
+  std::string id = options.activity_id.empty() ? std::to_string(++activity_counter_) : options.activity_id;
+  auto machine = detail::make_ref<ActivityMachine>(*this, future, std::move(id), type, options.cancellation, where);
+  machine->schedule(options, std::move(input));
+}
+
+void RunState::start_timer(const detail::Ref<detail::FutureState>& future, Duration duration,
+                           const std::string& summary, SourceLocation where) {
+  if (!enter_scope(*future, "timer", where)) return;
+  if (duration <= Duration{}) {
+    future->fulfil();
+    return;
+  }
+  auto machine = detail::make_ref<TimerMachine>(*this, future, std::to_string(++timer_counter_), where);
+  machine->start(duration, summary);
+}
+
+void RunState::spawn(const detail::Ref<detail::FutureState>& future, Task<void> task, SourceLocation where) {
+  future->what = "spawned task";
+  future->where = where;
+  auto root = std::make_unique<detail::Root>();
+  root->kind = RootKind::kSpawned;
+  root->where = where;
+  root->task = std::move(task);
+  root->subject = future;
+  detail::ScopeState& parent = scheduler_.scope ? *scheduler_.scope : *root_scope_;
+  root->scope = detail::ScopeState::inside(parent, /*shielded=*/false);
+  add_root(std::move(root));
+}
+
+detail::Ref<ConditionState> RunState::watch(const std::function<bool()>& condition, SourceLocation where) {
+  auto state = detail::make_ref<ConditionState>();
+  if (enter_scope(*state, "condition", where)) {
+    state->condition = &condition;
+    conditions_.push_back(state->node);
+  }
+  return state;
+}
+
+bool RunState::patched(std::string_view id, bool deprecated, SourceLocation where) {
+  if (const auto known = patch_answers_.find(id); known != patch_answers_.end()) return known->second;
+  const auto recorded = known_patches_.find(id);
+  const bool answer = !replaying_ || recorded != known_patches_.end();
+  patch_answers_.emplace(id, answer);
+  if (!answer) return false;
+  // A marker of an earlier task stands in the history already (its call is gone from the code, say).
+  const bool is_new = recorded == known_patches_.end();
+  if (!is_new && (closing_ == nullptr || recorded->second.closing_event_id != closing_->event_id())) return true;
+
+  detail::make_ref<PatchMachine>(*this, std::string{id})->record(deprecated, where);
+  change_versions_.insert(std::ranges::upper_bound(change_versions_, id), std::string{id});
+  SearchAttributes attributes;
+  attributes.set_keyword_list(kChangeVersion, change_versions_);
+  const bool upsert = is_new ? attributes.fields().at(kChangeVersion).data().size() <= kChangeVersionLimitBytes
+                             : recorded->second.upserted;
+  if (upsert) {
+    auto command = make_command(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES);
+    if (command) {
+      attributes.write(
+          command->mutable_upsert_workflow_search_attributes_command_attributes()->mutable_search_attributes());
+    }
+    queue(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES, new UpsertMachine{*this}, std::move(command), where);
+  }
+  return true;
+}
+
+void RunState::upsert_search_attributes(const SearchAttributes& changes, SourceLocation where) {
+  info_.search_attributes.apply(changes);
+  auto command = make_command(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES);
+  if (command) {
+    changes.write(
+        command->mutable_upsert_workflow_search_attributes_command_attributes()->mutable_search_attributes());
+  }
+  queue(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES, new UpsertMachine{*this}, std::move(command), where);
+}
+
+void RunState::upsert_memo(const std::map<std::string, Payload>& changes, SourceLocation where) {
+  auto command = make_command(enums::COMMAND_TYPE_MODIFY_WORKFLOW_PROPERTIES);
+  for (const auto& [name, payload] : changes) {
+    if (detail::encoding_of(payload) == "binary/null") {
+      info_.memo.erase(name);
+    } else {
+      info_.memo.insert_or_assign(name, payload);
+    }
+    if (command) {
+      (*command->mutable_modify_workflow_properties_command_attributes()->mutable_upserted_memo()
+            ->mutable_fields())[name] = payload;
+    }
+  }
+  queue(enums::COMMAND_TYPE_MODIFY_WORKFLOW_PROPERTIES, new UpsertMachine{*this}, std::move(command), where);
+}
+
+std::string RunState::uuid() {
+  const std::uint64_t high = (id_random_.next() & ~0xf000ULL) | 0x4000ULL;
+  const std::uint64_t low = (id_random_.next() & ~(3ULL << 62)) | (1ULL << 63);
+  return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff, high & 0xffff,
+                     low >> 48, low & 0xffffffffffffULL);
+}
+
+std::unique_ptr<Command> RunState::make_command(enums::CommandType type) const {
+  if (!sends_commands()) return nullptr;
+  auto command = std::make_unique<Command>();
+  command->set_command_type(type);
+  return command;
+}
+
+void RunState::queue(enums::CommandType type, Machine* machine, std::unique_ptr<Command> command,
+                     SourceLocation where) {
+  outgoing_.push_back({type, false, detail::Ref<Machine>{machine}, std::move(command), where});
+}
+
+bool RunState::drop_unsent(const Machine& machine, enums::CommandType type) {
+  const auto found = std::ranges::find_if(outgoing_, [&](const Outgoing& outgoing) {
+    return outgoing.machine.get() == &machine && outgoing.type == type && !outgoing.sent;
+  });
+  if (found == outgoing_.end()) return false;
+  outgoing_.erase(found);
+  return true;
+}
+
+void RunState::expect_events(std::int64_t initiating_event_id, Machine* machine) {
+  operations_.emplace_back(initiating_event_id, detail::Ref<Machine>{machine});  // event ids only grow
+}
+
+void RunState::forget_events(std::int64_t initiating_event_id) {
+  const auto found =
+      std::ranges::lower_bound(operations_, initiating_event_id, {}, [](const auto& entry) { return entry.first; });
+  if (found != operations_.end() && found->first == initiating_event_id) operations_.erase(found);
+}
+
+void RunState::collect(temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion) {
+  for (Outgoing& outgoing : outgoing_) {
+    if (outgoing.sent) continue;
+    outgoing.sent = true;
+    if (outgoing.command) *completion.add_commands() = std::move(*outgoing.command);
+    outgoing.command.reset();
+  }
+  for (auto& message : messages_) *completion.add_messages() = std::move(message);
+  messages_ = {};
+  completion.mutable_capabilities()->set_discard_speculative_workflow_task_with_events(true);
+  if (!sdk_recorded_) {
+    completion.mutable_sdk_metadata()->set_sdk_name(kSdkName);
+    completion.mutable_sdk_metadata()->set_sdk_version(kSdkVersion);
+  }
+}
+
+// What the server would refuse with consequences (it terminates the workflow) is refused here.
+void RunState::check_sizes(
+    const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion) const {
+  const auto check = [&](std::string_view what, std::size_t size) {
+    if (size <= options_.payload_limit_bytes) return;
+    throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE,
+                      fmt::format("[TMPRL1103] {} is {} bytes, the limit is {}", what, size,
+                                  options_.payload_limit_bytes)};
+  };
+  for (const Command& command : completion.commands()) {
+    if (command.has_schedule_activity_task_command_attributes()) {
+      const auto& activity = command.schedule_activity_task_command_attributes();
+      check(fmt::format("the input of activity {}", activity.activity_type().name()),
+            activity.input().ByteSizeLong());
+    } else {
+      check(name_of(command.command_type()), command.ByteSizeLong());
+    }
+  }
+  for (const auto& message : completion.messages()) {
+    check(fmt::format("the answer of update {}", message.protocol_instance_id()), message.ByteSizeLong());
+  }
+  if (const std::size_t size = completion.ByteSizeLong(); size > options_.completion_limit_bytes) {
+    throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_REQUEST_TOO_LARGE,
+                      fmt::format("[TMPRL1103] the answer to the workflow task is {} bytes, the limit is {}", size,
+                                  options_.completion_limit_bytes)};
+  }
+}
+
+temporal::api::query::v1::WorkflowQueryResult RunState::answer(const temporal::api::query::v1::WorkflowQuery& query) {
+  temporal::api::query::v1::WorkflowQueryResult result;
+  const bool was_replaying = std::exchange(replaying_, true);
+  read_only_ = true;
+  try {
+    if (!workflow_) throw std::runtime_error{"the workflow has not done its first task yet"};
+    Payload payload;
+    if (const auto found = definition_->queries.find(query.query_type()); found != definition_->queries.end()) {
+      payload = found->second.answer(workflow_.get(), query.query_args());
+    } else if (query.query_type() == "__stack_trace") {
+      payload = PayloadCodec<std::string>::encode(stack_trace());
+    } else if (query.query_type() == "__temporal_workflow_metadata") {
+      payload = metadata();
+    } else {
+      std::vector<std::string> known{"__stack_trace", "__temporal_workflow_metadata"};
+      for (const auto& [name, handler] : definition_->queries) known.push_back(name);
+      throw std::runtime_error{fmt::format("unknown query {}; known: {}", query.query_type(), fmt::join(known, ", "))};
+    }
+    if (payload.ByteSizeLong() > options_.payload_limit_bytes) {
+      throw std::runtime_error{fmt::format("[TMPRL1103] the answer of query {} is {} bytes, the limit is {}",
+                                           query.query_type(), payload.ByteSizeLong(),
+                                           options_.payload_limit_bytes)};
+    }
+    result.set_result_type(enums::QUERY_RESULT_TYPE_ANSWERED);
+    *result.mutable_answer()->add_payloads() = std::move(payload);
+  } catch (const std::exception& error) {
+    result.set_result_type(enums::QUERY_RESULT_TYPE_FAILED);
+    result.set_error_message(error.what());
+    *result.mutable_failure() = to_proto(error);
+  }
+  read_only_ = false;
+  replaying_ = was_replaying;
+  return result;
+}
+
+Payload RunState::metadata() const {
+  temporal::api::sdk::v1::WorkflowMetadata metadata;
+  auto& definition = *metadata.mutable_definition();
+  definition.set_type(info_.workflow_type);
+  const auto add = [](auto* list, const std::string& name, const std::string& description) {
+    auto* entry = list->Add();
+    entry->set_name(name);
+    entry->set_description(description);
+  };
+  add(definition.mutable_query_definitions(), "__stack_trace", "where each coroutine of the workflow waits");
+  add(definition.mutable_query_definitions(), "__temporal_workflow_metadata", "this description");
+  for (const auto& [name, query] : definition_->queries) {
+    add(definition.mutable_query_definitions(), name, query.description);
+  }
+  for (const auto& [name, signal] : definition_->signals) {
+    add(definition.mutable_signal_definitions(), name, signal.description);
+  }
+  for (const auto& [name, update] : definition_->updates) {
+    add(definition.mutable_update_definitions(), name, update.description);
+  }
+  metadata.set_current_details(current_details_);
+  return detail::message_payload(metadata);
+}
+
+std::string RunState::stack_trace() const {
+  std::string text;
+  for (const auto& root : roots_) {
+    switch (root->kind) {
+      case RootKind::kMain: text += "run"; break;
+      case RootKind::kSignal: text += "signal " + root->name; break;
+      case RootKind::kUpdate: text += "update " + root->name; break;
+      case RootKind::kSpawned: text += fmt::format("spawned at {}:{}", root->where.file_name(), root->where.line());
+    }
+    if (root->waiting_for != nullptr) {
+      text += fmt::format("\n    waits for {} ({}:{})", root->waiting_for->what, root->waiting_for->where.file_name(),
+                          root->waiting_for->where.line());
+    }
+    text += "\n\n";
+  }
+  return text;
+}
+
+}  // namespace tempora::engine

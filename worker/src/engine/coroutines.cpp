@@ -1,0 +1,208 @@
+// The coroutines of a run: starting, stepping, ending.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <tempora/failure.hpp>
+
+#include "converter/time.hpp"
+#include "engine/run_state.hpp"
+#include "machines/marker.hpp"
+
+namespace tempora::engine {
+
+using detail::Root;
+using detail::Scheduler;
+
+Task<void> RunState::main_coroutine(Task<Payload> main) { result_ = co_await main; }
+
+void RunState::add_root(std::unique_ptr<Root> root) {
+  scheduler_.push(nullptr, root.get());
+  roots_.push_back(std::move(root));
+}
+
+void RunState::drain() {
+  do {
+    while (!scheduler_.idle()) step(scheduler_.pop());
+  } while (touched_ && wake_one_condition());
+}
+
+void RunState::step(Scheduler::Ready ready) {
+  scheduler_.root = ready.root;
+  scheduler_.root_done = false;
+  std::coroutine_handle<> handle = ready.handle;
+  if (!handle) {
+    scheduler_.scope = ready.root->scope;
+    if (ready.root->kind == RootKind::kUpdate && !start_update(*ready.root)) {
+      std::erase_if(roots_, [&](const auto& root) { return root.get() == ready.root; });
+      scheduler_.root = nullptr;
+      scheduler_.scope = {};
+      return;
+    }
+    handle = ready.root->task.handle();
+  }
+  handle.resume();
+  scheduler_.scope = {};
+  scheduler_.root = nullptr;
+  if (scheduler_.root_done) finish_root(ready.root);
+}
+
+// Validates (only live: on replay the acceptance is a fact), accepts, and makes the handler's coroutine, which then
+// starts in the same step. False: rejected, and nothing has happened.
+bool RunState::start_update(Root& root) {
+  auto& update = static_cast<UpdateMachine&>(*root.subject);
+  const Payloads& arguments = update.request().input().args();
+  const auto found = definition_->updates.find(update.name());
+  if (found == definition_->updates.end()) {
+    if (update.replayed()) {
+      ReplayError error;
+      error.nondeterminism = true;
+      error.event_id = closing_->event_id() + 1;
+      error.event_type = "WorkflowExecutionUpdateAccepted";
+      error.workflow_type = info_.workflow_type;
+      error.message = fmt::format(
+          "[TMPRL1100] nondeterministic workflow: the history accepted update \"{}\", the code has no handler for it, "
+          "workflow type \"{}\"",
+          update.name(), info_.workflow_type);
+      throw TaskFailure{std::move(error)};
+    }
+    std::vector<std::string> known;
+    for (const auto& [name, handler] : definition_->updates) known.push_back(name);
+    update.reject(ApplicationError{fmt::format("unknown update {}; known: {}", update.name(), fmt::join(known, ", ")),
+                                   "UnknownUpdate", true}
+                      .proto());
+    return false;
+  }
+  Task<Payload> handler;
+  if (!update.replayed()) {
+    read_only_ = true;
+    try {
+      found->second.validate(workflow_.get(), arguments);
+    } catch (const std::exception& error) {
+      read_only_ = false;
+      update.reject(to_proto(error));
+      return false;
+    }
+    read_only_ = false;
+  }
+  touch();
+  update.accept();
+  ++handlers_running_;
+  root.task = [](Task<Payload> user, detail::Ref<UpdateMachine> machine) -> Task<void> {
+    // Arguments by value: the lambda itself captures nothing.
+    try {
+      const Payload result = co_await user;
+      machine->complete(result);
+    } catch (const Failure& failure) {
+      machine->fail(failure.proto());
+    }
+  }(found->second.start(workflow_.get(), context_, arguments), detail::Ref<UpdateMachine>{&update});
+  return true;
+}
+
+void RunState::finish_root(Root* root) {
+  const auto place = std::ranges::find_if(roots_, [&](const auto& candidate) { return candidate.get() == root; });
+  const std::unique_ptr<Root> done = std::move(*place);
+  roots_.erase(place);
+  if (done->kind == RootKind::kSignal || done->kind == RootKind::kUpdate) --handlers_running_;
+  const std::exception_ptr error = done->task.handle().promise().error();
+  if (error) {
+    end_with_failure(error);
+  } else if (done->kind == RootKind::kMain) {
+    auto command = make_command(enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION);
+    if (command) {
+      *command->mutable_complete_workflow_execution_command_attributes()->mutable_result()->add_payloads() =
+          std::move(result_);
+    }
+    end_with(enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION, std::move(command));
+  }
+}
+
+// A failure ends the workflow, a request to continue as new ends the run, anything else is a bug: it leaves as it is and
+// fails the task.
+void RunState::end_with_failure(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const ContinueAsNewRequest& request) {
+    continue_as_new(request);
+  } catch (const Failure& failure) {
+    const bool cancelled = cancel_requested_ && is_cancellation(failure);
+    const auto type = cancelled ? enums::COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION
+                                : enums::COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION;
+    auto command = make_command(type);
+    if (command && cancelled) {
+      command->mutable_cancel_workflow_execution_command_attributes();
+    } else if (command) {
+      *command->mutable_fail_workflow_execution_command_attributes()->mutable_failure() = failure.proto();
+    }
+    end_with(type, std::move(command));
+  }
+}
+
+void RunState::continue_as_new(const ContinueAsNewRequest& request) {
+  auto command = make_command(enums::COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION);
+  if (command) {
+    auto& next = *command->mutable_continue_as_new_workflow_execution_command_attributes();
+    const ContinueAsNewOptions& options = request.options;
+    next.mutable_workflow_type()->set_name(options.workflow_type.empty() ? info_.workflow_type : options.workflow_type);
+    next.mutable_task_queue()->set_name(options.task_queue.empty() ? info_.task_queue : options.task_queue);
+    *next.mutable_input() = request.arguments;
+    const Duration run_timeout = options.run_timeout > Duration{} ? options.run_timeout : info_.run_timeout;
+    const Duration task_timeout = options.task_timeout > Duration{} ? options.task_timeout : info_.task_timeout;
+    if (run_timeout > Duration{}) write(run_timeout, next.mutable_workflow_run_timeout());
+    if (task_timeout > Duration{}) write(task_timeout, next.mutable_workflow_task_timeout());
+    if (retry_policy_) *next.mutable_retry_policy() = *retry_policy_;
+    // Nothing carries over by itself.
+    for (const auto& [name, payload] : info_.memo) (*next.mutable_memo()->mutable_fields())[name] = payload;
+    for (const auto& [name, payload] : info_.search_attributes.fields()) {
+      if (name.starts_with("Temporal") || name == "BuildIds") continue;  // the server's own
+      (*next.mutable_search_attributes()->mutable_indexed_fields())[name] = payload;
+    }
+  }
+  end_with(enums::COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION, std::move(command));
+}
+
+// The first end wins; it is sent behind everything else of the activation.
+void RunState::end_with(enums::CommandType type, std::unique_ptr<Command> command) {
+  if (ended_) return;
+  ended_ = true;
+  if (!command) {
+    command = std::make_unique<Command>();
+    command->set_command_type(type);
+  }
+  terminal_ = std::move(command);
+}
+
+bool RunState::wake_one_condition() {
+  for (detail::ListHook* hook = conditions_.next; hook != &conditions_; hook = hook->next) {
+    ConditionState& state = *static_cast<ConditionState::Node*>(hook)->owner;
+    if (!holds(*state.condition)) continue;
+    state.node.unlink();
+    state.fulfil();
+    return true;
+  }
+  return false;
+}
+
+bool RunState::holds(const std::function<bool()>& condition) {
+  const bool before = std::exchange(read_only_, true);
+  try {
+    const bool result = condition();
+    read_only_ = before;
+    return result;
+  } catch (...) {
+    read_only_ = before;
+    throw;
+  }
+}
+
+void RunState::seal_activation() {
+  if (terminal_) {
+    const enums::CommandType type = terminal_->command_type();
+    queue(type, new TerminalMachine{*this}, sends_commands() ? std::move(terminal_) : nullptr, {});
+    terminal_ = {};
+  }
+  if (sends_commands()) return;  // `collect` takes them
+  for (Outgoing& outgoing : outgoing_) outgoing.sent = true;
+}
+
+}  // namespace tempora::engine

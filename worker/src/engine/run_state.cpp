@@ -1,0 +1,486 @@
+// History → state: lining up, matching, reading ahead, jobs.
+#include "engine/run_state.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "converter/time.hpp"
+#include "machines/activity.hpp"
+#include "machines/marker.hpp"
+#include "machines/timer.hpp"
+
+namespace tempora::engine {
+namespace {
+
+namespace update = temporal::api::update::v1;
+
+// Wakes the workflow: without such an event (or an accepted update) a task runs no user code and moves no clock.
+bool makes_job(const HistoryEvent& event) {
+  switch (event.event_type()) {
+    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED: return true;
+    case enums::EVENT_TYPE_WORKFLOW_TASK_FAILED:
+      return event.workflow_task_failed_event_attributes().cause() ==
+             enums::WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW;
+    default: return initiating_event_id(event) != 0;
+  }
+}
+
+// Events that need nothing done. An unknown type is an error unless the server says that it may be ignored.
+bool is_bookkeeping(const HistoryEvent& event) {
+  switch (event.event_type()) {
+    case enums::EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
+    case enums::EVENT_TYPE_WORKFLOW_TASK_STARTED:
+    case enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+    case enums::EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT:
+    case enums::EVENT_TYPE_WORKFLOW_TASK_FAILED:
+    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
+    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
+    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED: return true;
+    default: return event.worker_may_ignore();
+  }
+}
+
+std::string position_of(const SourceLocation& where) {
+  return where.line() == 0 ? std::string{} : fmt::format("{}:{}", where.file_name(), where.line());
+}
+
+}  // namespace
+
+RunState::RunState(const WorkflowRegistry& registry, RunOptions options)
+    : registry_(registry),
+      options_(std::move(options)),
+      context_(*this),
+      root_scope_(detail::ScopeState::root()),
+      cancelled_(detail::make_ref<detail::ValueState<void>>()) {
+  info_.task_queue = options_.task_queue;
+  info_.namespace_ = options_.namespace_;
+}
+
+RunState::~RunState() {
+  // Frames go in the reverse order of their creation; destructors in them may still call the runtime, which then does
+  // nothing.
+  const detail::Scheduler::Use use{scheduler_};
+  scheduler_.evicting = true;
+  scheduler_.forget_ready();
+  while (!roots_.empty()) roots_.pop_back();
+  outgoing_.clear();
+  operations_.clear();
+  workflow_.reset();
+}
+
+bool RunState::expects(const WorkflowTask& task) const { return !poisoned_ && lines_up(task); }
+
+bool RunState::lines_up(const WorkflowTask& task) const {
+  const Events& events = task.history().events();
+  if (events.empty()) return last_started_ > 0 && task.previous_started_event_id() <= last_started_;
+  const std::int64_t first = events.Get(0).event_id();
+  if (first == 1) return last_processed_ == 0;
+  return last_processed_ > 0 && task.previous_started_event_id() == last_started_ && first <= last_processed_ + 1;
+}
+
+TaskOutcome RunState::process(const WorkflowTask& task, bool replay_only) {
+  TaskOutcome outcome;
+  const Events& events = task.history().events();
+  const bool has_work = !replay_only && task.started_event_id() != 0;
+  bool complete = !has_work || (!events.empty() && events.rbegin()->event_id() == task.started_event_id());
+  for (int i = 1; i < events.size(); ++i) {
+    complete = complete && events.Get(i).event_id() == events.Get(i - 1).event_id() + 1;
+  }
+  if (poisoned_ || !lines_up(task) || (!complete && !events.empty())) {
+    outcome.kind = TaskOutcome::Kind::kNeedFullHistory;
+    return outcome;
+  }
+  const detail::Scheduler::Use use{scheduler_};
+  try {
+    if (info_.run_id.empty()) {
+      info_.workflow_id = task.workflow_execution().workflow_id();
+      info_.run_id = task.workflow_execution().run_id();
+    }
+    for (const Chunk& chunk : cut(events, last_processed_)) {
+      const bool live = has_work && chunk.wakes && !chunk.completed;
+      if (chunk.wakes && !chunk.completed && !live && !replay_only) break;  // a task in somebody else's hands
+      if (chunk.wakes) {
+        activate(task, chunk, live);
+        last_started_ = last_processed_ = events.Get(chunk.end - 1).event_id();
+      } else {
+        const int other = match_consequences(events, chunk);
+        if (other > chunk.begin) last_processed_ = events.Get(other - 1).event_id();
+      }
+    }
+    if (task.has_query()) {
+      outcome.kind = TaskOutcome::Kind::kQueryAnswered;
+      auto result = answer(task.query());
+      outcome.query.set_completed_type(result.result_type());
+      *outcome.query.mutable_query_result() = std::move(*result.mutable_answer());
+      outcome.query.set_error_message(result.error_message());
+      if (result.has_failure()) *outcome.query.mutable_failure() = std::move(*result.mutable_failure());
+      return outcome;
+    }
+    if (replay_only) return outcome;
+    collect(outcome.completion);
+    for (const auto& [id, query] : task.queries()) {
+      (*outcome.completion.mutable_query_results())[id] = answer(query);
+    }
+    check_sizes(outcome.completion);
+    outcome.run_closed = ended_;
+    return outcome;
+  } catch (const TaskFailure& failure) {
+    nondeterminism_ = failure.nondeterminism();
+    return fail(task, failure.cause(), to_proto(failure));
+  } catch (...) {
+    return fail(task, enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+                to_proto(std::current_exception()));
+  }
+}
+
+TaskOutcome RunState::fail(const WorkflowTask& task, enums::WorkflowTaskFailedCause cause,
+                           temporal::api::failure::v1::Failure failure) {
+  poisoned_ = true;
+  scheduler_.forget_ready();
+  TaskOutcome outcome;
+  outcome.evict = true;
+  outcome.cause = cause;
+  if (task.has_query()) {
+    // Never a failed task: the caller of the query would wait for its deadline.
+    outcome.kind = TaskOutcome::Kind::kQueryAnswered;
+    outcome.query.set_completed_type(enums::QUERY_RESULT_TYPE_FAILED);
+    outcome.query.set_error_message(failure.message());
+    outcome.query.set_cause(cause);
+    *outcome.query.mutable_failure() = failure;
+  } else {
+    outcome.kind = TaskOutcome::Kind::kFailed;
+  }
+  outcome.failure = std::move(failure);
+  return outcome;
+}
+
+void RunState::completed(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response) {
+  if (ended_) closed_ = true;
+  if (response.reset_history_event_id() == 0) return;
+  // The server threw the speculative task away: its SCHEDULED and STARTED never were, their ids come again.
+  last_started_ = response.reset_history_event_id();
+  last_processed_ -= 2;
+}
+
+void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live) {
+  const Events& events = task.history().events();
+  closing_ = &events.Get(chunk.end - 1);
+  touched_ = false;
+  replaying_ = true;
+  const int first = match_consequences(events, chunk);
+  read_ahead(events, chunk);
+  replaying_ = !live;
+
+  bool has_job = false;
+  for (int i = first; i < chunk.end; ++i) {
+    const HistoryEvent& event = events.Get(i);
+    if (is_command_event(event.event_type())) nondeterminism(&event, nullptr, "the history has it, the code does not");
+    has_job = has_job || makes_job(event);
+  }
+  std::vector<Arrival> handlers = arrivals(task, {first, chunk.end, chunk.consequences_end, true, chunk.completed}, live);
+  for (const Arrival& arrival : handlers) has_job = has_job || (arrival.update && arrival.update->replayed());
+  if (has_job) touch();
+
+  // Everything is applied to the state first (ranks 0, 2, 3, then 4 in event order); coroutines run after that.
+  std::unique_ptr<detail::Root> main;
+  for (int i = first; i < chunk.end; ++i) {
+    const HistoryEvent& event = events.Get(i);
+    if (event.event_type() == enums::EVENT_TYPE_WORKFLOW_EXECUTION_STARTED) {
+      initialise(task, event);
+      main = std::make_unique<detail::Root>();
+      main->scope = root_scope_;
+      scheduler_.scope = root_scope_;
+      main->task = main_coroutine(definition_->start(
+          workflow_.get(), context_, event.workflow_execution_started_event_attributes().input()));
+      scheduler_.scope = {};
+    } else if (event.event_type() == enums::EVENT_TYPE_WORKFLOW_TASK_FAILED && makes_job(event)) {
+      const std::string& seed = event.workflow_task_failed_event_attributes().new_run_id();
+      user_random_ = RandomStream{seed, "user"};
+      id_random_ = RandomStream{seed, "id"};
+    }
+  }
+  for (Arrival& arrival : handlers) {
+    auto root = std::make_unique<detail::Root>();
+    root->scope = root_scope_;
+    if (arrival.update) {
+      root->kind = RootKind::kUpdate;
+      root->name = arrival.update->name();
+      root->subject = arrival.update;
+      add_root(std::move(root));
+      continue;
+    }
+    const auto& signal = arrival.signal->workflow_execution_signaled_event_attributes();
+    root->kind = RootKind::kSignal;
+    root->name = signal.signal_name();
+    scheduler_.scope = root_scope_;
+    try {
+      const auto handler = definition_->signals.find(signal.signal_name());
+      if (handler != definition_->signals.end()) {
+        root->task = handler->second.start(workflow_.get(), context_, signal.input());
+      } else if (definition_->dynamic_signal) {
+        root->task = definition_->dynamic_signal(workflow_.get(), context_, signal.signal_name(), signal.input());
+      } else {
+        logger().warn("signal {} has no handler and is dropped", signal.signal_name());
+      }
+    } catch (const PayloadError& error) {
+      logger().error("signal {} cannot be decoded and is dropped: {}", signal.signal_name(), error.what());
+    }
+    scheduler_.scope = {};
+    if (!root->task) continue;
+    ++handlers_running_;
+    add_root(std::move(root));
+  }
+  if (main) add_root(std::move(main));
+  for (int i = first; i < chunk.end; ++i) apply(events.Get(i));
+
+  drain();
+  unpacked_.clear();
+  if (ended_ && handlers_running_ > 0 && live) {
+    logger().warn("[TMPRL1102] the workflow ended while {} of its handlers were running", handlers_running_);
+  }
+  seal_activation();
+  closing_ = nullptr;
+}
+
+int RunState::match_consequences(const Events& events, const Chunk& chunk) {
+  int i = chunk.begin;
+  if (i < chunk.end && events.Get(i).event_type() == enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED) {
+    read_metadata(events.Get(i));
+    ++i;
+    while (i < chunk.end && is_command_event(events.Get(i).event_type())) {
+      if (is_skippable_patch(events, i)) {
+        ++i;
+        // The upsert that came with the marker goes with it.
+        if (i < chunk.end &&
+            events.Get(i).event_type() == enums::EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES &&
+            events.Get(i).upsert_workflow_search_attributes_event_attributes().search_attributes().indexed_fields()
+                .contains(kChangeVersion)) {
+          ++i;
+        }
+        continue;
+      }
+      match(events, i);
+      ++i;
+    }
+  }
+  if (!outgoing_.empty()) {
+    nondeterminism(i < chunk.end ? &events.Get(i) : nullptr, &outgoing_.front(),
+                   "the code has it, the history does not");
+  }
+  return i;
+}
+
+void RunState::match(const Events& events, int index) {
+  const HistoryEvent& event = events.Get(index);
+  if (outgoing_.empty()) nondeterminism(&event, nullptr, "the history has it, the code does not");
+  Outgoing& head = outgoing_.front();
+  const enums::EventType expected = head.type == enums::COMMAND_TYPE_PROTOCOL_MESSAGE
+                                        ? static_cast<const UpdateMachine&>(*head.machine).next_event()
+                                        : event_of(head.type);
+  if (event.event_type() != expected || !head.machine->matches(head.type, event)) {
+    nondeterminism(&event, &head, "the history and the code differ");
+  }
+  const Outgoing matched = std::move(head);
+  outgoing_.erase(outgoing_.begin());
+  matched.machine->recorded(matched.type, event);
+  if (is_terminal_command_event(event.event_type())) closed_ = true;
+}
+
+bool RunState::is_skippable_patch(const Events& events, int index) const {
+  const PatchData patch = read_patch(events.Get(index));
+  if (patch.id.empty() || !patch.deprecated) return false;
+  return outgoing_.empty() || outgoing_.front().type != enums::COMMAND_TYPE_RECORD_MARKER ||
+         !outgoing_.front().machine->matches(outgoing_.front().type, events.Get(index));
+}
+
+void RunState::read_metadata(const HistoryEvent& completed) {
+  const auto& metadata = completed.workflow_task_completed_event_attributes().sdk_metadata();
+  if (metadata.sdk_name() == kSdkName && metadata.sdk_version() == kSdkVersion) sdk_recorded_ = true;
+}
+
+void RunState::read_ahead(const Events& events, const Chunk& chunk) {
+  for (int i = chunk.end; i < chunk.consequences_end; ++i) {
+    const HistoryEvent& event = events.Get(i);
+    if (event.event_type() == enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED) {
+      // No flag of ours exists yet: a history with one was written by a newer runtime with another visible order.
+      const auto& metadata = event.workflow_task_completed_event_attributes().sdk_metadata();
+      if (metadata.lang_used_flags_size() > 0 && (metadata.sdk_name().empty() || metadata.sdk_name() == kSdkName)) {
+        throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+                          fmt::format("event {} was written by a newer runtime (flag {}): update this worker",
+                                      event.event_id(), metadata.lang_used_flags(0))};
+      }
+      continue;
+    }
+    const PatchData patch = read_patch(event);
+    if (patch.id.empty()) continue;
+    const bool upserted =
+        i + 1 < chunk.consequences_end &&
+        events.Get(i + 1).event_type() == enums::EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES &&
+        events.Get(i + 1).upsert_workflow_search_attributes_event_attributes().search_attributes().indexed_fields()
+            .contains(kChangeVersion);
+    known_patches_.try_emplace(patch.id, KnownPatch{patch.deprecated, upserted, closing_->event_id()});
+  }
+}
+
+std::vector<RunState::Arrival> RunState::arrivals(const WorkflowTask& task, const Chunk& chunk, bool live) {
+  const Events& events = task.history().events();
+  std::vector<Arrival> found;
+  std::vector<std::string> admitted_now;
+  for (int i = chunk.begin; i < chunk.end; ++i) {
+    const HistoryEvent& event = events.Get(i);
+    if (event.event_type() == enums::EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED) {
+      found.push_back({event.event_id(), &event, {}});
+    } else if (event.event_type() == enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED) {
+      const auto& request = event.workflow_execution_update_admitted_event_attributes().request();
+      admitted_.insert_or_assign(request.meta().update_id(), request);
+      admitted_now.push_back(request.meta().update_id());
+      if (live) {
+        const std::string& id = request.meta().update_id();
+        found.push_back({event.event_id(), nullptr,
+                         detail::make_ref<UpdateMachine>(*this, id, id + "/request", event.event_id(),
+                                                         admitted_.at(id), /*replayed=*/false)});
+      }
+    }
+  }
+  for (int i = chunk.end; i < chunk.consequences_end; ++i) {
+    const HistoryEvent& event = events.Get(i);
+    if (event.event_type() != enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED) continue;
+    const auto& accepted = event.workflow_execution_update_accepted_event_attributes();
+    const update::Request* request = &accepted.accepted_request();
+    if (!accepted.has_accepted_request()) {
+      const auto admitted = admitted_.find(accepted.protocol_instance_id());
+      if (admitted == admitted_.end()) nondeterminism(&event, nullptr, "an update was accepted that nobody requested");
+      request = &admitted->second;
+    }
+    found.push_back({accepted.accepted_request_sequencing_event_id(), nullptr,
+                     detail::make_ref<UpdateMachine>(*this, accepted.protocol_instance_id(),
+                                                     accepted.accepted_request_message_id(),
+                                                     accepted.accepted_request_sequencing_event_id(), *request,
+                                                     /*replayed=*/true)});
+  }
+  if (live) {
+    for (const auto& message : task.messages()) {
+      const bool again = std::ranges::find(admitted_now, message.protocol_instance_id()) != admitted_now.end();
+      auto request = std::make_unique<update::Request>();
+      if (again || !message.body().UnpackTo(request.get())) continue;
+      found.push_back({message.event_id(), nullptr,
+                       detail::make_ref<UpdateMachine>(*this, message.protocol_instance_id(), message.id(),
+                                                       message.event_id(), *request, /*replayed=*/false)});
+      unpacked_.push_back(std::move(request));
+    }
+  }
+  // An update comes after the event that it names; order within one place is that of the messages.
+  for (std::size_t i = 0; i < found.size(); ++i) found[i].order = i;
+  std::ranges::sort(found, {}, [](const Arrival& arrival) {
+    return std::tuple{arrival.after_event_id, static_cast<bool>(arrival.update), arrival.order};
+  });
+  return found;
+}
+
+void RunState::initialise(const WorkflowTask&, const HistoryEvent& event) {
+  const auto& started = event.workflow_execution_started_event_attributes();
+  info_.workflow_type = started.workflow_type().name();
+  definition_ = registry_.find(info_.workflow_type);
+  if (!definition_) {
+    throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+                      fmt::format("unknown workflow type \"{}\"; this worker knows: {}", info_.workflow_type,
+                                  fmt::join(registry_.names(), ", "))};
+  }
+  if (!started.task_queue().name().empty()) info_.task_queue = started.task_queue().name();
+  if (info_.workflow_id.empty()) info_.workflow_id = started.workflow_id();
+  info_.first_execution_run_id = started.first_execution_run_id();
+  info_.original_execution_run_id = started.original_execution_run_id();
+  if (info_.original_execution_run_id.empty()) info_.original_execution_run_id = info_.run_id;
+  info_.continued_run_id = started.continued_execution_run_id();
+  info_.attempt = std::max(1, started.attempt());
+  info_.start_time = from_proto(event.event_time());
+  info_.execution_timeout = from_proto(started.workflow_execution_timeout());
+  info_.run_timeout = from_proto(started.workflow_run_timeout());
+  info_.task_timeout = from_proto(started.workflow_task_timeout());
+  info_.cron_schedule = started.cron_schedule();
+  if (started.has_parent_workflow_execution()) {
+    info_.parent = ParentInfo{started.parent_workflow_namespace(), started.parent_workflow_execution().workflow_id(),
+                              started.parent_workflow_execution().run_id()};
+  }
+  if (started.has_search_attributes()) info_.search_attributes = SearchAttributes{started.search_attributes()};
+  for (const auto& [name, payload] : started.memo().fields()) info_.memo.emplace(name, payload);
+  if (started.has_retry_policy()) {
+    retry_policy_ = std::make_unique<temporal::api::common::v1::RetryPolicy>(started.retry_policy());
+  }
+  user_random_ = RandomStream{info_.original_execution_run_id, "user"};
+  id_random_ = RandomStream{info_.original_execution_run_id, "id"};
+  scheduler_.scope = root_scope_;
+  workflow_ = definition_->create(context_, started.input());
+  scheduler_.scope = {};
+}
+
+void RunState::apply(const HistoryEvent& event) {
+  if (const std::int64_t initiator = initiating_event_id(event); initiator != 0) {
+    const auto found = std::ranges::lower_bound(operations_, initiator, {}, [](const auto& entry) { return entry.first; });
+    if (found == operations_.end() || found->first != initiator) {
+      nondeterminism(&event, nullptr, fmt::format("nothing in the code stands behind event {}", initiator));
+    }
+    const detail::Ref<Machine> machine = found->second;
+    if (!machine->on_event(event)) nondeterminism(&event, nullptr, "the event does not fit the state of its operation");
+    return;
+  }
+  switch (event.event_type()) {
+    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: return;
+    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED: {
+      if (cancel_requested_) return;
+      cancel_requested_ = true;
+      const std::string& cause = event.workflow_execution_cancel_requested_event_attributes().cause();
+      cancelled_->fulfil();
+      root_scope_->cancel(cause.empty() ? "workflow cancellation requested" : cause);
+      return;
+    }
+    default: break;
+  }
+  if (!is_bookkeeping(event)) {
+    throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+                      fmt::format("history {} is of a type that this runtime does not know", describe(event))};
+  }
+}
+
+void RunState::touch() {
+  if (touched_) return;
+  touched_ = true;
+  now_ = std::max(now_, from_proto(closing_->event_time()));
+  const auto& started = closing_->workflow_task_started_event_attributes();
+  info_.history_length = closing_->event_id();
+  info_.history_size_bytes = started.history_size_bytes();
+  info_.suggest_continue_as_new = started.suggest_continue_as_new();
+}
+
+void RunState::nondeterminism(const HistoryEvent* event, const Outgoing* command, const std::string& why) const {
+  ReplayError error;
+  error.nondeterminism = true;
+  error.workflow_type = info_.workflow_type;
+  if (event != nullptr) {
+    error.event_id = event->event_id();
+    error.event_type = name_of(event->event_type());
+  }
+  std::string code = "no command";
+  if (command != nullptr) {
+    error.command = command->machine->describe(command->type);
+    error.position = position_of(command->where);
+    code = error.command;
+  } else if (!roots_.empty() && roots_.front()->waiting_for != nullptr) {
+    error.position = position_of(roots_.front()->waiting_for->where);
+  }
+  error.message = fmt::format("[TMPRL1100] nondeterministic workflow: {}: history {}, code {}{}{}, workflow type \"{}\"",
+                              why, event != nullptr ? describe(*event) : "has ended", code,
+                              error.position.empty() ? "" : command != nullptr ? " at " : " (it waits for what began at ",
+                              error.position.empty()    ? ""
+                              : command != nullptr      ? error.position
+                                                        : error.position + ")",
+                              info_.workflow_type);
+  throw TaskFailure{std::move(error)};
+}
+
+}  // namespace tempora::engine

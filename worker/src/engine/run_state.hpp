@@ -1,0 +1,209 @@
+// Everything that one cached run holds.
+#pragma once
+
+#include <temporal/api/protocol/v1/message.pb.h>
+#include <temporal/api/query/v1/message.pb.h>
+#include <temporal/api/workflowservice/v1/request_response.pb.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <tempora/definition.hpp>
+#include <utility>
+#include <vector>
+
+#include "engine/random.hpp"
+#include "engine/root.hpp"
+#include "engine/run.hpp"
+#include "engine/task_failure.hpp"
+#include "history/chunks.hpp"
+#include "machines/machine.hpp"
+#include "machines/update.hpp"
+
+namespace tempora::engine {
+
+using WorkflowTask = temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse;
+
+inline constexpr const char* kSdkName = "tempora";
+inline constexpr const char* kSdkVersion = "0.1.0";
+
+// A wait for a condition, in the order of registration.
+class ConditionState final : public detail::FutureState {
+ public:
+  struct Node : detail::ListHook {
+    ConditionState* owner = nullptr;
+  };
+  ConditionState() { node.owner = this; }
+  const std::function<bool()>* condition = nullptr;
+  Node node;
+};
+
+class RunState {
+ public:
+  RunState(const WorkflowRegistry& registry, RunOptions options);
+  ~RunState();
+  RunState(const RunState&) = delete;
+  RunState& operator=(const RunState&) = delete;
+
+  // --- for the seam -------------------------------------------------------------------------------------------------
+  TaskOutcome process(const WorkflowTask& task, bool replay_only);
+  void completed(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response);
+  std::int64_t last_started_event_id() const { return last_started_; }
+  bool expects(const WorkflowTask& task) const;
+  const std::optional<ReplayError>& nondeterminism() const { return nondeterminism_; }
+  bool closed() const { return closed_; }
+  const std::string& workflow_type() const { return info_.workflow_type; }
+
+  // --- for the context ----------------------------------------------------------------------------------------------
+  const RunOptions& options() const { return options_; }
+  const std::string& task_queue() const { return info_.task_queue; }
+  const WorkflowInfo& info() const { return info_; }
+  TimePoint now() const { return now_; }
+  bool replaying() const { return replaying_; }
+  int handlers_running() const { return handlers_running_; }
+  detail::Scheduler& scheduler() { return scheduler_; }
+  const detail::Ref<detail::ScopeState>& root_scope() const { return root_scope_; }
+  bool cancel_requested() const { return cancel_requested_; }
+  const detail::Ref<detail::ValueState<void>>& cancelled() const { return cancelled_; }
+  Logger logger() const;
+  // False while frames are being destroyed: then nothing may happen. Throws `WorkflowMisuse` where workflow code has no
+  // business calling.
+  bool may_command(const char* what) const;
+  // Puts an operation into the current scope; fails it and returns false if the scope is cancelled already.
+  bool enter_scope(detail::FutureState& future, const char* what, SourceLocation where);
+
+  void schedule_activity(const detail::Ref<detail::FutureState>& future, const std::string& type,
+                         const ActivityOptions& options, Payloads input, SourceLocation where);
+  void start_timer(const detail::Ref<detail::FutureState>& future, Duration duration, const std::string& summary,
+                   SourceLocation where);
+  void spawn(const detail::Ref<detail::FutureState>& future, Task<void> task, SourceLocation where);
+  detail::Ref<ConditionState> watch(const std::function<bool()>& condition, SourceLocation where);
+  bool holds(const std::function<bool()>& condition);
+  bool patched(std::string_view id, bool deprecated, SourceLocation where);
+  void upsert_search_attributes(const SearchAttributes& changes, SourceLocation where);
+  void upsert_memo(const std::map<std::string, Payload>& changes, SourceLocation where);
+  std::uint64_t random() { return user_random_.next(); }
+  std::string uuid();
+  void set_current_details(std::string text) { current_details_ = std::move(text); }
+
+  // --- for the machines ---------------------------------------------------------------------------------------------
+  // Whether commands made now will really be sent; on replay they are only compared.
+  bool sends_commands() const { return !replaying_; }
+  std::unique_ptr<Command> make_command(enums::CommandType type) const;
+  void queue(enums::CommandType type, Machine* machine, std::unique_ptr<Command> command, SourceLocation where);
+  // Takes an unsent command back; false if there is none.
+  bool drop_unsent(const Machine& machine, enums::CommandType type);
+  void expect_events(std::int64_t initiating_event_id, Machine* machine);
+  void forget_events(std::int64_t initiating_event_id);
+  void add_message(temporal::api::protocol::v1::Message message) { messages_.push_back(std::move(message)); }
+
+ private:
+  // A command on its way: unsent, or sent and waiting for its event.
+  struct Outgoing {
+    enums::CommandType type;
+    bool sent = false;
+    detail::Ref<Machine> machine;
+    std::unique_ptr<Command> command;
+    SourceLocation where;
+  };
+  struct KnownPatch {
+    bool deprecated = false;
+    bool upserted = false;           // followed by the upsert of TemporalChangeVersion
+    std::int64_t closing_event_id;   // the task that recorded it
+  };
+  // Something that starts a handler, and its place among the others.
+  struct Arrival {
+    std::int64_t after_event_id;
+    const HistoryEvent* signal = nullptr;
+    detail::Ref<UpdateMachine> update;
+    std::size_t order = 0;
+  };
+
+  // history → state
+  bool lines_up(const WorkflowTask& task) const;
+  void activate(const WorkflowTask& task, const Chunk& chunk, bool live);
+  int match_consequences(const Events& events, const Chunk& chunk);  // the index of the first other event
+  void match(const Events& events, int index);
+  bool is_skippable_patch(const Events& events, int index) const;
+  void read_ahead(const Events& events, const Chunk& chunk);
+  void read_metadata(const HistoryEvent& completed);
+  std::vector<Arrival> arrivals(const WorkflowTask& task, const Chunk& chunk, bool live);
+  void initialise(const WorkflowTask& task, const HistoryEvent& started);
+  void apply(const HistoryEvent& event);
+  void touch();
+
+  // coroutines
+  void add_root(std::unique_ptr<detail::Root> root);
+  void drain();
+  void step(detail::Scheduler::Ready ready);
+  bool start_update(detail::Root& root);
+  void finish_root(detail::Root* root);
+  void end_main(detail::Root& root, const std::exception_ptr& error);
+  void end_with_failure(const std::exception_ptr& error);
+  void end_with(enums::CommandType type, std::unique_ptr<Command> command);
+  void continue_as_new(const ContinueAsNewRequest& request);
+  bool wake_one_condition();
+  void seal_activation();
+  Task<void> main_coroutine(Task<Payload> main);
+
+  // state → answer
+  void collect(temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion);
+  void check_sizes(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion) const;
+  temporal::api::query::v1::WorkflowQueryResult answer(const temporal::api::query::v1::WorkflowQuery& query);
+  Payload metadata() const;
+  std::string stack_trace() const;
+  TaskOutcome fail(const WorkflowTask& task, enums::WorkflowTaskFailedCause cause,
+                   temporal::api::failure::v1::Failure failure);
+  [[noreturn]] void nondeterminism(const HistoryEvent* event, const Outgoing* command, const std::string& why) const;
+
+  const WorkflowRegistry& registry_;
+  RunOptions options_;
+  WorkflowInfo info_;
+  detail::Scheduler scheduler_;
+  Context context_;
+  std::shared_ptr<const WorkflowDefinition> definition_;
+
+  std::shared_ptr<void> workflow_;  // the user's object; outlives all frames
+  detail::Ref<detail::ScopeState> root_scope_;
+  detail::Ref<detail::ValueState<void>> cancelled_;
+  std::vector<std::unique_ptr<detail::Root>> roots_;
+  detail::ListHook conditions_;
+
+  std::vector<Outgoing> outgoing_;
+  std::vector<std::pair<std::int64_t, detail::Ref<Machine>>> operations_;  // by initiating event id, ascending
+  std::vector<temporal::api::protocol::v1::Message> messages_;
+  std::map<std::string, KnownPatch, std::less<>> known_patches_;  // in the history
+  std::map<std::string, bool, std::less<>> patch_answers_;        // given to the workflow: never change
+  std::vector<std::string> change_versions_;
+  // Updates that the server re-applied after a reset: their acceptance has no request.
+  std::map<std::string, temporal::api::update::v1::Request, std::less<>> admitted_;
+  std::vector<std::unique_ptr<temporal::api::update::v1::Request>> unpacked_;  // of the activation in hand
+  std::unique_ptr<temporal::api::common::v1::RetryPolicy> retry_policy_;       // of the workflow, for continue-as-new
+  std::string current_details_;
+
+  std::unique_ptr<Command> terminal_;
+  SourceLocation terminal_where_{};
+  Payload result_;
+  std::optional<ReplayError> nondeterminism_;
+
+  const HistoryEvent* closing_ = nullptr;  // the WFT_STARTED of the activation in hand
+  TimePoint now_{};
+  RandomStream user_random_;
+  RandomStream id_random_;
+  std::int64_t last_started_ = 0;
+  std::int64_t last_processed_ = 0;
+  std::uint64_t activity_counter_ = 0;
+  std::uint64_t timer_counter_ = 0;
+  int handlers_running_ = 0;
+  bool replaying_ = false;
+  bool read_only_ = false;
+  bool touched_ = false;        // the activation in hand has done something
+  bool cancel_requested_ = false;
+  bool ended_ = false;          // the terminal command has been made
+  bool closed_ = false;         // … and recorded
+  bool poisoned_ = false;       // a task failed: the state is of no use any more
+  bool sdk_recorded_ = false;   // our name and version stand in the history
+};
+
+}  // namespace tempora::engine

@@ -1,0 +1,127 @@
+#include <stdexcept>
+#include <tempora/detail/scheduler.hpp>
+#include <tempora/failure.hpp>
+
+#include "engine/root.hpp"
+
+namespace tempora::detail {
+namespace {
+
+thread_local Scheduler* t_current = nullptr;
+
+}  // namespace
+
+Scheduler* Scheduler::current() { return t_current; }
+
+Scheduler& Scheduler::required() {
+  if (t_current == nullptr) throw std::logic_error("workflow code was called outside a workflow");
+  return *t_current;
+}
+
+Scheduler::Use::Use(Scheduler& scheduler) : previous_(std::exchange(t_current, &scheduler)) {}
+Scheduler::Use::~Use() { t_current = previous_; }
+
+Scheduler::Ready Scheduler::pop() {
+  const Ready first = ready_[head_++];
+  if (head_ == ready_.size()) {
+    // An idle run keeps no storage for a burst that is over.
+    if (ready_.capacity() > 16) ready_ = {};
+    ready_.clear();
+    head_ = 0;
+  }
+  return first;
+}
+
+void Scheduler::forget_ready() {
+  ready_.clear();
+  head_ = 0;
+}
+
+void set_waiting_for(Root* root, FutureState* state) {
+  if (root != nullptr) root->waiting_for = state;
+}
+
+void Suspension::capture(std::coroutine_handle<> self, FutureState* waiting_for) {
+  Scheduler& scheduler = Scheduler::required();
+  handle = self;
+  root = scheduler.root;
+  scope = scheduler.scope;
+  set_waiting_for(root, waiting_for);
+}
+
+void Suspension::schedule() { Scheduler::required().push(handle, root); }
+
+void Suspension::restore() {
+  set_waiting_for(root, nullptr);
+  Scheduler::required().scope = std::move(scope);
+}
+
+Ref<ScopeState> ScopeState::root() { return make_ref<ScopeState>(); }
+
+Ref<ScopeState> ScopeState::inside(ScopeState& parent, bool shielded) {
+  Ref<ScopeState> scope = make_ref<ScopeState>();
+  if (shielded) return scope;
+  if (parent.cancelled_) {
+    scope->cancel(parent.reason_);
+  } else {
+    parent.add(*scope);
+  }
+  return scope;
+}
+
+void ScopeState::cancel(const std::string& reason) {
+  if (cancelled_) return;
+  cancelled_ = true;
+  reason_ = reason;
+  unlink();
+  const Ref<ScopeState> self{this};
+  while (items_.linked()) {
+    auto& item = static_cast<ScopeItem&>(*items_.next);
+    const Ref<RefCounted> alive{item.keep_alive()};
+    item.unlink();
+    item.cancel_by_scope(reason_);
+  }
+}
+
+void FutureState::fail(std::exception_ptr error) {
+  if (!pending()) return;
+  failure_ = std::move(error);
+  status_ = Status::kFailed;
+  wake();
+}
+
+void FutureState::fulfil() {
+  if (!pending()) return;
+  status_ = Status::kReady;
+  wake();
+}
+
+void FutureState::fulfil_from(const Payload*) { fulfil(); }
+
+void FutureState::wake() {
+  unlink();  // its scope has nothing left to cancel
+  owner = nullptr;
+  while (waiters_.linked()) {
+    auto& waiter = static_cast<Waiter&>(*waiters_.next);
+    waiter.unlink();
+    if (waiter.woken != nullptr) {
+      if (*waiter.woken) continue;
+      *waiter.woken = true;
+    }
+    waiter.suspension.schedule();
+  }
+}
+
+void FutureState::request_cancel(const std::string& reason) {
+  if (!pending()) return;
+  const Scheduler* scheduler = Scheduler::current();
+  if (scheduler == nullptr || scheduler->evicting) return;
+  const Ref<FutureState> self{this};
+  if (owner != nullptr) {
+    owner->cancel(reason);
+  } else {
+    fail(std::make_exception_ptr(CanceledError{reason.empty() ? "canceled" : reason}));
+  }
+}
+
+}  // namespace tempora::detail

@@ -1,0 +1,18 @@
+list(APPEND WORKER_SOURCES
+  src/converter/failure.cpp
+  src/converter/payload.cpp
+  src/converter/search_attributes.cpp
+  src/engine/commands.cpp
+  src/engine/context.cpp
+  src/engine/coroutines.cpp
+  src/engine/run.cpp
+  src/engine/run_state.cpp
+  src/engine/scheduler.cpp
+  src/history/chunks.cpp
+  src/machines/activity.cpp
+  src/machines/machine.cpp
+  src/machines/marker.cpp
+  src/machines/timer.cpp
+  src/machines/update.cpp
+  src/testing/replayer.cpp)
+list(APPEND WORKER_PUBLIC fmt::fmt nlohmann_json::nlohmann_json)
