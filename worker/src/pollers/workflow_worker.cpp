@@ -88,7 +88,7 @@ std::shared_ptr<PollGroup> WorkflowWorker::make_polls(bool sticky, std::size_t p
   request->set_identity(options_.identity);
   request->set_worker_instance_key(options_.worker_instance_key);
   PollGroup::Settings settings{
-      .method = methods::kPollWorkflowTask "PollWorkflowTaskQueue",
+      .method = methods::kPollWorkflowTask,
       .request = std::move(request),
       .new_response = [] { return std::make_unique<PolledTask>(); },
       .is_empty =
