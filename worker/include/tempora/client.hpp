@@ -155,9 +155,14 @@ struct NamespaceInfo {
   std::map<std::string, std::string> data;
 };
 
+class CallClock;
+class Client;
+
 namespace detail {
 
 struct ClientCore;
+Client client_on(std::shared_ptr<Transport> transport, ConnectionOptions options,
+                 std::shared_ptr<CallClock> clock);  // for tests
 
 // The value that `payloads` hold first.
 template <class T>
@@ -400,6 +405,9 @@ class Client {
                                    std::string_view description = {}) const;
 
  private:
+  friend Client detail::client_on(std::shared_ptr<Transport>, ConnectionOptions,
+                                  std::shared_ptr<CallClock>);
+  explicit Client(std::shared_ptr<const detail::ClientCore> core) : core_(std::move(core)) {}
   std::shared_ptr<const detail::ClientCore> core_;
 };
 

@@ -87,6 +87,12 @@ std::string random_uuid() {
   return text;
 }
 
+Client client_on(std::shared_ptr<Transport> transport, ConnectionOptions options,
+                 std::shared_ptr<CallClock> clock) {
+  return Client{
+      std::make_shared<ClientCore>(std::move(transport), std::move(options), std::move(clock))};
+}
+
 Outcome<void> check(const StartOptions& options) {
   if (options.id.empty()) return std::unexpected(invalid("id: must not be empty", "start options"));
   if (options.task_queue.empty()) {
@@ -165,8 +171,7 @@ Outcome<Client> Client::connect(ConnectionOptions options) {
     return std::unexpected(info.error());
   }
 
-  Client client{core->caller.transport(), core->options};
-  client.core_ = core;
+  Client client{std::shared_ptr<const ClientCore>{core}};
   if (core->options.check_namespace) {
     if (auto known = client.describe_namespace(); !known)
       return std::unexpected(std::move(known.error()));

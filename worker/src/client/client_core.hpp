@@ -114,6 +114,9 @@ struct ClientCore : std::enable_shared_from_this<ClientCore> {
   ServerInfo server;  // written by connect only
 };
 
+// A client whose pauses a test can watch.
+Client client_on(std::shared_ptr<Transport> transport, ConnectionOptions options,
+                 std::shared_ptr<CallClock> clock);
 ClientError time_limit(std::string message, std::string where, bool in_doubt);
 std::string random_uuid();
 // An error that names the field if the options cannot be.

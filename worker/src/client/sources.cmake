@@ -10,3 +10,8 @@ list(APPEND WORKER_SOURCES
   src/client/updates.cpp
   src/client/workflow_handle.cpp)
 list(APPEND WORKER_PRIVATE gRPC::grpc++ fmt::fmt PkgConfig::tomlplusplus)
+list(APPEND WORKER_TESTS
+  src/transport/retrying_caller_test.cpp
+  src/client/client_test.cpp
+  src/client/profile_test.cpp)
+addrflow_test(NAME worker_client_server SOURCES src/client/client_server_test.cpp LIBS worker LABELS integration)
