@@ -287,7 +287,8 @@ class Definition {
     using Arguments = typename detail::Member<M>::Arguments;
     members_.emplace_back(part.member, part.name);
     WorkflowDefinition::Update update{part.name, part.description, {}, {}};
-    update.validate = [validator = part.validator](const void* self, const Payloads& input) {
+    update.validate = [validator = part.validator]([[maybe_unused]] const void* self, const Payloads& input) {
+      static_cast<void>(validator);
       const Arguments arguments = detail::decode_arguments<Arguments>(input);
       if constexpr (!std::is_null_pointer_v<V>) {
         const W* workflow = static_cast<const W*>(self);

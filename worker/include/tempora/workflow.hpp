@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <optional>
 #include <source_location>
 #include <string>
 #include <string_view>
@@ -45,6 +46,12 @@ struct ContinueAsNewOptions {
 struct ContinueAsNewRequest {
   Payloads arguments;
   ContinueAsNewOptions options;
+};
+
+// The update whose handler is running.
+struct UpdateInfo {
+  std::string id;  // given by the caller; the same for a repeated request
+  std::string name;
 };
 
 // Workflow code did what it must not do: a command from a query, a call from outside the run … Fails the task.
@@ -157,6 +164,8 @@ class Context {
   // No signal or update handler is under way. Inside a handler: none but itself would make this true.
   bool all_handlers_finished() const { return handlers_running() == 0; }
   int handlers_running() const;
+  // The update in whose handler (or in what it awaits) this is called; nothing elsewhere, also not in what it spawned.
+  std::optional<UpdateInfo> current_update() const;
 
   // --- deterministic randomness -------------------------------------------------------------------------------------
   std::uint64_t random();

@@ -52,6 +52,12 @@ void Context::spawn_root(Ref<detail::FutureState> state, Task<void> task, Source
 
 int Context::handlers_running() const { return run_->handlers_running(); }
 
+std::optional<UpdateInfo> Context::current_update() const {
+  const detail::Root* root = run_->scheduler().root;
+  if (root == nullptr || root->kind != engine::RootKind::kUpdate) return std::nullopt;
+  return UpdateInfo{static_cast<const engine::UpdateMachine&>(*root->subject).id(), root->name};
+}
+
 namespace {
 
 // Waits for the first of several futures.

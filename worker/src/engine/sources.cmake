@@ -16,3 +16,8 @@ list(APPEND WORKER_SOURCES
   src/machines/update.cpp
   src/testing/replayer.cpp)
 list(APPEND WORKER_PUBLIC fmt::fmt nlohmann_json::nlohmann_json)
+list(APPEND WORKER_TESTS
+  src/converter/converter_test.cpp
+  src/engine/patch_test.cpp
+  src/engine/run_test.cpp
+  src/testing/replayer_test.cpp)

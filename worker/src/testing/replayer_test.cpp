@@ -1,0 +1,151 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <tempora/definition.hpp>
+#include <tempora/replayer.hpp>
+
+#include "testing/history_builder.hpp"
+
+namespace tempora {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+using testing::HistoryBuilder;
+
+const ActivityType<std::string, std::string> kReserve{"reserve", {.start_to_close = 10s}};
+
+struct Original {
+  Task<std::string> run(Context& ctx, std::string name) {
+    const std::string reserved = co_await ctx.execute(kReserve, name);
+    co_await ctx.sleep(1s);
+    co_return reserved;
+  }
+};
+const Definition<Original> kOriginal{"Provision", run(&Original::run)};
+
+// The same type, deliberately changed: it sleeps first.
+struct Changed {
+  Task<std::string> run(Context& ctx, std::string name) {
+    co_await ctx.sleep(1s);
+    co_return co_await ctx.execute(kReserve, name);
+  }
+};
+const Definition<Changed> kChanged{"Provision", run(&Changed::run)};
+
+struct Shortened {
+  Task<std::string> run(Context&, std::string name) { co_return name; }
+};
+const Definition<Shortened> kShortened{"Provision", run(&Shortened::run)};
+
+struct Lengthened {
+  Task<std::string> run(Context& ctx, std::string name) {
+    const auto timer = ctx.timer(1h);
+    const std::string reserved = co_await ctx.execute(kReserve, name);
+    co_await ctx.sleep(1s);
+    co_return reserved;
+  }
+};
+const Definition<Lengthened> kLengthened{"Provision", run(&Lengthened::run)};
+
+HistoryBuilder recorded() {
+  HistoryBuilder history;
+  history.started("Provision", std::string{"alice"}).task_started().task_completed();
+  history.activity_scheduled("1", "reserve").activity_completed(5, std::string{"10.0.0.1"});
+  history.task_started().task_completed().timer_started("1").timer_fired(11, "1");
+  history.task_started().task_completed().completed();
+  return history;
+}
+
+template <class W>
+ReplayError error_of(const Definition<W>& definition) {
+  WorkflowRegistry registry;
+  registry.add(definition);
+  const auto replayed = Replayer{registry}.replay(recorded().history());
+  EXPECT_FALSE(replayed.has_value());
+  return replayed.has_value() ? ReplayError{} : replayed.error();
+}
+
+TEST(Replayer, ARecordedHistoryReplays) {
+  WorkflowRegistry registry;
+  registry.add(kOriginal);
+  const auto replayed = Replayer{registry}.replay(recorded().history());
+  EXPECT_TRUE(replayed.has_value()) << replayed.error().message;
+}
+
+TEST(Replayer, EveryPrefixOfAHistoryReplays) {
+  WorkflowRegistry registry;
+  registry.add(kOriginal);
+  for (int length = 1; length < recorded().last_id(); ++length) {
+    HistoryBuilder prefix = recorded();
+    prefix.drop_last(static_cast<int>(prefix.last_id()) - length);
+    // A cut between a completion and its commands is no state that a server ever shows.
+    const auto last = prefix.history().events(length - 1).event_type();
+    if (last == temporal::api::enums::v1::EVENT_TYPE_WORKFLOW_TASK_COMPLETED) continue;
+    const auto replayed = Replayer{registry}.replay(prefix.history());
+    EXPECT_TRUE(replayed.has_value()) << length << ": " << replayed.error().message;
+  }
+}
+
+TEST(Replayer, AChangedWorkflowIsReportedWithEventCommandAndPlace) {
+  const ReplayError error = error_of(kChanged);
+  EXPECT_TRUE(error.nondeterminism);
+  EXPECT_EQ(error.event_id, 5);
+  EXPECT_EQ(error.event_type, "ActivityTaskScheduled");
+  EXPECT_EQ(error.command, "StartTimer timer_id \"1\"");
+  EXPECT_EQ(error.workflow_type, "Provision");
+  EXPECT_THAT(error.position, HasSubstr("replayer_test.cpp:"));
+  EXPECT_THAT(error.message, HasSubstr("[TMPRL1100]"));
+  EXPECT_THAT(error.message, HasSubstr("activity_type \"reserve\""));
+}
+
+TEST(Replayer, AWorkflowThatDoesLessIsReported) {
+  const ReplayError error = error_of(kShortened);
+  EXPECT_TRUE(error.nondeterminism);
+  EXPECT_EQ(error.event_id, 5);
+  EXPECT_EQ(error.command, "CompleteWorkflowExecution");
+}
+
+TEST(Replayer, AWorkflowThatDoesMoreIsReported) {
+  const ReplayError error = error_of(kLengthened);
+  EXPECT_TRUE(error.nondeterminism);
+  EXPECT_EQ(error.command, "StartTimer timer_id \"1\"");
+}
+
+constexpr const char* kExport = R"({"events":[
+  {"eventId":"1","eventTime":"2026-01-02T03:04:05.123456789Z","eventType":"EVENT_TYPE_WORKFLOW_EXECUTION_STARTED",
+   "someNewField":{"a":1},
+   "workflowExecutionStartedEventAttributes":{"workflowType":{"name":"Provision"},
+     "taskQueue":{"name":"q","kind":"TASK_QUEUE_KIND_NORMAL"},"workflowTaskTimeout":"10s",
+     "input":{"payloads":[{"metadata":{"encoding":"anNvbi9wbGFpbg=="},"data":"ImFsaWNlIg=="}]},
+     "originalExecutionRunId":"r1","firstExecutionRunId":"r1","attempt":1}},
+  {"eventId":"2","eventTime":"2026-01-02T03:04:05Z","eventType":"WorkflowTaskScheduled",
+   "workflowTaskScheduledEventAttributes":{"taskQueue":{"name":"q","kind":"Normal"},"attempt":1}},
+  {"eventId":3,"eventTime":"2026-01-02T03:04:06Z","eventType":"WorkflowTaskStarted",
+   "workflowTaskStartedEventAttributes":{"scheduledEventId":"2"}},
+  {"eventId":"4","eventTime":"2026-01-02T03:04:07Z","eventType":"WorkflowTaskCompleted",
+   "workflowTaskCompletedEventAttributes":{"scheduledEventId":"2","startedEventId":"3","binaryChecksum":"x"}},
+  {"eventId":"5","eventTime":"2026-01-02T03:04:08Z","eventType":"ActivityTaskScheduled",
+   "activityTaskScheduledEventAttributes":{"activityId":"1","activityType":{"name":"reserve"},
+     "startToCloseTimeout":"0.500s"}}]})";
+
+TEST(Replayer, ReadsExportsInOldAndNewSpelling) {
+  WorkflowRegistry registry;
+  registry.add(kOriginal);
+  const Replayer replayer{registry};
+  const auto replayed = replayer.replay_json(kExport);
+  EXPECT_TRUE(replayed.has_value()) << replayed.error().message;
+  const auto history = parse_history(kExport);
+  ASSERT_TRUE(history.has_value()) << history.error();
+  EXPECT_EQ(history->events(1).event_type(), temporal::api::enums::v1::EVENT_TYPE_WORKFLOW_TASK_SCHEDULED);
+  EXPECT_EQ(history->events(1).workflow_task_scheduled_event_attributes().task_queue().kind(),
+            temporal::api::enums::v1::TASK_QUEUE_KIND_NORMAL);
+  const std::string text = kExport;
+  const std::string bare = text.substr(text.find('['), text.rfind(']') - text.find('[') + 1);
+  EXPECT_TRUE(replayer.replay_json(bare).has_value());
+  EXPECT_THAT(replayer.replay_json("{").error().message, HasSubstr("not JSON"));
+  EXPECT_THAT(replayer.replay_json("{}").error().message, HasSubstr("events"));
+}
+
+}  // namespace
+}  // namespace tempora
