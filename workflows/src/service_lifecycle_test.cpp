@@ -1,0 +1,414 @@
+#include "testing/fake_ledger.hpp"
+#include "testing/play.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <addrflow/workflows/registry.hpp>
+
+namespace addrflow::workflows::testing {
+namespace {
+
+using domain::State;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr const char* kId = "service/acme/42/internet";
+
+class Lifecycle : public ::testing::Test {
+ protected:
+  Lifecycle() : play(workflow_registry(), "ServiceLifecycle", kId) { ledger.plays_in(play); }
+
+  template <class Request>
+  static Request request(const std::string& key, const std::string& reason = {}) {
+    Request request;
+    request.mutable_caller()->set_key(key);
+    request.mutable_caller()->set_reason(reason);
+    return request;
+  }
+  v1::LifecycleResult answer(const std::string& id) {
+    return play.update_result<v1::LifecycleResult>(id);
+  }
+
+  FakeLedger ledger;
+  Play play;
+};
+
+TEST_F(Lifecycle, AllocateReservesThenWritesAaaAndEnds) {
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  const auto result = answer("allocate:a");
+  EXPECT_TRUE(result.success()) << result.message();
+  EXPECT_EQ(result.code(), "ok");
+  EXPECT_EQ(result.operation(), "allocate");
+  EXPECT_EQ(result.address(), "203.0.113.7");
+  EXPECT_EQ(result.state(), "allocated");
+  EXPECT_EQ(result.enforcement(), "confirmed");
+  EXPECT_THAT(ledger.log, ElementsAre("netbox/reserve", "aaa/apply"));
+  EXPECT_EQ(play.closing_command(), enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION);
+  EXPECT_EQ(play.elapsed().count(), 0) << "nothing had to be waited for";
+}
+
+TEST_F(Lifecycle, ARestingServiceEndsAtOnceWhenNothingIsPending) {
+  play.finish();
+  EXPECT_THAT(play.activities(), ElementsAre("ledger_pending"));
+}
+
+TEST_F(Lifecycle, AaaIsWrittenBeforeThePacketLeaves) {
+  ledger.state = State::kActive;
+  play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s", "billing"));
+  play.finish();
+  EXPECT_THAT(ledger.log, ElementsAre("aaa/apply", "radius/coa"));
+  const auto result = answer("suspend:s");
+  EXPECT_EQ(result.state(), "suspended");
+  EXPECT_TRUE(result.coa_result().success());
+  EXPECT_EQ(result.coa_result().code(), "CoA-ACK");
+  EXPECT_THAT(ledger.holds, ElementsAre("billing"));
+}
+
+TEST_F(Lifecycle, NoPacketLeavesWhileAaaIsNotWritten) {
+  ledger.state = State::kActive;
+  ledger.world["aaa/apply"] = [](int attempt) {
+    return attempt < 3 ? effect_reply("unknown", "timeout", true) : effect_reply("confirmed");
+  };
+  play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s", "billing"));
+  play.finish();
+  EXPECT_THAT(ledger.log, ElementsAre("aaa/apply", "aaa/apply", "aaa/apply", "radius/coa"));
+}
+
+TEST_F(Lifecycle, NoSessionIsSuccess) {
+  ledger.state = State::kActive;
+  ledger.world["radius/coa"] = [](int) { return effect_reply("not_applicable"); };
+  play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s"));
+  play.finish();
+  EXPECT_TRUE(answer("suspend:s").success());
+  EXPECT_EQ(answer("suspend:s").coa_result().code(), "not-applicable");
+  EXPECT_EQ(answer("suspend:s").enforcement(), "confirmed");
+}
+
+TEST_F(Lifecycle, ASlowNasIsAnsweredAsPendingAndPursued) {
+  ledger.state = State::kActive;
+  ledger.world["radius/coa"] = [](int attempt) {
+    return attempt < 5 ? effect_reply("unknown", "timeout", true)
+                       : effect_reply("confirmed", "CoA-ACK");
+  };
+  play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s"));
+  play.settle();
+  EXPECT_FALSE(play.update_answered("suspend:s"));
+  while (!play.update_answered("suspend:s") && play.advance()) {
+  }
+  const auto result = answer("suspend:s");
+  EXPECT_TRUE(result.success());
+  EXPECT_EQ(result.state(), "suspended");
+  EXPECT_EQ(result.enforcement(), "pending");
+  EXPECT_FALSE(play.closed());
+  const auto status = play.query<v1::ServiceStatus>("status");
+  ASSERT_EQ(status.pursuing_size(), 1);
+  EXPECT_EQ(status.pursuing(0).action(), "coa");
+  play.finish();
+  EXPECT_EQ(std::ranges::count(ledger.log, "radius/coa"), 5);
+}
+
+TEST_F(Lifecycle, ANewerOperationEndsThePursuitOfTheOlder) {
+  ledger.state = State::kActive;
+  ledger.world["radius/coa"] = [](int) { return effect_reply("unknown", "timeout", true); };
+  play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s"));
+  while (!play.update_answered("suspend:s") && play.advance()) {
+  }
+  ledger.world.clear();
+  ledger.log.clear();
+  play.update("reactivate:r", "reactivate", request<v1::ReactivateRequest>("r"));
+  play.finish();
+  EXPECT_TRUE(answer("reactivate:r").success());
+  EXPECT_EQ(answer("reactivate:r").state(), "active");
+  EXPECT_THAT(ledger.log, ElementsAre("aaa/apply", "radius/coa"));
+}
+
+TEST_F(Lifecycle, AfterAnUnknownOlderEffectTheConditionIsStatedAgain) {
+  ledger.state = State::kSuspended;
+  ledger.holds = {"operator"};
+  ledger.restate = true;
+  play.update("reactivate:r", "reactivate", request<v1::ReactivateRequest>("r"));
+  play.finish();
+  EXPECT_THAT(ledger.log, ElementsAre("aaa/apply", "radius/coa", "aaa/apply", "radius/coa"));
+  ASSERT_EQ(ledger.moves.size(), 2U);
+  EXPECT_EQ(ledger.moves[1].step(), "restate");
+  EXPECT_EQ(ledger.moves[1].claim().number(), ledger.moves[0].claim().number());
+  EXPECT_GE(play.elapsed(), std::chrono::seconds{30});
+}
+
+TEST_F(Lifecycle, AccessReturnsWhenTheLastHoldIsGone) {
+  ledger.state = State::kSuspended;
+  ledger.holds = {"billing", "abuse"};
+  play.update("reactivate:1", "reactivate", request<v1::ReactivateRequest>("1", "billing"));
+  play.settle();
+  EXPECT_EQ(answer("reactivate:1").state(), "suspended");
+  EXPECT_TRUE(answer("reactivate:1").success());
+  EXPECT_THAT(ledger.log, IsEmpty());
+  play.finish();
+}
+
+TEST_F(Lifecycle, ReactivateMustNameTheHoldWhenThereAreSeveral) {
+  ledger.state = State::kSuspended;
+  ledger.holds = {"billing", "abuse"};
+  play.update("reactivate:1", "reactivate", request<v1::ReactivateRequest>("1"));
+  play.finish();
+  EXPECT_FALSE(answer("reactivate:1").success());
+  EXPECT_EQ(answer("reactivate:1").code(), "invalid_argument");
+  EXPECT_THAT(answer("reactivate:1").message(), HasSubstr("caller.reason"));
+}
+
+TEST_F(Lifecycle, AnIllegalMoveIsRefusedAndChangesNothing) {
+  ledger.state = State::kActive;
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  EXPECT_EQ(play.update_failure("allocate:a"),
+            "illegal_transition: allocate is not possible: the binding is active");
+  EXPECT_THAT(play.activities(), ElementsAre("ledger_pending", "ledger_claim"));
+  EXPECT_EQ(play.closing_command(), enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION);
+}
+
+TEST_F(Lifecycle, ARepeatOfAKeyGivesTheRecordedAnswer) {
+  ledger.state = State::kActive;
+  ledger.recorded["old"].set_message("as it was");
+  play.update("suspend:old", "suspend", request<v1::SuspendRequest>("old"));
+  play.finish();
+  EXPECT_EQ(answer("suspend:old").message(), "as it was");
+  EXPECT_EQ(ledger.state, State::kActive);
+}
+
+TEST_F(Lifecycle, ABadShapeIsRejectedWithTheFieldsName) {
+  v1::AllocateRequest bad = request<v1::AllocateRequest>("a");
+  bad.set_requested_address("nonsense");
+  play.update("allocate:a", "allocate", bad);
+  play.finish();
+  EXPECT_THAT(play.update_failure("allocate:a"), HasSubstr("invalid_argument: requested_address"));
+  EXPECT_EQ(play.count("ledger_claim"), 0);
+}
+
+TEST_F(Lifecycle, AnExhaustedPoolIsUndoneAndRecorded) {
+  ledger.reserve_refusal = "pool_exhausted";
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  EXPECT_FALSE(answer("allocate:a").success());
+  EXPECT_EQ(answer("allocate:a").code(), "pool_exhausted");
+  EXPECT_EQ(answer("allocate:a").message(), "No available IP addresses");
+  EXPECT_EQ(ledger.undone.size(), 1U);
+  EXPECT_TRUE(ledger.recorded.contains("a"));
+}
+
+TEST_F(Lifecycle, AConflictInNetboxTakesAnotherAddress) {
+  ledger.world["netbox/reserve"] = [this](int) {
+    v1::EffectReply reply = effect_reply(ledger.address == "203.0.113.7" ? "refused" : "confirmed");
+    reply.set_conflict(ledger.address == "203.0.113.7");
+    return reply;
+  };
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  EXPECT_EQ(answer("allocate:a").address(), "203.0.113.8");
+}
+
+TEST_F(Lifecycle, NetboxDownMeansPendingUnlessThePolicySaysFail) {
+  ledger.world["netbox/reserve"] = [](int) { return effect_reply("unknown", "500", true); };
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  while (!play.update_answered("allocate:a") && play.advance()) {
+  }
+  EXPECT_TRUE(answer("allocate:a").success());
+  EXPECT_EQ(answer("allocate:a").enforcement(), "pending");
+  play.finish();  // no service stays open for NetBox: it gives up after its time
+
+  FakeLedger second;
+  second.world = ledger.world;
+  Play strict(workflow_registry(), "ServiceLifecycle", kId);
+  second.plays_in(strict);
+  auto wanted = request<v1::AllocateRequest>("b");
+  wanted.set_on_netbox_failure("fail");
+  strict.update("allocate:b", "allocate", wanted);
+  strict.finish();
+  const auto result = strict.update_result<v1::LifecycleResult>("allocate:b");
+  EXPECT_FALSE(result.success());
+  EXPECT_EQ(result.code(), "netbox_failed");
+  EXPECT_EQ(second.undone.size(), 1U);
+  EXPECT_THAT(second.moves, IsEmpty()) << "AAA never saw the address";
+}
+
+TEST_F(Lifecycle, ARefusedCoaUndoesTheActivationIfThePolicySaysSo) {
+  ledger.state = State::kAllocated;
+  ledger.world["radius/coa"] = [](int) { return effect_reply("refused", "CoA-NAK"); };
+  auto wanted = request<v1::ActivateRequest>("a");
+  wanted.set_send_coa(true);
+  wanted.set_on_coa_failure("fail");
+  play.update("activate:a", "activate", wanted);
+  play.finish();
+  EXPECT_EQ(answer("activate:a").code(), "coa_failed");
+  EXPECT_EQ(ledger.undone.size(), 1U);
+  EXPECT_EQ(play.elapsed().count(), 0) << "a refusal is not waited out";
+}
+
+TEST_F(Lifecycle, RevokeEndsInRevokedAndWatchesTheGate) {
+  ledger.state = State::kActive;
+  ledger.gate_opens_after = 3;
+  play.update("revoke:r", "revoke", request<v1::RevokeRequest>("r"));
+  play.settle();
+  ASSERT_TRUE(play.update_answered("revoke:r"));
+  EXPECT_EQ(answer("revoke:r").state(), "revoked");
+  EXPECT_EQ(answer("revoke:r").disconnect_result().code(), "Disconnect-ACK");
+  EXPECT_FALSE(play.closed()) << "the gate is still closed";
+  EXPECT_EQ(play.query<v1::ServiceStatus>("status").gate(), "closed");
+  play.finish();
+  EXPECT_EQ(play.count("ledger_gate"), 4);
+  EXPECT_EQ(ledger.moves.back().state(), "revoked");
+}
+
+TEST_F(Lifecycle, AnUnansweredDisconnectLeavesItRevokingUntilItIsConfirmed) {
+  ledger.state = State::kActive;
+  ledger.gate_opens_after = 100;
+  bool alive = false;
+  ledger.world["radius/disconnect"] = [&](int) {
+    return alive ? effect_reply("confirmed", "Disconnect-ACK")
+                 : effect_reply("unknown", "timeout", true);
+  };
+  play.update("revoke:r", "revoke", request<v1::RevokeRequest>("r"));
+  while (!play.update_answered("revoke:r") && play.advance()) {
+  }
+  EXPECT_EQ(answer("revoke:r").state(), "revoking");
+  EXPECT_EQ(answer("revoke:r").enforcement(), "pending");
+  alive = true;
+  ledger.gate_opens_after = 0;
+  play.finish();
+  EXPECT_EQ(ledger.state, State::kRevoked);
+}
+
+TEST_F(Lifecycle, RevokePreemptsWhatWaits) {
+  ledger.state = State::kActive;
+  ledger.world["radius/coa"] = [](int) { return effect_reply("unknown", "timeout", true); };
+  play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s"));
+  play.settle();
+  EXPECT_FALSE(play.update_answered("suspend:s"));
+  play.update("revoke:r", "revoke", request<v1::RevokeRequest>("r"));
+  play.settle();
+  EXPECT_TRUE(play.update_answered("suspend:s"));
+  EXPECT_EQ(answer("suspend:s").enforcement(), "pending");
+  EXPECT_TRUE(play.update_answered("revoke:r"));
+  EXPECT_EQ(play.elapsed().count(), 0);
+  play.finish();
+}
+
+TEST_F(Lifecycle, OperationsTakeTurnsInTheOrderTheyCame) {
+  ledger.state = State::kActive;
+  play.update("suspend:1", "suspend", request<v1::SuspendRequest>("1", "billing"));
+  play.update("reactivate:2", "reactivate", request<v1::ReactivateRequest>("2", "billing"));
+  play.update("suspend:3", "suspend", request<v1::SuspendRequest>("3", "abuse"));
+  play.finish();
+  ASSERT_EQ(ledger.moves.size(), 3U);
+  EXPECT_EQ(ledger.moves[0].add_hold(), "billing");
+  EXPECT_EQ(ledger.moves[1].remove_hold(), "billing");
+  EXPECT_EQ(ledger.moves[2].add_hold(), "abuse");
+}
+
+TEST_F(Lifecycle, ASignalDoesTheSameWithoutAnAnswer) {
+  ledger.state = State::kActive;
+  v1::SuspendRequest suspend;
+  suspend.mutable_caller()->set_reason("billing");
+  play.signal("suspend", suspend);
+  play.finish();
+  EXPECT_EQ(ledger.state, State::kSuspended);
+  EXPECT_THAT(ledger.audited, IsEmpty());
+}
+
+TEST_F(Lifecycle, ARefusedOrUnreadableSignalGoesOnRecordAndNeverFailsTheWorkflow) {
+  ledger.state = State::kRevoked;
+  play.signal("suspend", v1::SuspendRequest{});
+  play.signal("revoke", nlohmann::json{{"no_such_field", 1}});
+  play.signal("reactivate", std::string{"not an object"});
+  play.finish();
+  EXPECT_EQ(play.closing_command(), enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION);
+  ASSERT_EQ(ledger.audited.size(), 3U);
+  std::set<std::string> codes;
+  for (const auto& row : ledger.audited) codes.insert(row.code());
+  EXPECT_THAT(codes, ElementsAre("illegal_transition", "invalid_argument"));
+}
+
+TEST_F(Lifecycle, AnOpenClaimIsRolledForwardBeforeAnythingElse) {
+  ledger.state = State::kActive;
+  ledger.pending.mutable_open_claim()->set_operation_id(9);
+  ledger.pending.mutable_open_claim()->set_number(4);
+  ledger.pending.set_open_operation("suspend");
+  ledger.pending.set_open_key("left-open");
+  ledger.pending.set_open_request_json(R"({"caller":{"key":"left-open","reason":"abuse"}})");
+  play.update("reactivate:r", "reactivate", request<v1::ReactivateRequest>("r", "abuse"));
+  play.finish();
+  ASSERT_EQ(ledger.moves.size(), 2U);
+  EXPECT_EQ(ledger.moves[0].add_hold(), "abuse");
+  EXPECT_TRUE(ledger.recorded.contains("left-open"));
+  EXPECT_EQ(answer("reactivate:r").state(), "active");
+}
+
+TEST_F(Lifecycle, AnOpenClaimThatCannotBeReadIsUndone) {
+  ledger.pending.mutable_open_claim()->set_operation_id(9);
+  ledger.pending.mutable_open_claim()->set_number(4);
+  ledger.pending.set_open_operation("allocate");
+  ledger.pending.set_open_request_json("{}}");
+  play.finish();
+  EXPECT_EQ(ledger.undone.size(), 1U);
+  EXPECT_EQ(play.count("ledger_finish"), 1);
+}
+
+TEST_F(Lifecycle, AWakePursuesWhatTheLedgerNames) {
+  ledger.state = State::kActive;
+  ledger.number = 3;
+  *ledger.pending.mutable_view() = ledger.view();
+  ledger.pending.mutable_claim()->set_number(3);
+  ledger.next_effect = 10;
+  *ledger.pending.add_effects() = ledger.effect("radius", "coa");
+  *ledger.pending.add_effects() = ledger.effect("aaa", "apply");
+  play.signal("wake");
+  play.finish();
+  EXPECT_THAT(ledger.log, ElementsAre("aaa/apply", "radius/coa"));
+}
+
+TEST_F(Lifecycle, ALongRunContinuesAsNewWithWhatItPursues) {
+  ledger.state = State::kActive;
+  ledger.world["radius/coa"] = [](int) { return effect_reply("unknown", "timeout", true); };
+  play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s"));
+  play.finish(500);
+  ASSERT_EQ(play.closing_command(), enums::COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION);
+  EXPECT_LT(play.history().events_size(), 1'100);
+  const auto& input =
+      play.last_command().continue_as_new_workflow_execution_command_attributes().input();
+  const auto next = tempora::decode_argument<v1::ServiceInput>(input);
+  ASSERT_EQ(next.carried().effects_size(), 1);
+  EXPECT_EQ(next.carried().effects(0).action(), "coa");
+
+  ledger.world.clear();
+  ledger.log.clear();
+  Play second(workflow_registry(), "ServiceLifecycle", kId, input);
+  ledger.plays_in(second);
+  second.finish();
+  EXPECT_THAT(ledger.log, ElementsAre("radius/coa"));
+  EXPECT_EQ(second.count("ledger_pending"), 0);
+}
+
+TEST_F(Lifecycle, ACancelledRunEndsWhatItDoesFirst) {
+  ledger.state = State::kActive;
+  play.hold("aaa_apply");
+  play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s"));
+  play.settle();
+  play.cancel();
+  play.settle();
+  EXPECT_FALSE(play.closed());
+  play.let_go("aaa_apply");
+  play.finish();
+  EXPECT_TRUE(play.update_answered("suspend:s"));
+  EXPECT_EQ(play.closing_command(), enums::COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION);
+}
+
+TEST(LifecycleInput, AWorkflowIdThatNamesNoServiceFailsAtOnce) {
+  Play play(workflow_registry(), "ServiceLifecycle", "my-workflow");
+  play.finish();
+  EXPECT_EQ(play.closing_command(), enums::COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION);
+  EXPECT_THAT(play.failure()->message(), HasSubstr("workflow_id"));
+}
+
+}  // namespace
+}  // namespace addrflow::workflows::testing

@@ -1,0 +1,185 @@
+// The ledger's side of the contract, as small as a workflow test allows: numbers, states, effects
+// by id. What it does not check is the real ledger's to check.
+#pragma once
+
+#include "play.hpp"
+
+#include <addrflow/domain/operation.hpp>
+#include <addrflow/domain/state.hpp>
+#include <addrflow/domain/transition_table.hpp>
+
+namespace addrflow::workflows::testing {
+
+inline tempora::ApplicationError refused(const std::string& type, const std::string& message) {
+  return tempora::ApplicationError{message, type, true};
+}
+
+struct FakeLedger {
+  // What the world answers, by "system/action"; the default is "confirmed".
+  std::map<std::string, std::function<v1::EffectReply(int attempt)>> world;
+  std::vector<std::string> log;  // what reached the world: "aaa/apply", "radius/coa" …
+  std::optional<domain::State> state;
+  std::string address = "203.0.113.7";
+  std::vector<std::string> holds;
+  std::int64_t number = 0;
+  std::int64_t next_effect = 0;
+  std::int64_t next_operation = 0;
+  bool netbox = true;
+  int gate_opens_after = 0;  // looks that find it closed
+  bool restate = false;
+  std::string reserve_refusal;
+  v1::PendingReply pending;
+  std::map<std::string, v1::LifecycleResult> recorded;  // by key
+  std::map<std::string, std::string> open;              // by key: request
+  std::map<std::int64_t, std::string> keys;             // by operation
+  std::vector<v1::TransitionRequest> moves;
+  std::vector<v1::UndoRequest> undone;
+  std::vector<v1::AuditRequest> audited;
+  std::map<std::int64_t, int> attempts;
+
+  v1::ServiceView view() const {
+    v1::ServiceView view;
+    view.mutable_service()->set_tenant_id("acme");
+    view.mutable_service()->set_subscriber_id("42");
+    view.mutable_service()->set_service("internet");
+    view.set_number(number);
+    for (const auto& hold : holds) view.add_holds(hold);
+    if (state) {
+      v1::BindingView& binding = *view.add_bindings();
+      binding.set_family("ipv4");
+      binding.set_state(std::string{domain::to_string(*state)});
+      if (*state != domain::State::kRevoked) binding.set_address(address);
+    }
+    return view;
+  }
+
+  v1::EffectRef effect(const std::string& system, const std::string& action) {
+    v1::EffectRef ref;
+    ref.set_effect_id(++next_effect);
+    ref.set_system(system);
+    ref.set_action(action);
+    return ref;
+  }
+
+  v1::ClaimReply claim(const v1::ClaimRequest& request) {
+    v1::ClaimReply reply;
+    const std::string& key = request.caller().key();
+    if (recorded.contains(key)) {
+      reply.set_outcome("recorded");
+      *reply.mutable_result() = recorded.at(key);
+      return reply;
+    }
+    const auto operation = *domain::parse_operation(request.operation());
+    const domain::Verdict verdict = domain::check(operation, state);
+    if (verdict.kind == domain::Verdict::Kind::kRefuse) {
+      throw refused(std::string{domain::to_string(verdict.code)},
+                    domain::refusal(operation, state));
+    }
+    if (verdict.kind == domain::Verdict::Kind::kRepeat) {
+      reply.set_outcome("nothing");
+      reply.mutable_result()->set_success(true);
+      reply.mutable_result()->set_code("ok");
+      if (state) reply.mutable_result()->set_state(std::string{domain::to_string(*state)});
+      return reply;
+    }
+    reply.set_outcome("claimed");
+    v1::Claim& claim = *reply.mutable_claim();
+    *claim.mutable_service() = request.service();
+    claim.set_number(++number);
+    claim.set_operation_id(++next_operation);
+    keys[claim.operation_id()] = key;
+    *reply.mutable_view() = view();
+    reply.set_restate(restate);
+    reply.set_restate_after_ms(restate ? 30'000 : 0);
+    return reply;
+  }
+
+  v1::ReserveReply reserve(const v1::ReserveRequest& request) {
+    if (!reserve_refusal.empty()) throw refused(reserve_refusal, "No available IP addresses");
+    v1::ReserveReply reply;
+    address = "203.0.113." + std::to_string(7 + request.avoid_size());
+    reply.set_address(address);
+    reply.set_netbox_mode("mirror");
+    if (netbox) *reply.mutable_netbox() = effect("netbox", "reserve");
+    return reply;
+  }
+
+  v1::TransitionReply transition(const v1::TransitionRequest& request) {
+    moves.push_back(request);
+    state = domain::parse_state(request.state());
+    if (!request.add_hold().empty()) holds.push_back(request.add_hold());
+    std::erase(holds, request.remove_hold());
+    v1::TransitionReply reply;
+    *reply.mutable_view() = view();
+    if (request.plan_aaa()) *reply.mutable_aaa() = effect("aaa", "apply");
+    if (!request.plan_radius().empty())
+      *reply.mutable_radius() = effect("radius", request.plan_radius());
+    if (netbox && !request.plan_netbox().empty()) {
+      *reply.mutable_netbox() = effect("netbox", request.plan_netbox());
+    }
+    return reply;
+  }
+
+  v1::EffectReply apply(const v1::EffectRequest& request) {
+    const std::string name = request.effect().system() + "/" + request.effect().action();
+    log.push_back(name);
+    const int attempt = ++attempts[request.effect().effect_id()];
+    if (world.contains(name)) return world.at(name)(attempt);
+    v1::EffectReply reply;
+    reply.set_status("confirmed");
+    if (request.effect().action() == "coa") reply.set_code("CoA-ACK");
+    if (request.effect().action() == "disconnect") reply.set_code("Disconnect-ACK");
+    return reply;
+  }
+
+  v1::FinishReply finish(const v1::FinishRequest& request) {
+    recorded[keys[request.claim().operation_id()]] = request.result();
+    v1::FinishReply reply;
+    *reply.mutable_result() = request.result();
+    *reply.mutable_result()->mutable_service_view() = view();
+    return reply;
+  }
+
+  v1::UndoReply undo(const v1::UndoRequest& request) {
+    undone.push_back(request);
+    v1::UndoReply reply;
+    *reply.mutable_view() = view();
+    return reply;
+  }
+
+  v1::GateReply gate(const v1::GateRequest&) {
+    v1::GateReply reply;
+    reply.set_open(gate_opens_after-- <= 0);
+    reply.set_detail(reply.open() ? "the session is gone" : "a session is open");
+    *reply.mutable_view() = view();
+    return reply;
+  }
+
+  void plays_in(Play& play) {
+    play.on(catalog::kPending, [this](const v1::ViewRequest&) { return pending; });
+    play.on(catalog::kClaim, [this](const v1::ClaimRequest& r) { return claim(r); });
+    play.on(catalog::kReserve, [this](const v1::ReserveRequest& r) { return reserve(r); });
+    play.on(catalog::kTransition, [this](const v1::TransitionRequest& r) { return transition(r); });
+    play.on(catalog::kFinish, [this](const v1::FinishRequest& r) { return finish(r); });
+    play.on(catalog::kUndo, [this](const v1::UndoRequest& r) { return undo(r); });
+    play.on(catalog::kGate, [this](const v1::GateRequest& r) { return gate(r); });
+    play.on(catalog::kAudit, [this](const v1::AuditRequest& r) {
+      audited.push_back(r);
+      return v1::Empty{};
+    });
+    for (const auto* type : {&catalog::kAaaApply, &catalog::kRadiusSend, &catalog::kNetboxApply}) {
+      play.on(*type, [this](const v1::EffectRequest& r) { return apply(r); });
+    }
+  }
+};
+
+inline v1::EffectReply effect_reply(const std::string& status, const std::string& code = {},
+                                    bool retry = false) {
+  v1::EffectReply reply;
+  reply.set_status(status);
+  reply.set_code(code);
+  reply.set_retry(retry);
+  return reply;
+}
+
+}  // namespace addrflow::workflows::testing
