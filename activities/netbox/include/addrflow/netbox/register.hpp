@@ -5,6 +5,7 @@
 #include <addrflow/netbox/effects.hpp>
 #include <memory>
 #include <tempora/worker.hpp>
+#include <utility>
 
 namespace addrflow::netbox {
 
