@@ -73,6 +73,17 @@ TEST_F(ClientServerTest, AServerThatIsNotThereIsAnErrorWithinTheTimeOut) {
   EXPECT_LT(std::chrono::steady_clock::now() - began, 3s);
 }
 
+TEST_F(ClientServerTest, WhatCannotHaveLeftIsNotInDoubt) {
+  connection.address = "127.0.0.1:1";
+  connection.call_budget = 300ms;
+  const auto lazy = Client::connect_lazily(connection);
+  ASSERT_TRUE(lazy);
+  const auto signalled = lazy->handle(options.id).signal("s");
+  ASSERT_FALSE(signalled);
+  EXPECT_EQ(signalled.error().code, ErrorCode::kUnavailable) << signalled.error().text();
+  EXPECT_FALSE(signalled.error().in_doubt) << signalled.error().text();
+}
+
 TEST_F(ClientServerTest, StartsDescribesAndTerminates) {
   options.memo["note"] = PayloadCodec<std::string>::encode("hello");
   options.priority = {.key = 2, .fairness_key = "tenant", .fairness_weight = 1};

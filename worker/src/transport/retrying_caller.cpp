@@ -186,7 +186,8 @@ bool may_have_arrived(const CallStatus& status) {
     case grpc_code::kUnavailable: {
       // Only what failed before a connection was there is sure to have stayed here.
       const std::string_view text = status.message;
-      return !text.starts_with("failed to connect to all addresses") &&
+      return !text.starts_with("connections to all backends failing") &&
+             !text.starts_with("failed to connect to all addresses") &&
              !text.starts_with("DNS resolution failed") && !text.starts_with("empty address list");
     }
     case grpc_code::kCancelled:

@@ -109,10 +109,12 @@ TEST_F(RetryingCallerTest, RemembersThatAnEarlierAttemptGotNoAnswer) {
 }
 
 TEST_F(RetryingCallerTest, KnowsThatWithoutAConnectionNothingWasSent) {
-  transport->then(grpc_code::kUnavailable,
-                  "failed to connect to all addresses; last error: refused");
-  transport->then(grpc_code::kInvalidArgument);
-  EXPECT_FALSE(call().unanswered);
+  for (const char* text : {"failed to connect to all addresses; last error: refused",
+                           "connections to all backends failing; last error: refused"}) {
+    transport->then(grpc_code::kUnavailable, text);
+    transport->then(grpc_code::kInvalidArgument);
+    EXPECT_FALSE(call().unanswered) << text;
+  }
 }
 
 TEST_F(RetryingCallerTest, RetriesWithoutBlockingToo) {
