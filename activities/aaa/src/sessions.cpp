@@ -1,0 +1,119 @@
+#include "addrflow/aaa/sessions.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace addrflow::aaa {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::system_clock;
+
+// A moment as microseconds since 1970, what both sides can say exactly.
+constexpr std::string_view kColumns =
+    "acctsessionid, acctuniqueid, username, host(nasipaddress), coalesce(host(framedipaddress), "
+    "''),"
+    " coalesce(nasportid, ''), coalesce(callingstationid, ''),"
+    " (extract(epoch from coalesce(acctstarttime, 'epoch')) * 1000000)::bigint,"
+    " (extract(epoch from coalesce(acctupdatetime, acctstarttime, 'epoch')) * 1000000)::bigint";
+
+system_clock::time_point moment(const pqxx::field& field) {
+  return system_clock::time_point{
+      std::chrono::duration_cast<system_clock::duration>(microseconds{field.as<std::int64_t>()})};
+}
+
+ports::Session session_of(const pqxx::row& row) {
+  ports::Session session;
+  session.acct_session_id = row[0].c_str();
+  session.acct_unique_id = row[1].c_str();
+  session.username = row[2].c_str();
+  session.nas_ip = row[3].c_str();
+  session.framed_ip = row[4].c_str();
+  session.nas_port_id = row[5].c_str();
+  session.calling_station_id = row[6].c_str();
+  session.started = moment(row[7]);
+  session.updated = moment(row[8]);
+  return session;
+}
+
+// A PostgreSQL array of texts.
+std::string array_of(const std::vector<std::string>& texts) {
+  std::string array = "{";
+  for (const std::string& text : texts) {
+    if (array.size() > 1) array += ',';
+    array += '"';
+    for (const char c : text) {
+      if (c == '"' || c == '\\') array += '\\';
+      array += c;
+    }
+    array += '"';
+  }
+  return array + '}';
+}
+
+}  // namespace
+
+std::vector<ports::Session> AccountingSessions::open_sessions(
+    const std::vector<std::string>& usernames) {
+  return database_.with([&](pqxx::connection& connection) {
+    pqxx::nontransaction work{connection};
+    const auto rows = work.exec_params(
+        fmt::format("select {} from radacct"
+                    " where username = any($1::text[]) and acctstoptime is null"
+                    "   and coalesce(acctupdatetime, acctstarttime) > clock_timestamp()"
+                    "       - 3 * greatest(coalesce(acctinterval, 0), $2) * interval '1 second'"
+                    " order by acctstarttime desc nulls last, radacctid desc limit 64",
+                    kColumns),
+        array_of(usernames), database_.settings().interim_interval.count());
+    std::vector<ports::Session> sessions;
+    for (const auto& row : rows) sessions.push_back(session_of(row));
+    return sessions;
+  });
+}
+
+ports::SessionEvidence AccountingSessions::evidence(const std::vector<std::string>& usernames,
+                                                    const std::string& address,
+                                                    const std::string& nas_ip,
+                                                    system_clock::time_point since) {
+  return database_.with([&](pqxx::connection& connection) {
+    pqxx::nontransaction work{connection};
+    ports::SessionEvidence evidence;
+    const std::string names = array_of(usernames);
+    // Two halves, so that each can use its index.
+    const auto open = work.exec_params(
+        fmt::format("select {0} from radacct"
+                    " where username = any($1::text[]) and acctstoptime is null"
+                    " union select {0} from radacct"
+                    " where framedipaddress = nullif($2, '')::inet and acctstoptime is null"
+                    " order by 8 desc limit 64",
+                    kColumns),
+        names, address);
+    for (const auto& row : open) evidence.open.push_back(session_of(row));
+
+    const auto since_us =
+        std::chrono::duration_cast<microseconds>(since.time_since_epoch()).count();
+    const auto stopped = work.exec_params1(
+        "select exists (select 1 from radacct where username = any($1::text[])"
+        "   and acctstoptime > 'epoch'::timestamptz + $2 * interval '1 microsecond'"
+        "   and ($3 = '' or framedipaddress is null or framedipaddress = nullif($3, '')::inet))",
+        names, since_us, address);
+    evidence.stopped_since = stopped[0].as<bool>();
+
+    if (!nas_ip.empty()) {
+      const auto heard = work.exec_params1(
+          "select (extract(epoch from greatest("
+          "   (select max(acctupdatetime) from radacct where nasipaddress = $1::inet),"
+          "   (select max(acctstoptime) from radacct where nasipaddress = $1::inet),"
+          "   (select max(acctstarttime) from radacct where nasipaddress = $1::inet)))"
+          " * 1000000)::bigint",
+          nas_ip);
+      if (!heard[0].is_null()) evidence.nas_last_heard = moment(heard[0]);
+    }
+    return evidence;
+  });
+}
+
+}  // namespace addrflow::aaa

@@ -1,0 +1,90 @@
+// The activity `radius_send`: tells the NAS of a service's session what the ledger has decided. The
+// AAA rows were written before, so whatever is not reached here is right at its next login.
+#pragma once
+
+#include <addrflow/ports/effect_journal.hpp>
+#include <addrflow/ports/network.hpp>
+#include <addrflow/radius/client.hpp>
+#include <addrflow/radius/dialect.hpp>
+#include <addrflow/radius/policy.hpp>
+#include <addrflow/radius/secret.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+namespace addrflow::radius {
+
+struct EffectsSettings {
+  // An attempt sends nothing after this time, whatever the activity's own time-out is.
+  std::chrono::milliseconds hard_deadline{30'000};
+  // How often, while an answer is awaited, the fence is read again (a retransmission must not state
+  // a condition that is no longer wanted) and the activity is reported alive.
+  std::chrono::milliseconds fence_interval{1'000};
+  // A login whose accounting Start has not arrived yet: a restriction that finds no session looks
+  // once more after this time.
+  std::chrono::milliseconds second_look{300};
+  // The value of ${restricted}, and of ${plan} for a service without a plan.
+  std::string restricted = "suspended";
+  std::string default_plan = "default";
+  // More variables for the dialects: for every plan, and by plan.
+  Variables variables;
+  std::map<std::string, Variables> plans;
+  // For tests of the fence: "radius.before_send:FILE" makes this process write FILE and stop itself
+  // (SIGSTOP) once, right before a packet leaves. Empty: never.
+  std::string test_pause;
+};
+
+// Settings by environment for the composition root; only test_pause so far (ADDRFLOW_TEST_PAUSE).
+std::string test_pause_of_environment();
+
+// Thread-safe: one object serves all activity threads.
+class RadiusEffects {
+ public:
+  struct Attempt {
+    std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+    std::stop_token stop;               // the activity was cancelled: no more sendings
+    std::function<void()> still_alive;  // heartbeat; called every fence_interval
+  };
+
+  // The references must outlive this object.
+  RadiusEffects(Client& client, SecretStore& secrets, const Dialects& dialects,
+                ports::EffectJournal& journal, ports::ServiceWaker& waker,
+                ports::SessionDirectory& sessions, ports::NasDirectory& network,
+                EffectsSettings settings = {});
+
+  // Carries out one radius effect (coa, disconnect). Codes of the reply: ack, nak-NNN, nak,
+  // timeout, session-not-found (the NAS says so), no-session (accounting says so; nothing proves
+  // more), not-sent, unknown_nas, unknown_dialect, bad_dialect, bad_secret, sessions_unreachable,
+  // fence. Throws what the journal throws: then nothing was sent.
+  v1::EffectReply send(const v1::EffectRequest& request, const Attempt& attempt);
+  v1::EffectReply send(const v1::EffectRequest& request) { return send(request, Attempt{}); }
+
+ private:
+  struct Work;
+  v1::EffectReply carry_out(Work& work);
+  v1::EffectReply carry_out_on(Work& work, std::vector<ports::Session> sessions);
+  std::vector<ports::Session> sessions_of(Work& work);
+  std::vector<ports::Session> hinted_session(const Work& work) const;
+  struct Prepared;
+  Prepared prepare(const Work& work, const ports::Session& session, bool disconnect);
+  std::vector<Outcome> exchange(Work& work, std::vector<Prepared>& prepared);
+  void pause_for_test();
+
+  Client& client_;
+  SecretStore& secrets_;
+  const Dialects& dialects_;
+  ports::EffectJournal& journal_;
+  ports::ServiceWaker& waker_;
+  ports::SessionDirectory& sessions_;
+  ports::NasDirectory& network_;
+  const EffectsSettings settings_;
+  std::atomic<bool> paused_ = false;
+};
+
+}  // namespace addrflow::radius

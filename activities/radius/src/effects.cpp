@@ -1,0 +1,433 @@
+#include "addrflow/radius/effects.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <csignal>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string_view>
+#include <utility>
+
+namespace addrflow::radius {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+v1::EffectReply reply_with(std::string_view status, std::string_view code, std::string detail,
+                           std::chrono::milliseconds retry_after = std::chrono::milliseconds{-1}) {
+  v1::EffectReply reply;
+  reply.set_status(std::string{status});
+  reply.set_code(std::string{code});
+  reply.set_detail(std::move(detail));
+  reply.set_retry(retry_after.count() >= 0);
+  reply.set_retry_after_ms(std::max<std::int64_t>(0, retry_after.count()));
+  return reply;
+}
+
+// Somebody has to change a configuration first.
+constexpr std::chrono::milliseconds kOperatorRetry{60'000};
+
+std::string text_of(const nlohmann::json& wish, const char* name) {
+  const auto found = wish.find(name);
+  return found != wish.end() && found->is_string() ? found->get<std::string>() : std::string{};
+}
+
+// What one reply for several sessions says: the one that leaves most to do.
+int weight(const v1::EffectReply& reply) {
+  if (reply.status() == "unknown") return 3;
+  if (reply.status() == "refused") return 2;
+  return reply.status() == "confirmed" ? 1 : 0;
+}
+
+v1::EffectReply merge(const std::vector<v1::EffectReply>& replies) {
+  v1::EffectReply merged = *std::ranges::max_element(replies, {}, weight);
+  if (replies.size() < 2) return merged;
+  std::string detail;
+  for (const auto& reply : replies) {
+    if (!detail.empty()) detail += "; ";
+    detail += reply.detail();
+    if (reply.retry()) merged.set_retry(true);
+  }
+  merged.set_detail(std::move(detail));
+  return merged;
+}
+
+}  // namespace
+
+std::string test_pause_of_environment() {
+  const char* value = std::getenv("ADDRFLOW_TEST_PAUSE");
+  return value == nullptr ? std::string{} : std::string{value};
+}
+
+// One attempt of one effect.
+struct RadiusEffects::Work {
+  const v1::EffectRequest& request;
+  const Attempt& attempt;
+  ports::Leave leave;
+  Operation operation = Operation::kDisconnect;
+  std::string username;
+  std::vector<std::string> usernames;
+  std::string framed_ip;
+  std::string nas_hint;
+  std::string plan;
+  SteadyClock::time_point deadline;
+  bool hinted = false;      // no session is known; the NAS is only what a caller said
+  bool superseded = false;  // the fence moved while we worked
+};
+
+// A request ready to leave, or the reply that says why not.
+struct RadiusEffects::Prepared {
+  ports::Session session;
+  const Dialect* dialect = nullptr;
+  Request request;
+  bool disconnect = false;
+  std::optional<v1::EffectReply> refused;
+};
+
+RadiusEffects::RadiusEffects(Client& client, SecretStore& secrets, const Dialects& dialects,
+                             ports::EffectJournal& journal, ports::ServiceWaker& waker,
+                             ports::SessionDirectory& sessions, ports::NasDirectory& network,
+                             EffectsSettings settings)
+    : client_(client),
+      secrets_(secrets),
+      dialects_(dialects),
+      journal_(journal),
+      waker_(waker),
+      sessions_(sessions),
+      network_(network),
+      settings_(std::move(settings)) {}
+
+v1::EffectReply RadiusEffects::send(const v1::EffectRequest& request, const Attempt& attempt) {
+  const auto now = SteadyClock::now();
+  const auto deadline = std::min(attempt.deadline, now + settings_.hard_deadline);
+  Work work{.request = request, .attempt = attempt, .deadline = deadline};
+  work.leave = journal_.begin(
+      request, std::chrono::duration_cast<std::chrono::milliseconds>(deadline - now));
+  if (work.leave.kind == ports::Leave::Kind::kRecorded) return work.leave.recorded;
+  if (work.leave.kind == ports::Leave::Kind::kSuperseded) {
+    return reply_with("superseded", "fence", "a newer transition owns the service");
+  }
+
+  const nlohmann::json& wish = work.leave.wish;
+  const bool coa = work.leave.action == "coa";
+  work.operation = !coa                                         ? Operation::kDisconnect
+                   : text_of(wish, "condition") == "restricted" ? Operation::kRestrict
+                                                                : Operation::kRestore;
+  work.username = text_of(wish, "username");
+  work.framed_ip = text_of(wish, "framed_ip");
+  work.nas_hint = text_of(wish, "nas_ip");
+  work.plan = text_of(wish, "plan");
+  if (!work.username.empty()) work.usernames.push_back(work.username);
+  if (const auto former = wish.find("former_usernames"); former != wish.end()) {
+    for (const auto& name : *former) work.usernames.push_back(name.get<std::string>());
+  }
+
+  v1::EffectReply reply;
+  try {
+    reply = carry_out(work);
+  } catch (const std::exception& error) {
+    // Whatever it was, it was before or beside the packet: exchange() does not throw after sending.
+    reply = reply_with("refused", "not-sent", error.what(), std::chrono::milliseconds{0});
+  }
+  if (!journal_.finish(request, work.leave.attempt, reply)) waker_.wake(request.service());
+  return reply;
+}
+
+v1::EffectReply RadiusEffects::carry_out(Work& work) {
+  std::vector<ports::Session> sessions;
+  try {
+    sessions = sessions_of(work);
+  } catch (const std::exception& error) {
+    return reply_with("refused", "sessions_unreachable", error.what(),
+                      std::chrono::milliseconds{0});
+  }
+  if (sessions.empty()) {
+    sessions = hinted_session(work);
+    work.hinted = !sessions.empty();
+  }
+  if (sessions.empty()) return no_session();
+  return carry_out_on(work, std::move(sessions));
+}
+
+// The sessions to address, newest first.
+std::vector<ports::Session> RadiusEffects::sessions_of(Work& work) {
+  if (work.usernames.empty()) return {};
+  auto sessions = sessions_.open_sessions(work.usernames);
+  if (!sessions.empty()) return sessions;
+  if (work.operation == Operation::kRestrict && settings_.second_look.count() > 0) {
+    std::mutex mutex;
+    std::condition_variable_any stopped;
+    std::unique_lock lock{mutex};
+    stopped.wait_for(lock, work.attempt.stop, settings_.second_look, [] { return false; });
+    return sessions_.open_sessions(work.usernames);
+  }
+  if (work.operation == Operation::kDisconnect) {
+    // A row that has gone stale is no place to steer a session, but a session may well be there,
+    // and the release gate will ask for proof.
+    auto known = sessions_.evidence(work.usernames, "", "", std::chrono::system_clock::now());
+    sessions = std::move(known.open);
+  }
+  return sessions;
+}
+
+// For a Disconnect that accounting has no session for: the NAS that a caller named may know one.
+// Its answer proves little, so it never counts for more than "no session".
+std::vector<ports::Session> RadiusEffects::hinted_session(const Work& work) const {
+  if (work.operation != Operation::kDisconnect || work.nas_hint.empty() || work.username.empty()) {
+    return {};
+  }
+  if (!network_.find(work.request.service().tenant_id(), work.nas_hint)) return {};
+  ports::Session session;
+  session.username = work.username;
+  session.nas_ip = work.nas_hint;
+  session.framed_ip = work.framed_ip;
+  return {session};
+}
+
+v1::EffectReply RadiusEffects::carry_out_on(Work& work, std::vector<ports::Session> sessions) {
+  const bool cut = work.operation == Operation::kDisconnect;
+  std::vector<v1::EffectReply> replies;
+  std::set<std::string> addressed;
+  bool looked_again = false;
+  bool by_disconnect = false;
+
+  // At most: first round, second look, and either of them by Disconnect.
+  for (int round = 0; round < 4 && !sessions.empty(); ++round) {
+    std::vector<Prepared> prepared;
+    for (const auto& session : sessions) {
+      prepared.push_back(prepare(work, session, cut || by_disconnect));
+      addressed.insert(session.acct_unique_id + '|' + session.acct_session_id);
+    }
+    const std::vector<Outcome> outcomes = exchange(work, prepared);
+
+    std::vector<ports::Session> to_disconnect;
+    std::vector<std::size_t> to_look;
+    const auto decide_on = [&](std::size_t i, AnswerContext context) {
+      const Prepared& one = prepared[i];
+      context.attempt = work.leave.attempt;
+      context.disconnect_allowed =
+          one.dialect->disconnect_allowed && !one.disconnect && !work.hinted;
+      return decide(one.disconnect ? Operation::kDisconnect : work.operation, outcomes[i], context);
+    };
+    const auto take = [&](std::size_t i, Decision decision) {
+      if (decision.next == Next::kDisconnect) return to_disconnect.push_back(sessions[i]);
+      v1::EffectReply& reply = decision.reply;
+      const bool unanswered = outcomes[i].kind == Outcome::Kind::kTimeout;
+      if (work.hinted && !unanswered && reply.status() != "confirmed" && !reply.retry()) {
+        reply = no_session();
+      }
+      if (work.superseded) {
+        // What left may have been taken: unknown. What did not leave is superseded.
+        const bool left = outcomes[i].sendings > 0;
+        if (reply.status() == "unknown" || !left) {
+          reply = reply_with(left ? "unknown" : "superseded", "fence",
+                             "a newer transition owns the service");
+        }
+      }
+      reply.set_detail(fmt::format("{} on {}: {}",
+                                   sessions[i].acct_session_id.empty()
+                                       ? "no session"
+                                       : "session " + sessions[i].acct_session_id,
+                                   sessions[i].nas_ip, reply.detail()));
+      replies.push_back(std::move(reply));
+    };
+
+    for (std::size_t i = 0; i < prepared.size(); ++i) {
+      if (prepared[i].refused) {
+        replies.push_back(*prepared[i].refused);
+        continue;
+      }
+      Decision decision = decide_on(i, {.looked_again = looked_again || work.hinted});
+      if (decision.next == Next::kLookAgain) {
+        to_look.push_back(i);
+      } else {
+        take(i, std::move(decision));
+      }
+    }
+
+    std::vector<ports::Session> newer;
+    if (!to_look.empty()) {
+      looked_again = true;
+      std::vector<ports::Session> open;
+      try {
+        open = sessions_.open_sessions(work.usernames);
+      } catch (const std::exception& error) {
+        // Every one of them was answered by a NAK, so nothing is in doubt.
+        replies.push_back(reply_with("refused", "sessions_unreachable", error.what(),
+                                     std::chrono::milliseconds{0}));
+        to_look.clear();
+      }
+      for (const auto& session : open) {
+        if (!addressed.contains(session.acct_unique_id + '|' + session.acct_session_id)) {
+          newer.push_back(session);
+        }
+      }
+      for (const std::size_t i : to_look) {
+        const bool same = std::ranges::any_of(open, [&](const ports::Session& session) {
+          return session.acct_session_id == sessions[i].acct_session_id &&
+                 session.nas_ip == sessions[i].nas_ip;
+        });
+        Decision decision = decide_on(i, {.looked_again = true, .same_session_open = same});
+        // The session that it was is over; what counts is the newer one's answer.
+        if (!newer.empty() && !same) continue;
+        take(i, std::move(decision));
+      }
+    }
+    by_disconnect = !to_disconnect.empty();
+    sessions = std::move(to_disconnect);
+    if (newer.empty()) continue;
+    if (sessions.empty()) {
+      sessions = std::move(newer);
+    } else {
+      // Both at once is rare enough to leave the newer one to the next attempt.
+      replies.push_back(reply_with("refused", "not-sent", "a newer session appeared",
+                                   std::chrono::milliseconds{0}));
+    }
+  }
+  if (replies.empty()) return no_session();
+  return merge(replies);
+}
+
+RadiusEffects::Prepared RadiusEffects::prepare(const Work& work, const ports::Session& session,
+                                               bool disconnect) {
+  Prepared prepared{.session = session};
+  const auto refuse = [&](std::string_view code, std::string detail) {
+    prepared.refused = reply_with("refused", code, std::move(detail), kOperatorRetry);
+    return prepared;
+  };
+  const auto nas = network_.find(work.request.service().tenant_id(), session.nas_ip);
+  if (!nas) return refuse("unknown_nas", fmt::format("no NAS {} is known", session.nas_ip));
+  prepared.dialect = dialects_.find(nas->dialect);
+  if (prepared.dialect == nullptr) {
+    return refuse("unknown_dialect", fmt::format("NAS {}: no dialect {}", nas->name, nas->dialect));
+  }
+  const Dialect& dialect = *prepared.dialect;
+  prepared.disconnect = disconnect || dialect.coa_disconnects;
+
+  Variables variables = settings_.variables;
+  const std::string& plan = work.plan.empty() ? settings_.default_plan : work.plan;
+  if (const auto of_plan = settings_.plans.find(plan); of_plan != settings_.plans.end()) {
+    for (const auto& [name, value] : of_plan->second) variables[name] = value;
+  }
+  variables["plan"] = plan;
+  variables["restricted"] = settings_.restricted;
+  for (auto& [name, value] : variables_of(session, *nas)) variables[name] = std::move(value);
+
+  const auto& identify = prepared.disconnect ? dialect.identify_disconnect : dialect.identify_coa;
+  auto attributes = fill(identify, variables, true);
+  if (!attributes) return refuse("bad_dialect", attributes.error());
+  if (!work.hinted) {
+    for (const std::string& name : dialect.required) {
+      const auto item = std::ranges::find(identify, name, &Dialect::Item::name);
+      const bool there = item != identify.end() && std::ranges::any_of(*attributes, [&](auto& a) {
+                           return a.vendor == item->type.vendor && a.type == item->type.type;
+                         });
+      if (!there) return refuse("bad_dialect", fmt::format("{} of the session is missing", name));
+    }
+  }
+  if (!prepared.disconnect) {
+    const auto& items = work.operation == Operation::kRestrict ? dialect.restricted : dialect.full;
+    auto condition = fill(items, variables, false);
+    if (!condition) {
+      return refuse("bad_dialect",
+                    fmt::format("dialect {}, plan {}: {}", dialect.name, plan, condition.error()));
+    }
+    std::ranges::move(*condition, std::back_inserter(*attributes));
+  }
+  auto secret = secrets_.read(nas->secret_ref);
+  if (!secret) return refuse("bad_secret", fmt::format("NAS {}: {}", nas->name, secret.error()));
+
+  Request& request = prepared.request;
+  request.host = nas->coa_host.empty() ? nas->nas_ip : nas->coa_host;
+  request.port = nas->coa_port;
+  request.secret = std::move(*secret);
+  request.code = prepared.disconnect ? Code::kDisconnectRequest : Code::kCoaRequest;
+  request.attributes = std::move(*attributes);
+  request.session = session.acct_session_id.empty() ? session.username : session.acct_session_id;
+  request.deadline = work.deadline;
+  request.demand_message_authenticator = dialect.demand_message_authenticator;
+  return prepared;
+}
+
+// Sends all that is prepared and waits for the answers. While it waits it reads the fence again:
+// once a newer transition owns the service, nothing is repeated any more.
+std::vector<Outcome> RadiusEffects::exchange(Work& work, std::vector<Prepared>& prepared) {
+  struct Shared {
+    std::mutex mutex;
+    std::condition_variable_any changed;
+    std::vector<Outcome> outcomes;
+    std::size_t open = 0;
+  };
+  const auto shared = std::make_shared<Shared>();
+  shared->outcomes.resize(prepared.size());
+
+  work.superseded = work.superseded || !journal_.still_current(work.request);
+  if (work.superseded || work.attempt.stop.stop_requested()) return shared->outcomes;
+  pause_for_test();
+
+  std::vector<Client::Ticket> tickets;
+  shared->open = prepared.size();
+  for (std::size_t i = 0; i < prepared.size(); ++i) {
+    const auto done = [shared, i](const Outcome& outcome) {
+      const std::lock_guard lock{shared->mutex};
+      shared->outcomes[i] = outcome;
+      --shared->open;
+      shared->changed.notify_all();
+    };
+    if (prepared[i].refused) {
+      done({});
+    } else {
+      tickets.push_back(client_.submit(std::move(prepared[i].request), done));
+    }
+  }
+
+  bool cancelled = false;
+  std::unique_lock lock{shared->mutex};
+  while (shared->open > 0) {
+    const auto finished = [&] { return shared->open == 0; };
+    if (cancelled) {
+      shared->changed.wait(lock, finished);
+      break;
+    }
+    if (shared->changed.wait_for(lock, work.attempt.stop, settings_.fence_interval, finished)) {
+      break;
+    }
+    lock.unlock();
+    if (work.attempt.still_alive) work.attempt.still_alive();
+    bool current = true;
+    try {
+      current = journal_.still_current(work.request);
+    } catch (const std::exception& error) {
+      // Unknown is not "moved": the packet that left said what was true then.
+      spdlog::warn("radius: the fence cannot be read while an answer is awaited: {}", error.what());
+    }
+    if (!current || work.attempt.stop.stop_requested()) {
+      work.superseded = !current;
+      cancelled = true;
+      for (const auto ticket : tickets) client_.cancel(ticket);
+    }
+    lock.lock();
+  }
+  return shared->outcomes;
+}
+
+void RadiusEffects::pause_for_test() {
+  constexpr std::string_view kPoint = "radius.before_send:";
+  if (!settings_.test_pause.starts_with(kPoint) || paused_.exchange(true)) return;
+  const std::string file = settings_.test_pause.substr(kPoint.size());
+  // A file that is there already: some process has paused, this one does not.
+  const int fd = ::open(file.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+  if (fd < 0) return;
+  ::close(fd);
+  ::kill(::getpid(), SIGSTOP);
+}
+
+}  // namespace addrflow::radius

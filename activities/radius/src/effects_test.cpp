@@ -1,0 +1,275 @@
+#include "addrflow/radius/effects.hpp"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <future>
+
+#include "fake_nas.hpp"
+#include "fakes.hpp"
+
+namespace addrflow::radius {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class EffectsTest : public ::testing::Test {
+ protected:
+  EffectsTest() {
+    ::setenv("ADDRFLOW_UNIT_NAS_SECRET", "s", 1);
+    network.record.nas_ip = "192.0.2.1";
+    network.record.coa_host = "127.0.0.1";
+    network.record.coa_port = nas.port();
+    network.record.secret_ref = "env:ADDRFLOW_UNIT_NAS_SECRET";
+    wish("coa", "full");
+  }
+
+  void wish(const char* action, const char* condition) {
+    journal.leave.kind = ports::Leave::Kind::kSend;
+    journal.leave.attempt = 1;
+    journal.leave.action = action;
+    journal.leave.wish = {{"username", "sub1"},         {"former_usernames", {"old1"}},
+                          {"nas_ip", "192.0.2.1"},      {"condition", condition},
+                          {"framed_ip", "203.0.113.7"}, {"plan", "gold"}};
+  }
+  static ports::Session session(std::string id) {
+    ports::Session session;
+    session.acct_session_id = id;
+    session.acct_unique_id = "u" + id;
+    session.username = "sub1";
+    session.nas_ip = "192.0.2.1";
+    session.framed_ip = "203.0.113.7";
+    return session;
+  }
+  static ClientSettings client_settings() {
+    ClientSettings settings;
+    settings.initial_wait = milliseconds{50};
+    settings.max_wait = milliseconds{50};
+    settings.max_duration = milliseconds{400};
+    settings.max_sendings = 3;
+    return settings;
+  }
+  static EffectsSettings settings() {
+    EffectsSettings settings;
+    settings.second_look = milliseconds{0};
+    settings.fence_interval = milliseconds{10};
+    return settings;
+  }
+  std::future<v1::EffectReply> send() {
+    return std::async(std::launch::async, [this] { return effects.send(request); });
+  }
+  void expect_silence() { EXPECT_TRUE(nas.receive(milliseconds{30}).octets.empty()); }
+
+  FakeNas nas;
+  Client client{client_settings()};
+  SecretStore secrets;
+  Dialects dialects;
+  FakeJournal journal;
+  FakeWaker waker;
+  FakeSessions sessions;
+  FakeNetwork network;
+  RadiusEffects effects{client, secrets, dialects, journal, waker, sessions, network, settings()};
+  v1::EffectRequest request;
+};
+
+TEST_F(EffectsTest, CoaNamesTheSessionAndStatesTheWholeCondition) {
+  sessions.looks = {{session("81a0")}};
+  auto reply = send();
+  const auto received = nas.receive();
+  const auto packet = decode(received.octets);
+  ASSERT_TRUE(packet);
+  EXPECT_EQ(packet->code, Code::kCoaRequest);
+  EXPECT_EQ(packet->find(attribute::kAcctSessionId)->value, "81a0");
+  EXPECT_EQ(packet->find(attribute::kUserName)->value, "sub1");
+  EXPECT_EQ(packet->find(11)->value, "gold");
+  EXPECT_EQ(packet->find(attribute::kFramedIpAddress), nullptr);
+  nas.answer(received, Code::kCoaAck);
+  EXPECT_EQ(reply.get().status(), "confirmed");
+  ASSERT_EQ(journal.finished.size(), 1U);
+  EXPECT_EQ(journal.finished[0].code(), "ack");
+  EXPECT_EQ(waker.woken, 0);
+}
+
+TEST_F(EffectsTest, RestrictionIsAnotherFilter) {
+  wish("coa", "restricted");
+  sessions.looks = {{session("1")}};
+  auto reply = send();
+  const auto received = nas.receive();
+  EXPECT_EQ(decode(received.octets)->find(11)->value, "suspended");
+  nas.answer(received, Code::kCoaAck);
+  EXPECT_EQ(reply.get().status(), "confirmed");
+}
+
+TEST_F(EffectsTest, DisconnectCarriesIdentifiersOnly) {
+  wish("disconnect", "");
+  sessions.looks = {{session("1")}};
+  auto reply = send();
+  const auto received = nas.receive();
+  const auto packet = decode(received.octets);
+  EXPECT_EQ(packet->code, Code::kDisconnectRequest);
+  for (const auto& attribute : packet->attributes) {
+    EXPECT_TRUE(attribute.type == 1 || attribute.type == 4 || attribute.type == 44 ||
+                attribute.type == 55 || attribute.type == 80)
+        << int{attribute.type};
+  }
+  nas.answer(received, Code::kDisconnectAck);
+  EXPECT_EQ(reply.get().code(), "ack");
+}
+
+TEST_F(EffectsTest, NoSessionIsNotApplicableAndNothingIsSent) {
+  for (const char* condition : {"full", "restricted"}) {
+    wish("coa", condition);
+    const auto reply = effects.send(request);
+    EXPECT_EQ(reply.status(), "not_applicable");
+    EXPECT_EQ(reply.code(), "no-session");
+  }
+  expect_silence();
+}
+
+TEST_F(EffectsTest, EverySessionIsToldAndTheWorstAnswerCounts) {
+  sessions.looks = {{session("1"), session("2")}};
+  auto reply = send();
+  const auto one = nas.receive();
+  const auto two = nas.receive();
+  nas.answer(one, Code::kCoaAck);
+  nas.answer(two, Code::kCoaNak, {{0, attribute::kErrorCause, integer_value(506)}});
+  const auto merged = reply.get();
+  EXPECT_EQ(merged.status(), "refused");
+  EXPECT_EQ(merged.error_cause(), 506);
+  EXPECT_TRUE(merged.retry());
+}
+
+TEST_F(EffectsTest, UnknownSessionIsFollowedToTheNewerOne) {
+  sessions.looks = {{session("old")}, {session("new")}};
+  auto reply = send();
+  nas.answer(nas.receive(), Code::kCoaNak, {{0, attribute::kErrorCause, integer_value(503)}});
+  const auto second = nas.receive();
+  EXPECT_EQ(decode(second.octets)->find(attribute::kAcctSessionId)->value, "new");
+  nas.answer(second, Code::kCoaAck);
+  EXPECT_EQ(reply.get().status(), "confirmed");
+}
+
+TEST_F(EffectsTest, UnknownSessionThatAccountingHasClosedIsNotApplicable) {
+  sessions.looks = {{session("old")}, {}};
+  auto reply = send();
+  nas.answer(nas.receive(), Code::kCoaNak, {{0, attribute::kErrorCause, integer_value(503)}});
+  EXPECT_EQ(reply.get().status(), "not_applicable");
+}
+
+TEST_F(EffectsTest, UnknownSessionThatAccountingStillShowsIsRetried) {
+  sessions.looks = {{session("same")}};
+  auto reply = send();
+  nas.answer(nas.receive(), Code::kCoaNak, {{0, attribute::kErrorCause, integer_value(503)}});
+  const auto merged = reply.get();
+  EXPECT_EQ(merged.status(), "refused");
+  EXPECT_TRUE(merged.retry());
+}
+
+TEST_F(EffectsTest, SilenceIsUnknown) {
+  sessions.looks = {{session("1")}};
+  const auto reply = effects.send(request);
+  EXPECT_EQ(reply.status(), "unknown");
+  EXPECT_TRUE(reply.retry());
+}
+
+TEST_F(EffectsTest, DisconnectGoesToAStaleSessionToo) {
+  wish("disconnect", "");
+  sessions.stale = {session("stale")};
+  auto reply = send();
+  const auto received = nas.receive();
+  EXPECT_EQ(decode(received.octets)->find(attribute::kAcctSessionId)->value, "stale");
+  nas.answer(received, Code::kDisconnectNak, {{0, attribute::kErrorCause, integer_value(503)}});
+  const auto got = reply.get();
+  EXPECT_EQ(got.status(), "not_applicable");
+  EXPECT_EQ(got.code(), "session-not-found");
+}
+
+TEST_F(EffectsTest, HintedNasWithoutSessionProvesNoMoreThanNoSession) {
+  wish("disconnect", "");
+  auto reply = send();
+  const auto received = nas.receive();
+  ASSERT_FALSE(received.octets.empty());
+  nas.answer(received, Code::kDisconnectNak, {{0, attribute::kErrorCause, integer_value(503)}});
+  const auto got = reply.get();
+  EXPECT_EQ(got.status(), "not_applicable");
+  EXPECT_EQ(got.code(), "no-session");
+}
+
+TEST_F(EffectsTest, SupersededBeforeSendingSendsNothing) {
+  sessions.looks = {{session("1")}};
+  journal.current = false;
+  EXPECT_EQ(effects.send(request).status(), "superseded");
+  expect_silence();
+  EXPECT_EQ(waker.woken, 1);
+  journal.leave.kind = ports::Leave::Kind::kSuperseded;
+  EXPECT_EQ(effects.send(request).status(), "superseded");
+}
+
+TEST_F(EffectsTest, SupersededWhileWaitingEndsRepetitionAsUnknownAndWakes) {
+  sessions.looks = {{session("1")}};
+  auto reply = send();
+  nas.receive();
+  journal.current = false;
+  EXPECT_EQ(reply.get().status(), "unknown");
+  EXPECT_EQ(waker.woken, 1);
+}
+
+TEST_F(EffectsTest, RecordedOutcomeIsGivenAgain) {
+  journal.leave.kind = ports::Leave::Kind::kRecorded;
+  journal.leave.recorded.set_status("confirmed");
+  EXPECT_EQ(effects.send(request).status(), "confirmed");
+  expect_silence();
+  EXPECT_TRUE(journal.finished.empty());
+}
+
+TEST_F(EffectsTest, WhatIsMissingIsNamedAndNothingIsSent) {
+  sessions.looks = {{session("1")}};
+  network.record.secret_ref = "env:ADDRFLOW_UNIT_NO_SUCH_SECRET";
+  EXPECT_EQ(effects.send(request).code(), "bad_secret");
+  network.record.secret_ref = "env:ADDRFLOW_UNIT_NAS_SECRET";
+  network.record.dialect = "martian";
+  EXPECT_EQ(effects.send(request).code(), "unknown_dialect");
+  network.record.dialect = "mikrotik";  // whose plan variables nobody has set
+  const auto reply = effects.send(request);
+  EXPECT_EQ(reply.code(), "bad_dialect");
+  EXPECT_NE(reply.detail().find("rate_up"), std::string::npos);
+  network.record.nas_ip = "192.0.2.99";
+  EXPECT_EQ(effects.send(request).code(), "unknown_nas");
+  sessions.broken = true;
+  EXPECT_EQ(effects.send(request).code(), "sessions_unreachable");
+  expect_silence();
+}
+
+TEST_F(EffectsTest, DialectThatCannotChangeASessionCutsItOff) {
+  sessions.looks = {{session("1")}};
+  network.record.dialect = "cisco-isg";
+  auto reply = send();
+  const auto received = nas.receive();
+  EXPECT_EQ(decode(received.octets)->code, Code::kDisconnectRequest);
+  nas.answer(received, Code::kDisconnectAck);
+  EXPECT_EQ(reply.get().status(), "confirmed");
+}
+
+TEST_F(EffectsTest, HeartbeatsWhileItWaits) {
+  sessions.looks = {{session("1")}};
+  std::atomic<int> beats = 0;
+  RadiusEffects::Attempt attempt;
+  attempt.still_alive = [&] { ++beats; };
+  effects.send(request, attempt);
+  EXPECT_GT(beats, 0);
+}
+
+TEST_F(EffectsTest, CancelledAttemptStopsEarlyAndIsUnknown) {
+  sessions.looks = {{session("1")}};
+  std::stop_source source;
+  RadiusEffects::Attempt attempt;
+  attempt.stop = source.get_token();
+  auto reply = std::async(std::launch::async, [&] { return effects.send(request, attempt); });
+  nas.receive();
+  source.request_stop();
+  EXPECT_EQ(reply.get().status(), "unknown");
+}
+
+}  // namespace
+}  // namespace addrflow::radius
