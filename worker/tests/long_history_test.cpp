@@ -11,7 +11,7 @@
 namespace tempora::behaviour {
 namespace {
 
-const ActivityType<int, int> kNext{"next", {.start_to_close = 10s}};
+const ActivityType<int, int> kNext{"next", {.start_to_close = 3s}};
 
 struct Long {
   int signals = 0;

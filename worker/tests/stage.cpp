@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <peers.hpp>
 #include <tempora/replayer.hpp>
 #include <thread>
@@ -29,6 +30,8 @@ Stage::Stage(Client client, std::size_t max_cached) : client_(std::move(client))
   // Short: a killed worker's cached runs wait for so long.
   options.sticky_schedule_to_start_timeout = 1s;
   options.shutdown_patience = 5s;
+  // Failures are provoked by the dozen: TEMPORA_TEST_LOG shows what the worker says to them.
+  if (std::getenv("TEMPORA_TEST_LOG") == nullptr) options.log = Logger{};
 }
 
 Stage::~Stage() {

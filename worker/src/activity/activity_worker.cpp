@@ -21,8 +21,8 @@ constexpr std::size_t kLargestResultBytes = 2 * 1024 * 1024;
 // own.
 constexpr std::chrono::minutes kAnswerWithoutTimeout{10};
 constexpr std::chrono::seconds kShortestAnswerTime{5};
-// A heartbeat time-out is the server's to decide; this long after it the
-// activity is told, so that it frees its slot.
+// Time-outs are the server's to decide. This long after one the activity is told, so that one which
+// hangs frees its slot; earlier, its answer could overtake the server's own record of the time-out.
 constexpr std::chrono::seconds kWatchdogSlack{5};
 
 Duration duration_of(const google::protobuf::Duration& duration) {
@@ -206,7 +206,9 @@ void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit, bool eage
 void ActivityWorker::watch(const std::shared_ptr<Running>& running) {
   const Clock::time_point now = Clock::now();
   std::optional<Clock::time_point> due;
-  if (running->runs_at_most.has_value()) due = running->began + *running->runs_at_most;
+  if (running->runs_at_most.has_value()) {
+    due = running->began + *running->runs_at_most + kWatchdogSlack;
+  }
   const Duration beat = running->state->info.heartbeat;
   if (beat > Duration::zero()) {
     const Clock::time_point silent = running->heartbeater->last_beat() + beat + kWatchdogSlack;
