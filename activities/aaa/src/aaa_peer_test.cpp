@@ -347,6 +347,19 @@ TEST_F(AaaPeerTest, StaleRowIsNoPlaceButBlocksTheGate) {
   EXPECT_EQ(sessions->evidence({user}, "", "", {}).open.size(), 1U);
 }
 
+TEST_F(AaaPeerTest, ConnectionsThatBrokeWhileIdleAreReplaced) {
+  Database other{settings};
+  for (int i = 0; i < 2; ++i) {
+    const auto pid = sql("select pg_backend_pid()")[0][0].as<int>();
+    other.with([&](pqxx::connection& connection) {
+      pqxx::nontransaction work{connection};
+      return work.exec_params1("select pg_terminate_backend($1, 5000)", pid).size();
+    });
+    if (i == 0) EXPECT_TRUE(sessions->open_sessions({user}).empty());
+    if (i == 1) EXPECT_EQ(apply("full", user, 1).status(), "confirmed");
+  }
+}
+
 TEST_F(AaaPeerTest, SetUpMayBeRepeatedAndNamesWhatIsMissing) {
   set_up(*database);
   EXPECT_EQ(count("radgroupreply where groupname = 'suspended'"), 1);

@@ -218,8 +218,6 @@ v1::EffectReply AaaEffects::carry_out(const v1::EffectRequest& request, const po
     } catch (const pqxx::in_doubt_error&) {
       // Perhaps it was committed. The fence makes saying it again safe.
       return write(request, effect, wish);
-    } catch (const pqxx::broken_connection&) {
-      return write(request, effect, wish);  // a connection that idled through a restart
     }
   } catch (const std::invalid_argument& error) {
     return reply_with("refused", "invalid_argument", error.what());

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <future>
 
 #include "fake_nas.hpp"
@@ -269,6 +272,49 @@ TEST_F(EffectsTest, CancelledAttemptStopsEarlyAndIsUnknown) {
   nas.receive();
   source.request_stop();
   EXPECT_EQ(reply.get().status(), "unknown");
+}
+
+// In a process of its own: it stops itself.
+TEST(TestPause, StopsTheProcessOnceRightBeforeThePacketLeaves) {
+  FakeNas nas;
+  const std::string file = ::testing::TempDir() + "pause-" + std::to_string(::getpid());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::setenv("ADDRFLOW_UNIT_NAS_SECRET", "s", 1);
+    Client client;
+    SecretStore secrets;
+    const Dialects dialects;
+    FakeJournal journal;
+    FakeWaker waker;
+    FakeSessions sessions;
+    FakeNetwork network;
+    network.record.nas_ip = "127.0.0.1";
+    network.record.coa_port = nas.port();
+    network.record.secret_ref = "env:ADDRFLOW_UNIT_NAS_SECRET";
+    ports::Session session;
+    session.nas_ip = "127.0.0.1";
+    session.acct_session_id = "1";
+    sessions.looks = {{session}};
+    journal.leave.kind = ports::Leave::Kind::kSend;
+    journal.leave.action = "disconnect";
+    journal.leave.wish = {{"username", "sub1"}};
+    EffectsSettings settings;
+    settings.test_pause = "radius.before_send:" + file;
+    RadiusEffects effects{client, secrets, dialects, journal, waker, sessions, network, settings};
+    const bool first = effects.send({}).status() == "confirmed";
+    const bool second = effects.send({}).status() == "confirmed";
+    ::_exit(first && second ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, WUNTRACED), child);
+  ASSERT_TRUE(WIFSTOPPED(status));
+  EXPECT_EQ(::access(file.c_str(), F_OK), 0);
+  EXPECT_TRUE(nas.receive(milliseconds{50}).octets.empty()) << "nothing has left";
+  ::kill(child, SIGCONT);
+  for (int i = 0; i < 2; ++i) nas.answer(nas.receive(), Code::kDisconnectAck);
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  ::unlink(file.c_str());
 }
 
 }  // namespace

@@ -13,7 +13,6 @@ struct Settings {
   int plan_priority = 1;  // of the plan's group
   // What a NAS sends between two Interim-Updates, where the accounting row itself does not say.
   std::chrono::seconds interim_interval{300};
-  std::chrono::seconds connect_timeout{5};
   std::chrono::milliseconds statement_timeout{10'000};
   int max_connections = 8;
 };
