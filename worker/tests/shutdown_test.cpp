@@ -114,9 +114,7 @@ TEST(Shutdown, HandsCachedRunsOverWithoutATimeOut) {
     std::vector<WorkflowHandle> handles;
     for (int i = 0; i < 5; ++i) handles.push_back(stage.start(kIdle));
     for (const auto& handle : handles) {
-      stage.wait_for_event(handle, [](int type) {
-        return type == temporal::api::enums::v1::EVENT_TYPE_WORKFLOW_TASK_COMPLETED;
-      });
+      stage.wait_for_event(handle, temporal::api::enums::v1::EVENT_TYPE_WORKFLOW_TASK_COMPLETED);
     }
     stage.worker().shutdown();
     stage.start_worker();

@@ -56,14 +56,10 @@ StartOptions Stage::start_options() {
 
 void Stage::remember(const WorkflowHandle& handle) { started_.push_back(handle); }
 
-void Stage::wait_for_event(const WorkflowHandle& handle, const std::function<bool(int)>& wanted) {
+void Stage::wait_for_event(const WorkflowHandle& handle, int event_type, int times) {
   const auto until = std::chrono::steady_clock::now() + 30s;
   while (std::chrono::steady_clock::now() < until) {
-    const auto history = must(handle.history());
-    for (const auto& event : history->events()) {
-      if (wanted(event.event_type())) return;
-    }
-    std::this_thread::yield();  // each look is a call to the server
+    if (count_events(handle, event_type) >= times) return;  // each look is a call to the server
   }
   throw std::runtime_error{"the event did not come"};
 }

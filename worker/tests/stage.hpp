@@ -73,9 +73,8 @@ class Stage {
   // Its history is replayed at the end, too.
   void remember(const WorkflowHandle& handle);
 
-  // Waits until the history holds an event for which `wanted` is true.
-  void wait_for_event(const WorkflowHandle& handle,
-                      const std::function<bool(int event_type)>& wanted);
+  // Waits until the history holds `times` events of the type.
+  void wait_for_event(const WorkflowHandle& handle, int event_type, int times = 1);
   int count_events(const WorkflowHandle& handle, int event_type);
 
   void replay_all();

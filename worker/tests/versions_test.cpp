@@ -90,8 +90,7 @@ TEST(Patches, KeepOldRunsOnTheirOldPath) {
     old_build.runs(kBefore).start_worker();
     stage.runs(kAfter);
     const auto old_run = stage.start(kAfter);
-    stage.wait_for_event(
-        old_run, [](int type) { return type == temporal::api::enums::v1::EVENT_TYPE_TIMER_FIRED; });
+    stage.wait_for_event(old_run, temporal::api::enums::v1::EVENT_TYPE_TIMER_FIRED);
     old_build.worker().shutdown();
     stage.start_worker();
     const auto new_run = stage.start(kAfter);

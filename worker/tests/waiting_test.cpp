@@ -45,8 +45,7 @@ TEST(Waiting, ConditionsTimersSelectAndJoinTakeTheSameBranchesOnReplay) {
     stage.runs(kWaiter);
     stage.start_worker();
     const auto handle = stage.start(kWaiter);
-    stage.wait_for_event(
-        handle, [](int type) { return type == temporal::api::enums::v1::EVENT_TYPE_TIMER_FIRED; });
+    stage.wait_for_event(handle, temporal::api::enums::v1::EVENT_TYPE_TIMER_FIRED);
     must(handle.signal("open"));
     EXPECT_EQ(
         must(handle.result<std::vector<std::string>>()),
