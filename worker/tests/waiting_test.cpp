@@ -45,7 +45,8 @@ TEST(Waiting, ConditionsTimersSelectAndJoinTakeTheSameBranchesOnReplay) {
     stage.runs(kWaiter);
     stage.start_worker();
     const auto handle = stage.start(kWaiter);
-    stage.wait_for_event(handle, temporal::api::enums::v1::EVENT_TYPE_TIMER_FIRED);
+    // The second wait has begun: the signal cannot come together with the first one's time-out.
+    stage.wait_for_event(handle, temporal::api::enums::v1::EVENT_TYPE_TIMER_STARTED, 2);
     must(handle.signal("open"));
     EXPECT_EQ(
         must(handle.result<std::vector<std::string>>()),
