@@ -1,5 +1,6 @@
 #include "grpc_transport.hpp"
 
+#include <google/protobuf/empty.pb.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/impl/codegen/proto_utils.h>
@@ -84,6 +85,21 @@ class GrpcTransport final : public Transport {
   std::vector<std::pair<std::string, std::string>> headers_;
   std::function<std::string()> api_key_;
 };
+
+// gRPC ends its callback threads with the last channel that used them, on whichever thread lets go
+// of it. Were that one of those threads, after the last answer, it would join itself. So a channel
+// that leads nowhere keeps them as long as the process lives.
+void keep_callback_threads() {
+  static Stub* const keeper = [] {
+    auto* stub = new Stub{grpc::CreateCustomChannel("", nullptr, {})};
+    auto call = std::make_shared<Call>();
+    auto message = std::make_shared<google::protobuf::Empty>();
+    stub->UnaryCall(&call->context, "/tempora/Keep", {}, message.get(), message.get(),
+                    [call, message](const grpc::Status&) {});
+    return stub;
+  }();
+  (void)keeper;
+}
 
 // "dns:///host:port", unless the address names a scheme itself.
 std::string target_of(const std::string& address) {
@@ -184,6 +200,7 @@ std::expected<std::shared_ptr<Transport>, ClientError> make_grpc_transport(
   if (options.tls && !options.tls->server_name.empty()) {
     arguments.SetSslTargetNameOverride(options.tls->server_name);
   }
+  keep_callback_threads();
   std::vector<std::unique_ptr<Stub>> stubs;
   for (int i = 0; i < options.channels; ++i) {
     stubs.push_back(std::make_unique<Stub>(
