@@ -1,4 +1,5 @@
-// An activity as a workflow sees it: a name, the types that go in and out, and how patient to be. No implementation.
+// An activity as a workflow sees it: a name, the types that go in and out, and how patient to be.
+// No implementation.
 #pragma once
 
 #include <optional>
@@ -24,8 +25,8 @@ enum class CancellationType {
 };
 
 struct Priority {
-  int key = 0;               // 1 (first) to 5 (last); zero: the server's default
-  std::string fairness_key;  // tasks of one key share its weight of the queue
+  int key = 0;                // 1 (first) to 5 (last); zero: the server's default
+  std::string fairness_key;   // tasks of one key share its weight of the queue
   float fairness_weight = 0;  // zero: 1
 };
 
@@ -50,7 +51,8 @@ struct ActivityType {
   ActivityOptions defaults{};
 };
 
-// `overrides` on top of `defaults`: a field that has its default value in `overrides` does not override.
+// `overrides` on top of `defaults`: a field that has its default value in `overrides` does not
+// override.
 ActivityOptions merge(ActivityOptions defaults, const ActivityOptions& overrides);
 
 }  // namespace tempora

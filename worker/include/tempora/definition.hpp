@@ -1,5 +1,6 @@
-// The table that names a workflow's members for the wire. Handlers are checked at compile time: they take the context
-// by reference and everything else by value, since a coroutine outlives its caller's objects.
+// The table that names a workflow's members for the wire. Handlers are checked at compile time:
+// they take the context by reference and everything else by value, since a coroutine outlives its
+// caller's objects.
 #pragma once
 
 #include <any>
@@ -18,7 +19,8 @@
 
 namespace tempora {
 
-// A workflow without its types: what the engine runs. Immutable after construction, shared by all runs.
+// A workflow without its types: what the engine runs. Immutable after construction, shared by all
+// runs.
 struct WorkflowDefinition {
   struct Signal {
     std::string name;
@@ -34,7 +36,8 @@ struct WorkflowDefinition {
   struct Update {
     std::string name;
     std::string description;
-    std::function<void(const void*, const Payloads&)> validate;  // throws to reject; decodes in any case
+    std::function<void(const void*, const Payloads&)>
+        validate;  // throws to reject; decodes in any case
     std::function<Task<Payload>(void*, Context&, const Payloads&)> start;
   };
 
@@ -113,7 +116,8 @@ decltype(auto) call(M member, W* self, Context* context, typename Member<M>::Arg
 }
 
 template <class W, class M>
-Task<Payload> call_for_payload(W* self, Context* context, M member, typename Member<M>::Arguments arguments) {
+Task<Payload> call_for_payload(W* self, Context* context, M member,
+                               typename Member<M>::Arguments arguments) {
   using Result = typename Member<M>::Result;
   if constexpr (kIsTask<Result>) {
     using Value = typename Result::value_type;
@@ -133,7 +137,8 @@ Task<Payload> call_for_payload(W* self, Context* context, M member, typename Mem
 }
 
 template <class W, class M>
-Task<void> call_for_nothing(W* self, Context* context, M member, typename Member<M>::Arguments arguments) {
+Task<void> call_for_nothing(W* self, Context* context, M member,
+                            typename Member<M>::Arguments arguments) {
   if constexpr (kIsTask<typename Member<M>::Result>) {
     auto task = call(member, self, context, std::move(arguments));
     co_await task;
@@ -190,10 +195,12 @@ template <class M>
 detail::UpdatePart<M, std::nullptr_t> update(std::string name, M member) {
   return {std::move(name), member, nullptr, {}};
 }
-// `validator` takes what the update takes, as `const In&` or by value, is `const`, and throws to reject.
+// `validator` takes what the update takes, as `const In&` or by value, is `const`, and throws to
+// reject.
 template <class M, class V>
   requires std::is_member_function_pointer_v<V>
-detail::UpdatePart<M, V> update(std::string name, M member, V validator, std::string description = {}) {
+detail::UpdatePart<M, V> update(std::string name, M member, V validator,
+                                std::string description = {}) {
   return {std::move(name), member, validator, std::move(description)};
 }
 // `member(Context&, std::string name, Payloads arguments)`.
@@ -206,7 +213,8 @@ template <class W>
 class Definition {
  public:
   template <class... Parts>
-  explicit Definition(std::string name, Parts... parts) : erased_(std::make_shared<WorkflowDefinition>()) {
+  explicit Definition(std::string name, Parts... parts)
+      : erased_(std::make_shared<WorkflowDefinition>()) {
     erased_->name = std::move(name);
     (add(std::move(parts)), ...);
     static_assert((kIsRun<Parts> + ... + 0) == 1, "a definition has exactly one run(&W::run)");
@@ -261,8 +269,9 @@ class Definition {
     members_.emplace_back(part.member, part.name);
     WorkflowDefinition::Signal signal{part.name, part.description, {}};
     signal.start = [member = part.member](void* self, Context& context, const Payloads& input) {
-      return detail::call_for_nothing(static_cast<W*>(self), &context, member,
-                                      detail::decode_arguments<typename detail::Member<M>::Arguments>(input));
+      return detail::call_for_nothing(
+          static_cast<W*>(self), &context, member,
+          detail::decode_arguments<typename detail::Member<M>::Arguments>(input));
     };
     erased_->signals.emplace(part.name, std::move(signal));
   }
@@ -270,7 +279,8 @@ class Definition {
   template <class M>
   void add(detail::QueryPart<M> part) {
     static_assert(detail::kIsConstMember<M>, "a query is const");
-    static_assert(!detail::Member<M>::kTakesContext, "a query has no context: it can command nothing");
+    static_assert(!detail::Member<M>::kTakesContext,
+                  "a query has no context: it can command nothing");
     members_.emplace_back(part.member, part.name);
     WorkflowDefinition::Query query{part.name, part.description, {}};
     query.answer = [member = part.member](const void* self, const Payloads& input) -> Payload {
@@ -287,7 +297,8 @@ class Definition {
     using Arguments = typename detail::Member<M>::Arguments;
     members_.emplace_back(part.member, part.name);
     WorkflowDefinition::Update update{part.name, part.description, {}, {}};
-    update.validate = [validator = part.validator]([[maybe_unused]] const void* self, const Payloads& input) {
+    update.validate = [validator = part.validator]([[maybe_unused]] const void* self,
+                                                   const Payloads& input) {
       static_cast<void>(validator);
       const Arguments arguments = detail::decode_arguments<Arguments>(input);
       if constexpr (!std::is_null_pointer_v<V>) {
@@ -295,7 +306,8 @@ class Definition {
         if constexpr (std::invocable<V, const W*>) {
           (workflow->*validator)();
         } else {
-          std::apply([&](const auto&... argument) { (workflow->*validator)(argument...); }, arguments);
+          std::apply([&](const auto&... argument) { (workflow->*validator)(argument...); },
+                     arguments);
         }
       }
     };
@@ -308,7 +320,8 @@ class Definition {
 
   template <class M>
   void add(detail::DynamicSignalPart<M> part) {
-    erased_->dynamic_signal = [member = part.member](void* self, Context& context, const std::string& name,
+    erased_->dynamic_signal = [member = part.member](void* self, Context& context,
+                                                     const std::string& name,
                                                      const Payloads& input) {
       return detail::call_for_nothing(static_cast<W*>(self), &context, member, {name, input});
     };

@@ -1,5 +1,5 @@
-// Failures as they travel between workflows, activities and clients. Every class keeps the original message, so that
-// passing a failure on loses nothing.
+// Failures as they travel between workflows, activities and clients. Every class keeps the original
+// message, so that passing a failure on loses nothing.
 #pragma once
 
 #include <temporal/api/common/v1/message.pb.h>
@@ -17,8 +17,8 @@ namespace tempora {
 
 using FailureProto = temporal::api::failure::v1::Failure;
 
-// A failed step of a workflow. Workflow code that lets one escape fails the workflow; any other exception is a bug and
-// fails only the workflow *task*, which is then tried again.
+// A failed step of a workflow. Workflow code that lets one escape fails the workflow; any other
+// exception is a bug and fails only the workflow *task*, which is then tried again.
 class Failure : public std::exception {
  public:
   explicit Failure(FailureProto proto);
@@ -42,8 +42,10 @@ class ApplicationError : public Failure {
  public:
   explicit ApplicationError(FailureProto proto) : Failure(std::move(proto)) {}
   template <class... D>
-  explicit ApplicationError(std::string message, std::string type = {}, bool non_retryable = false, const D&... details)
-      : ApplicationError(std::move(message), std::move(type), non_retryable, Packed{encode_all(details...)}) {}
+  explicit ApplicationError(std::string message, std::string type = {}, bool non_retryable = false,
+                            const D&... details)
+      : ApplicationError(std::move(message), std::move(type), non_retryable,
+                         Packed{encode_all(details...)}) {}
 
   const std::string& type() const { return proto().application_failure_info().type(); }
   bool non_retryable() const { return proto().application_failure_info().non_retryable(); }
@@ -72,15 +74,23 @@ class ActivityError : public Failure {
  public:
   explicit ActivityError(FailureProto proto) : Failure(std::move(proto)) {}
   const std::string& activity_id() const { return proto().activity_failure_info().activity_id(); }
-  const std::string& activity_type() const { return proto().activity_failure_info().activity_type().name(); }
-  temporal::api::enums::v1::RetryState retry_state() const { return proto().activity_failure_info().retry_state(); }
+  const std::string& activity_type() const {
+    return proto().activity_failure_info().activity_type().name();
+  }
+  temporal::api::enums::v1::RetryState retry_state() const {
+    return proto().activity_failure_info().retry_state();
+  }
 };
 
 class TimeoutError : public Failure {
  public:
   explicit TimeoutError(FailureProto proto) : Failure(std::move(proto)) {}
-  temporal::api::enums::v1::TimeoutType timeout_type() const { return proto().timeout_failure_info().timeout_type(); }
-  const Payloads& last_heartbeat_details() const { return proto().timeout_failure_info().last_heartbeat_details(); }
+  temporal::api::enums::v1::TimeoutType timeout_type() const {
+    return proto().timeout_failure_info().timeout_type();
+  }
+  const Payloads& last_heartbeat_details() const {
+    return proto().timeout_failure_info().last_heartbeat_details();
+  }
 };
 
 class CanceledError : public Failure {
@@ -108,8 +118,8 @@ class ServerError : public Failure {
 std::exception_ptr to_exception(const FailureProto& proto);
 std::shared_ptr<const Failure> to_failure(const FailureProto& proto);
 [[noreturn]] void throw_failure(const FailureProto& proto);
-// What goes on the wire for any exception: a `Failure` as it is, another exception as an application failure whose type
-// is the demangled class name.
+// What goes on the wire for any exception: a `Failure` as it is, another exception as an
+// application failure whose type is the demangled class name.
 FailureProto to_proto(std::exception_ptr error);
 FailureProto to_proto(const std::exception& error);
 

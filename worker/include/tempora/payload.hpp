@@ -1,4 +1,5 @@
-// How values become payloads and back. `PayloadCodec<T>` is the customisation point: specialise it for a type of your own.
+// How values become payloads and back. `PayloadCodec<T>` is the customisation point: specialise it
+// for a type of your own.
 #pragma once
 
 #include <google/protobuf/message.h>
@@ -42,7 +43,8 @@ Payload bytes_payload(const void* data, std::size_t size);
 Payload message_payload(const google::protobuf::Message& message);
 Payload json_payload(std::string text);
 void decode_message(const Payload& payload, google::protobuf::Message& message);
-// The JSON value of a `json/plain` payload. Throws `PayloadError` for any other encoding and for ill-formed text.
+// The JSON value of a `json/plain` payload. Throws `PayloadError` for any other encoding and for
+// ill-formed text.
 nlohmann::json decode_json(const Payload& payload);
 // The bytes of a `binary/plain` payload.
 std::string_view decode_bytes(const Payload& payload);
@@ -55,9 +57,9 @@ inline constexpr bool kIsOptional<std::optional<T>> = true;
 
 }  // namespace detail
 
-// Chosen by type: `Void` and empty `optional` → `binary/null`; `std::vector<std::byte>` → `binary/plain`; Protobuf
-// messages → `json/protobuf` (`binary/protobuf` and `json/plain` are read too); everything that nlohmann::json can
-// convert → `json/plain`.
+// Chosen by type: `Void` and empty `optional` → `binary/null`; `std::vector<std::byte>` →
+// `binary/plain`; Protobuf messages → `json/protobuf` (`binary/protobuf` and `json/plain` are read
+// too); everything that nlohmann::json can convert → `json/plain`.
 template <class T>
 struct PayloadCodec {
   static Payload encode(const T& value) {
@@ -121,7 +123,8 @@ Payloads encode_all(const A&... arguments) {
   return payloads;
 }
 
-// The argument at `index`. A missing trailing argument is a default value; without one, `PayloadError`.
+// The argument at `index`. A missing trailing argument is a default value; without one,
+// `PayloadError`.
 template <class T>
 T decode_argument(const Payloads& payloads, int index = 0) {
   if (index < payloads.payloads_size()) return PayloadCodec<T>::decode(payloads.payloads(index));

@@ -1,5 +1,5 @@
-// Replays recorded histories with today's code, and says where the two part. Run it over exported histories before a
-// deployment: what fails here would block that workflow in production.
+// Replays recorded histories with today's code, and says where the two part. Run it over exported
+// histories before a deployment: what fails here would block that workflow in production.
 #pragma once
 
 #include <temporal/api/history/v1/message.pb.h>
@@ -27,7 +27,8 @@ class Replayer {
   explicit Replayer(WorkflowRegistry registry) : registry_(std::move(registry)) {}
 
   std::expected<void, ReplayError> replay(const temporal::api::history::v1::History& history) const;
-  // As exported by `temporal workflow show -o json` or the web UI, also in the older spelling of enums.
+  // As exported by `temporal workflow show -o json` or the web UI, also in the older spelling of
+  // enums.
   std::expected<void, ReplayError> replay_json(std::string_view json) const;
 
  private:
@@ -35,6 +36,7 @@ class Replayer {
 };
 
 // Parses an exported history. The error says what is wrong with the text.
-std::expected<temporal::api::history::v1::History, std::string> parse_history(std::string_view json);
+std::expected<temporal::api::history::v1::History, std::string> parse_history(
+    std::string_view json);
 
 }  // namespace tempora

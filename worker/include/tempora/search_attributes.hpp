@@ -1,4 +1,5 @@
-// Search attributes: typed values under registered names, readable in Temporal's visibility. Never encrypted.
+// Search attributes: typed values under registered names, readable in Temporal's visibility. Never
+// encrypted.
 #pragma once
 
 #include <temporal/api/common/v1/message.pb.h>
@@ -14,7 +15,8 @@
 
 namespace tempora {
 
-// A name must be registered in the namespace before a workflow writes it, else its task fails until it is.
+// A name must be registered in the namespace before a workflow writes it, else its task fails until
+// it is.
 class SearchAttributes {
  public:
   SearchAttributes() = default;
@@ -31,11 +33,13 @@ class SearchAttributes {
   SearchAttributes& unset(std::string name);
 
   bool contains(const std::string& name) const { return fields_.contains(name); }
-  // The decoded value; nothing if it is absent or unset. Throws `PayloadError` if it is of another type.
+  // The decoded value; nothing if it is absent or unset. Throws `PayloadError` if it is of another
+  // type.
   template <class T>
   std::optional<T> get(const std::string& name) const {
     const auto found = fields_.find(name);
-    if (found == fields_.end() || detail::encoding_of(found->second) == "binary/null") return std::nullopt;
+    if (found == fields_.end() || detail::encoding_of(found->second) == "binary/null")
+      return std::nullopt;
     return PayloadCodec<T>::decode(found->second);
   }
 

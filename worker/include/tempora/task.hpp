@@ -1,5 +1,6 @@
-// `Task<T>`: a coroutine of a workflow. It starts when it is awaited (or given to `Context::spawn`), runs inside its
-// awaiter's logical task, and is owned by whoever holds the object.
+// `Task<T>`: a coroutine of a workflow. It starts when it is awaited (or given to
+// `Context::spawn`), runs inside its awaiter's logical task, and is owned by whoever holds the
+// object.
 #pragma once
 
 #include <concepts>
@@ -165,7 +166,8 @@ class ReadyAwaiter : public AwaitableTag {
 
 }  // namespace detail
 
-// The result of something under way: a shared handle. Awaiting it a second time gives the same result.
+// The result of something under way: a shared handle. Awaiting it a second time gives the same
+// result.
 template <class T>
 class [[nodiscard]] Future : public detail::AwaitableTag {
  public:
@@ -174,7 +176,8 @@ class [[nodiscard]] Future : public detail::AwaitableTag {
 
   bool valid() const { return static_cast<bool>(state_); }
   bool ready() const { return !state_->pending(); }
-  // Asks what stands behind to stop. The future then fails with a cancellation, at once or later (CancellationType).
+  // Asks what stands behind to stop. The future then fails with a cancellation, at once or later
+  // (CancellationType).
   void cancel(const std::string& reason = {}) const { state_->request_cancel(reason); }
 
   class Awaiter : public detail::ReadyAwaiter {

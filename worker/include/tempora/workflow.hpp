@@ -1,5 +1,6 @@
-// What workflow code may do: everything goes through `Context`. The same calls in the same order happen again whenever
-// the history is replayed, so workflow code uses no clock, no randomness, no thread and no I/O of its own.
+// What workflow code may do: everything goes through `Context`. The same calls in the same order
+// happen again whenever the history is replayed, so workflow code uses no clock, no randomness, no
+// thread and no I/O of its own.
 #pragma once
 
 #include <cstddef>
@@ -42,7 +43,8 @@ struct ContinueAsNewOptions {
   Duration task_timeout{};    // zero: the same
 };
 
-// Thrown by `Context::continue_as_new`. Not a `std::exception`, so that no handler for failures takes it by accident.
+// Thrown by `Context::continue_as_new`. Not a `std::exception`, so that no handler for failures
+// takes it by accident.
 struct ContinueAsNewRequest {
   Payloads arguments;
   ContinueAsNewOptions options;
@@ -54,20 +56,23 @@ struct UpdateInfo {
   std::string name;
 };
 
-// Workflow code did what it must not do: a command from a query, a call from outside the run … Fails the task.
+// Workflow code did what it must not do: a command from a query, a call from outside the run …
+// Fails the task.
 struct WorkflowMisuse : std::logic_error {
   using std::logic_error::logic_error;
 };
 
-// A part of a workflow that is cancelled as one. What is started in a scope (timers, activities, waits, nested scopes)
-// is cancelled with it, in the order in which it was started; what is started in a cancelled scope fails at once.
+// A part of a workflow that is cancelled as one. What is started in a scope (timers, activities,
+// waits, nested scopes) is cancelled with it, in the order in which it was started; what is started
+// in a cancelled scope fails at once.
 class CancellationScope {
  public:
   explicit CancellationScope(detail::Ref<detail::ScopeState> state) : state_(std::move(state)) {}
   void cancel(const std::string& reason = "scope cancelled") const { state_->cancel(reason); }
   bool cancelled() const { return state_->cancelled(); }
 
-  // Runs the coroutine that `factory()` makes inside this scope. `factory` is kept until the coroutine has ended.
+  // Runs the coroutine that `factory()` makes inside this scope. `factory` is kept until the
+  // coroutine has ended.
   template <class F>
   auto run(F factory) const -> std::invoke_result_t<F&> {
     return run_in<typename std::invoke_result_t<F&>::value_type>(*this, std::move(factory));
@@ -87,7 +92,8 @@ class CancellationScope {
 class AnyFuture {
  public:
   template <class T>
-  AnyFuture(const Future<T>& future) : state_(future.state()) {}  // NOLINT: futures of all types go into one list
+  AnyFuture(const Future<T>& future)
+      : state_(future.state()) {}  // NOLINT: futures of all types go into one list
   bool ready() const { return !state_->pending(); }
   const detail::Ref<detail::FutureState>& state() const { return state_; }
 
@@ -101,9 +107,11 @@ class Context {
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
-  // --- activities: scheduled now, awaited whenever. `request` must be a named object. -------------------------------
+  // --- activities: scheduled now, awaited whenever. `request` must be a named object.
+  // -------------------------------
   template <class I, class O>
-  Future<O> start(const ActivityType<I, O>& type, const I& request, const ActivityOptions& overrides = {},
+  Future<O> start(const ActivityType<I, O>& type, const I& request,
+                  const ActivityOptions& overrides = {},
                   SourceLocation where = SourceLocation::current()) {
     auto state = detail::make_ref<detail::DecodedState<O>>();
     Payloads input;
@@ -120,12 +128,14 @@ class Context {
     return start(type, kNothing, overrides, where);
   }
   template <class I, class O>
-  Future<O> start(const ActivityType<I, O>& type, const I&& request, const ActivityOptions& overrides = {},
+  Future<O> start(const ActivityType<I, O>& type, const I&& request,
+                  const ActivityOptions& overrides = {},
                   SourceLocation where = SourceLocation::current()) = delete;
 
   // The same as `start`; reads better behind `co_await`.
   template <class I, class O>
-  Future<O> execute(const ActivityType<I, O>& type, const I& request, const ActivityOptions& overrides = {},
+  Future<O> execute(const ActivityType<I, O>& type, const I& request,
+                    const ActivityOptions& overrides = {},
                     SourceLocation where = SourceLocation::current()) {
     return start(type, request, overrides, where);
   }
@@ -135,10 +145,12 @@ class Context {
     return start(type, overrides, where);
   }
   template <class I, class O>
-  Future<O> execute(const ActivityType<I, O>& type, const I&& request, const ActivityOptions& overrides = {},
+  Future<O> execute(const ActivityType<I, O>& type, const I&& request,
+                    const ActivityOptions& overrides = {},
                     SourceLocation where = SourceLocation::current()) = delete;
 
-  // --- time ---------------------------------------------------------------------------------------------------------
+  // --- time
+  // ---------------------------------------------------------------------------------------------------------
   // Zero or less is ready at once and leaves nothing in the history.
   Future<void> timer(Duration duration, const TimerOptions& options = {},
                      SourceLocation where = SourceLocation::current());
@@ -148,9 +160,12 @@ class Context {
   // The time at which the task in hand was started; never goes back.
   TimePoint now() const;
 
-  // --- waiting ------------------------------------------------------------------------------------------------------
-  // True once `condition` holds. It is asked whenever the run has come to rest, so it must be cheap and change nothing.
-  Task<bool> wait_until(std::function<bool()> condition, SourceLocation where = SourceLocation::current());
+  // --- waiting
+  // ------------------------------------------------------------------------------------------------------
+  // True once `condition` holds. It is asked whenever the run has come to rest, so it must be cheap
+  // and change nothing.
+  Task<bool> wait_until(std::function<bool()> condition,
+                        SourceLocation where = SourceLocation::current());
   // False if the time is over and `condition` still does not hold.
   Task<bool> wait_until(std::function<bool()> condition, Duration timeout,
                         SourceLocation where = SourceLocation::current());
@@ -161,39 +176,49 @@ class Context {
     spawn_root(state, drive<T>(std::move(task), state), where);
     return Handle<T>{std::move(state)};
   }
-  // No signal or update handler is under way. Inside a handler: none but itself would make this true.
+  // No signal or update handler is under way. Inside a handler: none but itself would make this
+  // true.
   bool all_handlers_finished() const { return handlers_running() == 0; }
   int handlers_running() const;
-  // The update in whose handler (or in what it awaits) this is called; nothing elsewhere, also not in what it spawned.
+  // The update in whose handler (or in what it awaits) this is called; nothing elsewhere, also not
+  // in what it spawned.
   std::optional<UpdateInfo> current_update() const;
 
-  // --- deterministic randomness -------------------------------------------------------------------------------------
+  // --- deterministic randomness
+  // -------------------------------------------------------------------------------------
   std::uint64_t random();
   std::string uuid();  // version 4
 
-  // --- changing code under running workflows ------------------------------------------------------------------------
-  // True if this run executes the code of the change `id`: always in new runs; in older ones only if it was so then.
+  // --- changing code under running workflows
+  // ------------------------------------------------------------------------ True if this run
+  // executes the code of the change `id`: always in new runs; in older ones only if it was so then.
   bool patched(std::string_view id, SourceLocation where = SourceLocation::current());
   // Instead of `patched(id)`, when no run without the change is left.
   void deprecate_patch(std::string_view id, SourceLocation where = SourceLocation::current());
 
-  // --- visible state ------------------------------------------------------------------------------------------------
-  void upsert_search_attributes(const SearchAttributes& changes, SourceLocation where = SourceLocation::current());
-  void upsert_memo(const std::map<std::string, Payload>& changes, SourceLocation where = SourceLocation::current());
+  // --- visible state
+  // ------------------------------------------------------------------------------------------------
+  void upsert_search_attributes(const SearchAttributes& changes,
+                                SourceLocation where = SourceLocation::current());
+  void upsert_memo(const std::map<std::string, Payload>& changes,
+                   SourceLocation where = SourceLocation::current());
   template <class T>
-  void upsert_memo(const std::string& name, const T& value, SourceLocation where = SourceLocation::current()) {
+  void upsert_memo(const std::string& name, const T& value,
+                   SourceLocation where = SourceLocation::current()) {
     upsert_memo(std::map<std::string, Payload>{{name, PayloadCodec<T>::encode(value)}}, where);
   }
   // Shown by the Temporal UI while the workflow runs.
   void set_current_details(std::string text);
 
-  // --- about this run -----------------------------------------------------------------------------------------------
+  // --- about this run
+  // -----------------------------------------------------------------------------------------------
   const WorkflowInfo& info() const;
   bool is_replaying() const;
   // Silent while replaying.
   Logger log() const;
 
-  // --- cancellation -------------------------------------------------------------------------------------------------
+  // --- cancellation
+  // -------------------------------------------------------------------------------------------------
   CancellationScope root_scope() const;
   CancellationScope current_scope() const;
   bool cancel_requested() const;
@@ -207,7 +232,8 @@ class Context {
     return new_shielded_scope().run(std::move(factory));
   }
 
-  // --- the end ------------------------------------------------------------------------------------------------------
+  // --- the end
+  // ------------------------------------------------------------------------------------------------------
   // Ends this run and starts the next one of the same type with `arguments`. Drain handlers first.
   template <class... A>
   [[noreturn]] void continue_as_new(const A&... arguments) {
@@ -238,14 +264,15 @@ class Context {
 
   bool needs_arguments() const;  // false on replay: what was sent then is not compared
   void schedule_activity(detail::Ref<detail::FutureState> state, const std::string& type,
-                         const ActivityOptions& defaults, const ActivityOptions& overrides, Payloads input,
-                         SourceLocation where);
+                         const ActivityOptions& defaults, const ActivityOptions& overrides,
+                         Payloads input, SourceLocation where);
   void spawn_root(detail::Ref<detail::FutureState> state, Task<void> task, SourceLocation where);
 
   engine::RunState* run_;
 };
 
-// The index of the first future in list order that is ready, as soon as one is. Does not take its result.
+// The index of the first future in list order that is ready, as soon as one is. Does not take its
+// result.
 Task<std::size_t> select(Context& context, std::vector<AnyFuture> futures);
 // Returns when all are ready, however they ended. Does not take their results.
 Task<void> join(Context& context, std::vector<AnyFuture> futures);
@@ -272,8 +299,9 @@ class [[nodiscard]] MutexLock {
   Mutex* mutex_ = nullptr;
 };
 
-// Lets the handlers of one run take turns, first come first served. A member of the workflow's class: handlers
-// interleave at every `co_await`, so state that must not change in between needs one.
+// Lets the handlers of one run take turns, first come first served. A member of the workflow's
+// class: handlers interleave at every `co_await`, so state that must not change in between needs
+// one.
 class Mutex {
  public:
   Mutex() = default;

@@ -22,7 +22,7 @@ struct ParentInfo {
 struct WorkflowInfo {
   std::string workflow_id;
   std::string run_id;
-  std::string first_execution_run_id;     // the same along a chain of continue-as-new, retry and cron
+  std::string first_execution_run_id;  // the same along a chain of continue-as-new, retry and cron
   std::string original_execution_run_id;  // the run before a reset
   std::string continued_run_id;           // the run that continued as this one; empty if none
   std::string workflow_type;
@@ -38,7 +38,7 @@ struct WorkflowInfo {
   std::int64_t history_length = 0;      // of the task in hand
   std::int64_t history_size_bytes = 0;  // as the server told
   bool suggest_continue_as_new = false;
-  SearchAttributes search_attributes;  // with the changes made by this run
+  SearchAttributes search_attributes;   // with the changes made by this run
   std::map<std::string, Payload> memo;  // with the changes made by this run
 };
 

@@ -64,12 +64,15 @@ TEST(Failures, KeepTheirClassAndCausesOverTheWire) {
 }
 
 TEST(Failures, AnyExceptionBecomesAnApplicationFailureWithItsClassName) {
-  EXPECT_EQ(to_proto(std::out_of_range{"x"}).application_failure_info().type(), "std::out_of_range");
+  EXPECT_EQ(to_proto(std::out_of_range{"x"}).application_failure_info().type(),
+            "std::out_of_range");
 }
 
 TEST(SearchAttributes, CarryTheirTypes) {
   SearchAttributes attributes;
-  attributes.set_int("Count", 5).set_datetime("When", TimePoint{std::chrono::seconds{1}}).unset("Gone");
+  attributes.set_int("Count", 5)
+      .set_datetime("When", TimePoint{std::chrono::seconds{1}})
+      .unset("Gone");
   EXPECT_EQ(attributes.get<int>("Count"), 5);
   EXPECT_EQ(attributes.get<std::string>("When"), "1970-01-01T00:00:01.000000000Z");
   EXPECT_EQ(attributes.fields().at("Count").metadata().at("type"), "Int");

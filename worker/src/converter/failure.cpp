@@ -45,7 +45,8 @@ void Failure::set_cause(const Failure& cause) {
   cause_ = to_failure(cause.proto());
 }
 
-ApplicationError::ApplicationError(std::string message, std::string type, bool non_retryable, Packed details)
+ApplicationError::ApplicationError(std::string message, std::string type, bool non_retryable,
+                                   Packed details)
     : Failure([&] {
         FailureProto proto;
         proto.set_message(std::move(message));
@@ -53,7 +54,8 @@ ApplicationError::ApplicationError(std::string message, std::string type, bool n
         auto& info = *proto.mutable_application_failure_info();
         info.set_type(std::move(type));
         info.set_non_retryable(non_retryable);
-        if (details.details.payloads_size() > 0) *info.mutable_details() = std::move(details.details);
+        if (details.details.payloads_size() > 0)
+          *info.mutable_details() = std::move(details.details);
         return proto;
       }()) {}
 
@@ -96,7 +98,8 @@ CanceledError::CanceledError(std::string message)
       }()) {}
 
 std::exception_ptr to_exception(const FailureProto& proto) {
-  return with_class_of(proto, [](auto failure) { return std::make_exception_ptr(std::move(failure)); });
+  return with_class_of(proto,
+                       [](auto failure) { return std::make_exception_ptr(std::move(failure)); });
 }
 
 std::shared_ptr<const Failure> to_failure(const FailureProto& proto) {

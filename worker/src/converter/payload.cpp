@@ -39,7 +39,8 @@ Payload message_payload(const google::protobuf::Message& message) {
   (*payload.mutable_metadata())[kMessageType] = message.GetDescriptor()->full_name();
   const auto status = google::protobuf::util::MessageToJsonString(message, payload.mutable_data());
   if (!status.ok()) {
-    throw PayloadError(fmt::format("cannot write {}: {}", message.GetDescriptor()->full_name(), status.ToString()));
+    throw PayloadError(fmt::format("cannot write {}: {}", message.GetDescriptor()->full_name(),
+                                   status.ToString()));
   }
   return payload;
 }
@@ -57,8 +58,10 @@ void decode_message(const Payload& payload, google::protobuf::Message& message) 
   if (encoding == "binary/null") return;
   if (encoding == "json/protobuf" || encoding == "json/plain") {
     google::protobuf::util::JsonParseOptions options;
-    options.ignore_unknown_fields = encoding == "json/protobuf";  // an older reader of a newer writer
-    const auto status = google::protobuf::util::JsonStringToMessage(payload.data(), &message, options);
+    options.ignore_unknown_fields =
+        encoding == "json/protobuf";  // an older reader of a newer writer
+    const auto status =
+        google::protobuf::util::JsonStringToMessage(payload.data(), &message, options);
     if (!status.ok()) throw_undecodable(name, status.ToString());
     return;
   }
@@ -77,9 +80,12 @@ nlohmann::json decode_json(const Payload& payload) {
   const std::string_view encoding = encoding_of(payload);
   if (encoding == "binary/null") return nullptr;
   if (encoding == "json/external-storage-reference") {
-    throw_undecodable("json/plain", "[TMPRL1105] the payload is kept in external storage, which is not supported");
+    throw_undecodable(
+        "json/plain",
+        "[TMPRL1105] the payload is kept in external storage, which is not supported");
   }
-  if (encoding != "json/plain") throw_undecodable("json/plain", fmt::format("its encoding is \"{}\"", encoding));
+  if (encoding != "json/plain")
+    throw_undecodable("json/plain", fmt::format("its encoding is \"{}\"", encoding));
   nlohmann::json json = nlohmann::json::parse(payload.data(), nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) throw_undecodable("json/plain", "ill-formed JSON");
   return json;
@@ -88,7 +94,8 @@ nlohmann::json decode_json(const Payload& payload) {
 std::string_view decode_bytes(const Payload& payload) {
   const std::string_view encoding = encoding_of(payload);
   if (encoding == "binary/null") return {};
-  if (encoding != "binary/plain") throw_undecodable("binary/plain", fmt::format("its encoding is \"{}\"", encoding));
+  if (encoding != "binary/plain")
+    throw_undecodable("binary/plain", fmt::format("its encoding is \"{}\"", encoding));
   return payload.data();
 }
 

@@ -19,7 +19,8 @@ SearchAttributes& SearchAttributes::put(std::string name, std::string_view type,
 SearchAttributes& SearchAttributes::set_keyword(std::string name, std::string_view value) {
   return put(std::move(name), "Keyword", nlohmann::json(value).dump());
 }
-SearchAttributes& SearchAttributes::set_keyword_list(std::string name, const std::vector<std::string>& values) {
+SearchAttributes& SearchAttributes::set_keyword_list(std::string name,
+                                                     const std::vector<std::string>& values) {
   return put(std::move(name), "KeywordList", nlohmann::json(values).dump());
 }
 SearchAttributes& SearchAttributes::set_text(std::string name, std::string_view value) {
@@ -36,10 +37,11 @@ SearchAttributes& SearchAttributes::set_bool(std::string name, bool value) {
 }
 SearchAttributes& SearchAttributes::set_datetime(std::string name, TimePoint value) {
   const auto seconds = std::chrono::floor<std::chrono::seconds>(value);
-  const auto text = fmt::format("\"{:%Y-%m-%dT%H:%M:%S}.{:09}Z\"",
-                                fmt::gmtime(std::chrono::system_clock::to_time_t(
-                                    std::chrono::time_point_cast<std::chrono::system_clock::duration>(seconds))),
-                                (value - seconds).count());
+  const auto text =
+      fmt::format("\"{:%Y-%m-%dT%H:%M:%S}.{:09}Z\"",
+                  fmt::gmtime(std::chrono::system_clock::to_time_t(
+                      std::chrono::time_point_cast<std::chrono::system_clock::duration>(seconds))),
+                  (value - seconds).count());
   return put(std::move(name), "Datetime", text);
 }
 

@@ -14,7 +14,8 @@
 namespace tempora::engine {
 namespace {
 
-constexpr std::size_t kChangeVersionLimitBytes = 2048;  // of the search attribute's value, as the official SDKs have it
+constexpr std::size_t kChangeVersionLimitBytes =
+    2048;  // of the search attribute's value, as the official SDKs have it
 
 }  // namespace
 
@@ -30,7 +31,9 @@ bool RunState::may_command(const char* what) const {
   if (detail::Scheduler::current() != &scheduler_) {
     throw WorkflowMisuse{fmt::format("{}: called from outside the workflow", what)};
   }
-  if (read_only_) throw WorkflowMisuse{fmt::format("{}: a query, validator or condition must change nothing", what)};
+  if (scheduler_.read_only)
+    throw WorkflowMisuse{
+        fmt::format("{}: a query, validator or condition must change nothing", what)};
   return true;
 }
 
@@ -46,14 +49,17 @@ bool RunState::enter_scope(detail::FutureState& future, const char* what, Source
   return true;
 }
 
-void RunState::schedule_activity(const detail::Ref<detail::FutureState>& future, const std::string& type,
-                                 const ActivityOptions& options, Payloads input, SourceLocation where) {
+void RunState::schedule_activity(const detail::Ref<detail::FutureState>& future,
+                                 const std::string& type, const ActivityOptions& options,
+                                 Payloads input, SourceLocation where) {
   if (options.start_to_close <= Duration{} && options.schedule_to_close <= Duration{}) {
     throw WorkflowMisuse{fmt::format("activity {}: set start_to_close or schedule_to_close", type)};
   }
   if (!enter_scope(*future, "activity", where)) return;
-  std::string id = options.activity_id.empty() ? std::to_string(++activity_counter_) : options.activity_id;
-  auto machine = detail::make_ref<ActivityMachine>(*this, future, std::move(id), type, options.cancellation, where);
+  std::string id =
+      options.activity_id.empty() ? std::to_string(++activity_counter_) : options.activity_id;
+  auto machine = detail::make_ref<ActivityMachine>(*this, future, std::move(id), type,
+                                                   options.cancellation, where);
   machine->schedule(options, std::move(input));
 }
 
@@ -64,24 +70,27 @@ void RunState::start_timer(const detail::Ref<detail::FutureState>& future, Durat
     future->fulfil();
     return;
   }
-  auto machine = detail::make_ref<TimerMachine>(*this, future, std::to_string(++timer_counter_), where);
+  auto machine =
+      detail::make_ref<TimerMachine>(*this, future, std::to_string(++timer_counter_), where);
   machine->start(duration, summary);
 }
 
-void RunState::spawn(const detail::Ref<detail::FutureState>& future, Task<void> task, SourceLocation where) {
+void RunState::spawn(const detail::Ref<detail::FutureState>& future, Task<void> task,
+                     SourceLocation where) {
   future->what = "spawned task";
   future->where = where;
   auto root = std::make_unique<detail::Root>();
   root->kind = RootKind::kSpawned;
   root->where = where;
   root->task = std::move(task);
-  root->subject = future;
   detail::ScopeState& parent = scheduler_.scope ? *scheduler_.scope : *root_scope_;
   root->scope = detail::ScopeState::inside(parent, /*shielded=*/false);
+  root->subject = detail::make_ref<SpawnedTask>(future, root->scope);
   add_root(std::move(root));
 }
 
-detail::Ref<ConditionState> RunState::watch(const std::function<bool()>& condition, SourceLocation where) {
+detail::Ref<ConditionState> RunState::watch(const std::function<bool()>& condition,
+                                            SourceLocation where) {
   auto state = detail::make_ref<ConditionState>();
   if (enter_scope(*state, "condition", where)) {
     state->condition = &condition;
@@ -91,28 +100,33 @@ detail::Ref<ConditionState> RunState::watch(const std::function<bool()>& conditi
 }
 
 bool RunState::patched(std::string_view id, bool deprecated, SourceLocation where) {
-  if (const auto known = patch_answers_.find(id); known != patch_answers_.end()) return known->second;
+  if (const auto known = patch_answers_.find(id); known != patch_answers_.end())
+    return known->second;
   const auto recorded = known_patches_.find(id);
   const bool answer = !replaying_ || recorded != known_patches_.end();
   patch_answers_.emplace(id, answer);
   if (!answer) return false;
-  // A marker of an earlier task stands in the history already (its call is gone from the code, say).
+  // A marker of an earlier task stands in the history already (its call is gone from the code,
+  // say).
   const bool is_new = recorded == known_patches_.end();
-  if (!is_new && (closing_ == nullptr || recorded->second.closing_event_id != closing_->event_id())) return true;
+  if (!is_new && (closing_ == nullptr || recorded->second.closing_event_id != closing_->event_id()))
+    return true;
 
   detail::make_ref<PatchMachine>(*this, std::string{id})->record(deprecated, where);
   change_versions_.insert(std::ranges::upper_bound(change_versions_, id), std::string{id});
   SearchAttributes attributes;
   attributes.set_keyword_list(kChangeVersion, change_versions_);
-  const bool upsert = is_new ? attributes.fields().at(kChangeVersion).data().size() <= kChangeVersionLimitBytes
-                             : recorded->second.upserted;
+  const bool upsert =
+      is_new ? attributes.fields().at(kChangeVersion).data().size() <= kChangeVersionLimitBytes
+             : recorded->second.upserted;
   if (upsert) {
     auto command = make_command(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES);
     if (command) {
-      attributes.write(
-          command->mutable_upsert_workflow_search_attributes_command_attributes()->mutable_search_attributes());
+      attributes.write(command->mutable_upsert_workflow_search_attributes_command_attributes()
+                           ->mutable_search_attributes());
     }
-    queue(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES, new UpsertMachine{*this}, std::move(command), where);
+    queue(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES, new UpsertMachine{*this},
+          std::move(command), where);
   }
   return true;
 }
@@ -121,10 +135,11 @@ void RunState::upsert_search_attributes(const SearchAttributes& changes, SourceL
   info_.search_attributes.apply(changes);
   auto command = make_command(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES);
   if (command) {
-    changes.write(
-        command->mutable_upsert_workflow_search_attributes_command_attributes()->mutable_search_attributes());
+    changes.write(command->mutable_upsert_workflow_search_attributes_command_attributes()
+                      ->mutable_search_attributes());
   }
-  queue(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES, new UpsertMachine{*this}, std::move(command), where);
+  queue(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES, new UpsertMachine{*this},
+        std::move(command), where);
 }
 
 void RunState::upsert_memo(const std::map<std::string, Payload>& changes, SourceLocation where) {
@@ -136,18 +151,20 @@ void RunState::upsert_memo(const std::map<std::string, Payload>& changes, Source
       info_.memo.insert_or_assign(name, payload);
     }
     if (command) {
-      (*command->mutable_modify_workflow_properties_command_attributes()->mutable_upserted_memo()
+      (*command->mutable_modify_workflow_properties_command_attributes()
+            ->mutable_upserted_memo()
             ->mutable_fields())[name] = payload;
     }
   }
-  queue(enums::COMMAND_TYPE_MODIFY_WORKFLOW_PROPERTIES, new UpsertMachine{*this}, std::move(command), where);
+  queue(enums::COMMAND_TYPE_MODIFY_WORKFLOW_PROPERTIES, new UpsertMachine{*this},
+        std::move(command), where);
 }
 
 std::string RunState::uuid() {
   const std::uint64_t high = (id_random_.next() & ~0xf000ULL) | 0x4000ULL;
   const std::uint64_t low = (id_random_.next() & ~(3ULL << 62)) | (1ULL << 63);
-  return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff, high & 0xffff,
-                     low >> 48, low & 0xffffffffffffULL);
+  return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff,
+                     high & 0xffff, low >> 48, low & 0xffffffffffffULL);
 }
 
 std::unique_ptr<Command> RunState::make_command(enums::CommandType type) const {
@@ -172,16 +189,18 @@ bool RunState::drop_unsent(const Machine& machine, enums::CommandType type) {
 }
 
 void RunState::expect_events(std::int64_t initiating_event_id, Machine* machine) {
-  operations_.emplace_back(initiating_event_id, detail::Ref<Machine>{machine});  // event ids only grow
+  operations_.emplace_back(initiating_event_id,
+                           detail::Ref<Machine>{machine});  // event ids only grow
 }
 
 void RunState::forget_events(std::int64_t initiating_event_id) {
-  const auto found =
-      std::ranges::lower_bound(operations_, initiating_event_id, {}, [](const auto& entry) { return entry.first; });
+  const auto found = std::ranges::lower_bound(operations_, initiating_event_id, {},
+                                              [](const auto& entry) { return entry.first; });
   if (found != operations_.end() && found->first == initiating_event_id) operations_.erase(found);
 }
 
-void RunState::collect(temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion) {
+void RunState::collect(
+    temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion) {
   for (Outgoing& outgoing : outgoing_) {
     if (outgoing.sent) continue;
     outgoing.sent = true;
@@ -199,7 +218,8 @@ void RunState::collect(temporal::api::workflowservice::v1::RespondWorkflowTaskCo
 
 // What the server would refuse with consequences (it terminates the workflow) is refused here.
 void RunState::check_sizes(
-    const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion) const {
+    const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion)
+    const {
   const auto check = [&](std::string_view what, std::size_t size) {
     if (size <= options_.payload_limit_bytes) return;
     throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE,
@@ -216,23 +236,27 @@ void RunState::check_sizes(
     }
   }
   for (const auto& message : completion.messages()) {
-    check(fmt::format("the answer of update {}", message.protocol_instance_id()), message.ByteSizeLong());
+    check(fmt::format("the answer of update {}", message.protocol_instance_id()),
+          message.ByteSizeLong());
   }
   if (const std::size_t size = completion.ByteSizeLong(); size > options_.completion_limit_bytes) {
-    throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_REQUEST_TOO_LARGE,
-                      fmt::format("[TMPRL1103] the answer to the workflow task is {} bytes, the limit is {}", size,
-                                  options_.completion_limit_bytes)};
+    throw TaskFailure{
+        enums::WORKFLOW_TASK_FAILED_CAUSE_REQUEST_TOO_LARGE,
+        fmt::format("[TMPRL1103] the answer to the workflow task is {} bytes, the limit is {}",
+                    size, options_.completion_limit_bytes)};
   }
 }
 
-temporal::api::query::v1::WorkflowQueryResult RunState::answer(const temporal::api::query::v1::WorkflowQuery& query) {
+temporal::api::query::v1::WorkflowQueryResult RunState::answer(
+    const temporal::api::query::v1::WorkflowQuery& query) {
   temporal::api::query::v1::WorkflowQueryResult result;
   const bool was_replaying = std::exchange(replaying_, true);
-  read_only_ = true;
+  scheduler_.read_only = true;
   try {
     if (!workflow_) throw std::runtime_error{"the workflow has not done its first task yet"};
     Payload payload;
-    if (const auto found = definition_->queries.find(query.query_type()); found != definition_->queries.end()) {
+    if (const auto found = definition_->queries.find(query.query_type());
+        found != definition_->queries.end()) {
       payload = found->second.answer(workflow_.get(), query.query_args());
     } else if (query.query_type() == "__stack_trace") {
       payload = PayloadCodec<std::string>::encode(stack_trace());
@@ -241,12 +265,13 @@ temporal::api::query::v1::WorkflowQueryResult RunState::answer(const temporal::a
     } else {
       std::vector<std::string> known{"__stack_trace", "__temporal_workflow_metadata"};
       for (const auto& [name, handler] : definition_->queries) known.push_back(name);
-      throw std::runtime_error{fmt::format("unknown query {}; known: {}", query.query_type(), fmt::join(known, ", "))};
+      throw std::runtime_error{
+          fmt::format("unknown query {}; known: {}", query.query_type(), fmt::join(known, ", "))};
     }
     if (payload.ByteSizeLong() > options_.payload_limit_bytes) {
-      throw std::runtime_error{fmt::format("[TMPRL1103] the answer of query {} is {} bytes, the limit is {}",
-                                           query.query_type(), payload.ByteSizeLong(),
-                                           options_.payload_limit_bytes)};
+      throw std::runtime_error{
+          fmt::format("[TMPRL1103] the answer of query {} is {} bytes, the limit is {}",
+                      query.query_type(), payload.ByteSizeLong(), options_.payload_limit_bytes)};
     }
     result.set_result_type(enums::QUERY_RESULT_TYPE_ANSWERED);
     *result.mutable_answer()->add_payloads() = std::move(payload);
@@ -255,7 +280,7 @@ temporal::api::query::v1::WorkflowQueryResult RunState::answer(const temporal::a
     result.set_error_message(error.what());
     *result.mutable_failure() = to_proto(error);
   }
-  read_only_ = false;
+  scheduler_.read_only = false;
   replaying_ = was_replaying;
   return result;
 }
@@ -269,7 +294,8 @@ Payload RunState::metadata() const {
     entry->set_name(name);
     entry->set_description(description);
   };
-  add(definition.mutable_query_definitions(), "__stack_trace", "where each coroutine of the workflow waits");
+  add(definition.mutable_query_definitions(), "__stack_trace",
+      "where each coroutine of the workflow waits");
   add(definition.mutable_query_definitions(), "__temporal_workflow_metadata", "this description");
   for (const auto& [name, query] : definition_->queries) {
     add(definition.mutable_query_definitions(), name, query.description);
@@ -291,11 +317,12 @@ std::string RunState::stack_trace() const {
       case RootKind::kMain: text += "run"; break;
       case RootKind::kSignal: text += "signal " + root->name; break;
       case RootKind::kUpdate: text += "update " + root->name; break;
-      case RootKind::kSpawned: text += fmt::format("spawned at {}:{}", root->where.file_name(), root->where.line());
+      case RootKind::kSpawned:
+        text += fmt::format("spawned at {}:{}", root->where.file_name(), root->where.line());
     }
     if (root->waiting_for != nullptr) {
-      text += fmt::format("\n    waits for {} ({}:{})", root->waiting_for->what, root->waiting_for->where.file_name(),
-                          root->waiting_for->where.line());
+      text += fmt::format("\n    waits for {} ({}:{})", root->waiting_for->what,
+                          root->waiting_for->where.file_name(), root->waiting_for->where.line());
     }
     text += "\n\n";
   }

@@ -23,8 +23,10 @@ ActivityOptions merge(ActivityOptions defaults, const ActivityOptions& overrides
   take(defaults.activity_id, overrides.activity_id, untouched.activity_id);
   take(defaults.eager, overrides.eager, untouched.eager);
   take(defaults.priority.key, overrides.priority.key, untouched.priority.key);
-  take(defaults.priority.fairness_key, overrides.priority.fairness_key, untouched.priority.fairness_key);
-  take(defaults.priority.fairness_weight, overrides.priority.fairness_weight, untouched.priority.fairness_weight);
+  take(defaults.priority.fairness_key, overrides.priority.fairness_key,
+       untouched.priority.fairness_key);
+  take(defaults.priority.fairness_weight, overrides.priority.fairness_weight,
+       untouched.priority.fairness_weight);
   if (overrides.retry) defaults.retry = overrides.retry;
   return defaults;
 }
@@ -32,8 +34,8 @@ ActivityOptions merge(ActivityOptions defaults, const ActivityOptions& overrides
 bool Context::needs_arguments() const { return run_->sends_commands(); }
 
 void Context::schedule_activity(Ref<detail::FutureState> state, const std::string& type,
-                                const ActivityOptions& defaults, const ActivityOptions& overrides, Payloads input,
-                                SourceLocation where) {
+                                const ActivityOptions& defaults, const ActivityOptions& overrides,
+                                Payloads input, SourceLocation where) {
   if (!run_->may_command("activity")) return;
   run_->schedule_activity(state, type, merge(defaults, overrides), std::move(input), where);
 }
@@ -106,7 +108,8 @@ Task<bool> Context::wait_until(std::function<bool()> condition, SourceLocation w
   co_return true;
 }
 
-Task<bool> Context::wait_until(std::function<bool()> condition, Duration timeout, SourceLocation where) {
+Task<bool> Context::wait_until(std::function<bool()> condition, Duration timeout,
+                               SourceLocation where) {
   if (!run_->may_command("wait_until")) co_return false;
   if (run_->holds(condition)) co_return true;
   if (timeout <= Duration{}) co_return false;
@@ -158,7 +161,8 @@ CancellationScope Context::current_scope() const {
 bool Context::cancel_requested() const { return run_->cancel_requested(); }
 Future<void> Context::cancelled() const { return Future<void>{run_->cancelled()}; }
 CancellationScope Context::new_scope() const {
-  return CancellationScope{detail::ScopeState::inside(*current_scope().state(), /*shielded=*/false)};
+  return CancellationScope{
+      detail::ScopeState::inside(*current_scope().state(), /*shielded=*/false)};
 }
 CancellationScope Context::new_shielded_scope() const {
   return CancellationScope{detail::ScopeState::inside(*current_scope().state(), /*shielded=*/true)};

@@ -46,8 +46,8 @@ void RunState::step(Scheduler::Ready ready) {
   if (scheduler_.root_done) finish_root(ready.root);
 }
 
-// Validates (only live: on replay the acceptance is a fact), accepts, and makes the handler's coroutine, which then
-// starts in the same step. False: rejected, and nothing has happened.
+// Validates (only live: on replay the acceptance is a fact), accepts, and makes the handler's
+// coroutine, which then starts in the same step. False: rejected, and nothing has happened.
 bool RunState::start_update(Root& root) {
   auto& update = static_cast<UpdateMachine&>(*root.subject);
   const Payloads& arguments = update.request().input().args();
@@ -60,29 +60,31 @@ bool RunState::start_update(Root& root) {
       error.event_type = "WorkflowExecutionUpdateAccepted";
       error.workflow_type = info_.workflow_type;
       error.message = fmt::format(
-          "[TMPRL1100] nondeterministic workflow: the history accepted update \"{}\", the code has no handler for it, "
+          "[TMPRL1100] nondeterministic workflow: the history accepted update \"{}\", the code has "
+          "no handler for it, "
           "workflow type \"{}\"",
           update.name(), info_.workflow_type);
       throw TaskFailure{std::move(error)};
     }
     std::vector<std::string> known;
     for (const auto& [name, handler] : definition_->updates) known.push_back(name);
-    update.reject(ApplicationError{fmt::format("unknown update {}; known: {}", update.name(), fmt::join(known, ", ")),
-                                   "UnknownUpdate", true}
+    update.reject(ApplicationError{
+        fmt::format("unknown update {}; known: {}", update.name(), fmt::join(known, ", ")),
+        "UnknownUpdate", true}
                       .proto());
     return false;
   }
   Task<Payload> handler;
   if (!update.replayed()) {
-    read_only_ = true;
+    scheduler_.read_only = true;
     try {
       found->second.validate(workflow_.get(), arguments);
     } catch (const std::exception& error) {
-      read_only_ = false;
+      scheduler_.read_only = false;
       update.reject(to_proto(error));
       return false;
     }
-    read_only_ = false;
+    scheduler_.read_only = false;
   }
   touch();
   update.accept();
@@ -100,25 +102,34 @@ bool RunState::start_update(Root& root) {
 }
 
 void RunState::finish_root(Root* root) {
-  const auto place = std::ranges::find_if(roots_, [&](const auto& candidate) { return candidate.get() == root; });
+  const auto place =
+      std::ranges::find_if(roots_, [&](const auto& candidate) { return candidate.get() == root; });
   const std::unique_ptr<Root> done = std::move(*place);
   roots_.erase(place);
   if (done->kind == RootKind::kSignal || done->kind == RootKind::kUpdate) --handlers_running_;
   const std::exception_ptr error = done->task.handle().promise().error();
+  if (done->kind == RootKind::kSpawned) {
+    done->task = {};  // its frame holds the future too
+    if (static_cast<const SpawnedTask&>(*done->subject).failed_unseen()) {
+      logger().warn("the task spawned at {}:{} failed and nobody awaits it",
+                    done->where.file_name(), done->where.line());
+    }
+  }
   if (error) {
     end_with_failure(error);
   } else if (done->kind == RootKind::kMain) {
     auto command = make_command(enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION);
     if (command) {
-      *command->mutable_complete_workflow_execution_command_attributes()->mutable_result()->add_payloads() =
-          std::move(result_);
+      *command->mutable_complete_workflow_execution_command_attributes()
+           ->mutable_result()
+           ->add_payloads() = std::move(result_);
     }
     end_with(enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION, std::move(command));
   }
 }
 
-// A failure ends the workflow, a request to continue as new ends the run, anything else is a bug: it leaves as it is and
-// fails the task.
+// A failure ends the workflow, a request to continue as new ends the run, anything else is a bug:
+// it leaves as it is and fails the task.
 void RunState::end_with_failure(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
@@ -132,7 +143,8 @@ void RunState::end_with_failure(const std::exception_ptr& error) {
     if (command && cancelled) {
       command->mutable_cancel_workflow_execution_command_attributes();
     } else if (command) {
-      *command->mutable_fail_workflow_execution_command_attributes()->mutable_failure() = failure.proto();
+      *command->mutable_fail_workflow_execution_command_attributes()->mutable_failure() =
+          failure.proto();
     }
     end_with(type, std::move(command));
   }
@@ -143,16 +155,21 @@ void RunState::continue_as_new(const ContinueAsNewRequest& request) {
   if (command) {
     auto& next = *command->mutable_continue_as_new_workflow_execution_command_attributes();
     const ContinueAsNewOptions& options = request.options;
-    next.mutable_workflow_type()->set_name(options.workflow_type.empty() ? info_.workflow_type : options.workflow_type);
-    next.mutable_task_queue()->set_name(options.task_queue.empty() ? info_.task_queue : options.task_queue);
+    next.mutable_workflow_type()->set_name(options.workflow_type.empty() ? info_.workflow_type
+                                                                         : options.workflow_type);
+    next.mutable_task_queue()->set_name(options.task_queue.empty() ? info_.task_queue
+                                                                   : options.task_queue);
     *next.mutable_input() = request.arguments;
-    const Duration run_timeout = options.run_timeout > Duration{} ? options.run_timeout : info_.run_timeout;
-    const Duration task_timeout = options.task_timeout > Duration{} ? options.task_timeout : info_.task_timeout;
+    const Duration run_timeout =
+        options.run_timeout > Duration{} ? options.run_timeout : info_.run_timeout;
+    const Duration task_timeout =
+        options.task_timeout > Duration{} ? options.task_timeout : info_.task_timeout;
     if (run_timeout > Duration{}) write(run_timeout, next.mutable_workflow_run_timeout());
     if (task_timeout > Duration{}) write(task_timeout, next.mutable_workflow_task_timeout());
     if (retry_policy_) *next.mutable_retry_policy() = *retry_policy_;
     // Nothing carries over by itself.
-    for (const auto& [name, payload] : info_.memo) (*next.mutable_memo()->mutable_fields())[name] = payload;
+    for (const auto& [name, payload] : info_.memo)
+      (*next.mutable_memo()->mutable_fields())[name] = payload;
     for (const auto& [name, payload] : info_.search_attributes.fields()) {
       if (name.starts_with("Temporal") || name == "BuildIds") continue;  // the server's own
       (*next.mutable_search_attributes()->mutable_indexed_fields())[name] = payload;
@@ -184,13 +201,13 @@ bool RunState::wake_one_condition() {
 }
 
 bool RunState::holds(const std::function<bool()>& condition) {
-  const bool before = std::exchange(read_only_, true);
+  const bool before = std::exchange(scheduler_.read_only, true);
   try {
     const bool result = condition();
-    read_only_ = before;
+    scheduler_.read_only = before;
     return result;
   } catch (...) {
-    read_only_ = before;
+    scheduler_.read_only = before;
     throw;
   }
 }

@@ -51,7 +51,8 @@ struct Gone {
 const Definition<Gone> kGone{"Work", run(&Gone::run)};
 
 template <class W>
-std::expected<void, ReplayError> replay(const Definition<W>& definition, const HistoryBuilder& history) {
+std::expected<void, ReplayError> replay(const Definition<W>& definition,
+                                        const HistoryBuilder& history) {
   WorkflowRegistry registry;
   registry.add(definition);
   return Replayer{registry}.replay(history.history());
@@ -61,7 +62,12 @@ TEST(Patches, ANewRunRecordsMarkerAndSearchAttribute) {
   Scenario scenario{kPatched};
   const auto first = scenario.task();
   EXPECT_EQ(commands_of(first), "RECORD_MARKER UPSERT_WORKFLOW_SEARCH_ATTRIBUTES START_TIMER(1)");
-  EXPECT_EQ(first.commands(0).record_marker_command_attributes().details().at("patch-data").payloads(0).data(),
+  EXPECT_EQ(first.commands(0)
+                .record_marker_command_attributes()
+                .details()
+                .at("patch-data")
+                .payloads(0)
+                .data(),
             R"({"id":"p1","deprecated":false})");
   const auto& version = first.commands(1)
                             .upsert_workflow_search_attributes_command_attributes()
@@ -78,19 +84,32 @@ TEST(Patches, ANewRunRecordsMarkerAndSearchAttribute) {
 
 TEST(Patches, AnOldRunStaysOldToItsEnd) {
   HistoryBuilder history;
-  history.started("Work").task_started().task_completed().timer_started("1").timer_fired(5, "1").task_started();
+  history.started("Work")
+      .task_started()
+      .task_completed()
+      .timer_started("1")
+      .timer_fired(5, "1")
+      .task_started();
   WorkflowRegistry registry;
   registry.add(kPatched);
   engine::Run run{registry, {}};
   const auto outcome = run.process(history.full_task());
   ASSERT_EQ(outcome.kind, engine::TaskOutcome::Kind::kCompleted) << outcome.failure.message();
-  EXPECT_EQ(outcome.completion.commands(0).complete_workflow_execution_command_attributes().result().payloads(0).data(),
+  EXPECT_EQ(outcome.completion.commands(0)
+                .complete_workflow_execution_command_attributes()
+                .result()
+                .payloads(0)
+                .data(),
             "\"old\"");
 }
 
 TEST(Patches, DeprecationReplaysPatchedRunsAndLaterTheCallMayGo) {
   HistoryBuilder patched;
-  patched.started("Work").task_started().task_completed().patch_marker("p1", false).change_version_upserted({"p1"});
+  patched.started("Work")
+      .task_started()
+      .task_completed()
+      .patch_marker("p1", false)
+      .change_version_upserted({"p1"});
   patched.timer_started("1").timer_fired(7, "1").task_started().task_completed().timer_started("2");
   EXPECT_TRUE(replay(kPatched, patched).has_value());
   EXPECT_TRUE(replay(kDeprecated, patched).has_value());
@@ -100,8 +119,13 @@ TEST(Patches, DeprecationReplaysPatchedRunsAndLaterTheCallMayGo) {
   EXPECT_FALSE(replay(kUnpatched, patched).has_value());
 
   HistoryBuilder deprecated;
-  deprecated.started("Work").task_started().task_completed().patch_marker("p1", true).change_version_upserted({"p1"});
-  deprecated.timer_started("1").timer_fired(7, "1").task_started().task_completed().timer_started("2");
+  deprecated.started("Work")
+      .task_started()
+      .task_completed()
+      .patch_marker("p1", true)
+      .change_version_upserted({"p1"});
+  deprecated.timer_started("1").timer_fired(7, "1").task_started().task_completed().timer_started(
+      "2");
   EXPECT_TRUE(replay(kDeprecated, deprecated).has_value());
   EXPECT_TRUE(replay(kPatched, deprecated).has_value());
   EXPECT_TRUE(replay(kGone, deprecated).has_value());

@@ -1,5 +1,6 @@
-// Deterministic random numbers: one named stream a consumer, so that a new consumer shifts nobody else's numbers.
-// Frozen: FNV-1a (64 bit) over "<seed text>/<stream name>", then SplitMix64. See docs/runtime-determinism.md.
+// Deterministic random numbers: one named stream a consumer, so that a new consumer shifts nobody
+// else's numbers. Frozen: FNV-1a (64 bit) over "<seed text>/<stream name>", then SplitMix64. See
+// docs/runtime-determinism.md.
 #pragma once
 
 #include <cstdint>

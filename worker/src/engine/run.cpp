@@ -8,10 +8,15 @@ Run::Run(const WorkflowRegistry& registry, RunOptions options)
     : state_(std::make_unique<RunState>(registry, std::move(options))) {}
 Run::~Run() = default;
 
-TaskOutcome Run::process(const WorkflowTask& task) { return state_->process(task, /*replay_only=*/false); }
-TaskOutcome Run::replay(const WorkflowTask& task) { return state_->process(task, /*replay_only=*/true); }
+TaskOutcome Run::process(const WorkflowTask& task) {
+  return state_->process(task, /*replay_only=*/false);
+}
+TaskOutcome Run::replay(const WorkflowTask& task) {
+  return state_->process(task, /*replay_only=*/true);
+}
 
-void Run::completed(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response) {
+void Run::completed(
+    const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response) {
   state_->completed(response);
 }
 

@@ -1,4 +1,5 @@
-// One workflow run: events in, commands out. Single threaded, no I/O, no clock: the same input gives the same output.
+// One workflow run: events in, commands out. Single threaded, no I/O, no clock: the same input
+// gives the same output.
 #pragma once
 
 #include <temporal/api/workflowservice/v1/request_response.pb.h>
@@ -19,15 +20,19 @@ struct RunOptions {
   std::string namespace_ = "default";
   std::string task_queue;
   Logger logger{};
-  bool eager_activities = true;  // ask for eager starts on our own queue; the poller withdraws what it has no slot for
-  std::size_t payload_limit_bytes = 2 * 1024 * 1024;       // the server terminates the workflow beyond it
-  std::size_t completion_limit_bytes = 4 * 1024 * 1024 - 64 * 1024;  // of the request, the poller's fields included
+  bool eager_activities =
+      true;  // ask for eager starts on our own queue; the poller withdraws what it has no slot for
+  std::size_t payload_limit_bytes =
+      2 * 1024 * 1024;  // the server terminates the workflow beyond it
+  std::size_t completion_limit_bytes =
+      4 * 1024 * 1024 - 64 * 1024;  // of the request, the poller's fields included
 };
 
 struct TaskOutcome {
   enum class Kind { kCompleted, kFailed, kQueryAnswered, kNeedFullHistory };
   Kind kind = Kind::kCompleted;
-  // kCompleted: commands, messages, query results, sdk_metadata, capabilities. The poller adds token, identity …
+  // kCompleted: commands, messages, query results, sdk_metadata, capabilities. The poller adds
+  // token, identity …
   temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest completion;
   // kFailed
   temporal::api::enums::v1::WorkflowTaskFailedCause cause{};
@@ -46,9 +51,12 @@ class Run {
   Run& operator=(const Run&) = delete;
 
   // Does one task to its end. `task` must hold the complete list of events for it.
-  TaskOutcome process(const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task);
-  // After the server took the completion. `reset_history_event_id` rolls a discarded speculative task back.
-  void completed(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response);
+  TaskOutcome process(
+      const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task);
+  // After the server took the completion. `reset_history_event_id` rolls a discarded speculative
+  // task back.
+  void completed(
+      const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response);
 
   std::int64_t last_started_event_id() const;
   // Whether `task` goes on where this run stands (a fresh run expects event 1).

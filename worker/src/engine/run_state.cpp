@@ -16,7 +16,8 @@ namespace {
 
 namespace update = temporal::api::update::v1;
 
-// Wakes the workflow: without such an event (or an accepted update) a task runs no user code and moves no clock.
+// Wakes the workflow: without such an event (or an accepted update) a task runs no user code and
+// moves no clock.
 bool makes_job(const HistoryEvent& event) {
   switch (event.event_type()) {
     case enums::EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
@@ -29,7 +30,8 @@ bool makes_job(const HistoryEvent& event) {
   }
 }
 
-// Events that need nothing done. An unknown type is an error unless the server says that it may be ignored.
+// Events that need nothing done. An unknown type is an error unless the server says that it may be
+// ignored.
 bool is_bookkeeping(const HistoryEvent& event) {
   switch (event.event_type()) {
     case enums::EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
@@ -61,8 +63,8 @@ RunState::RunState(const WorkflowRegistry& registry, RunOptions options)
 }
 
 RunState::~RunState() {
-  // Frames go in the reverse order of their creation; destructors in them may still call the runtime, which then does
-  // nothing.
+  // Frames go in the reverse order of their creation; destructors in them may still call the
+  // runtime, which then does nothing.
   const detail::Scheduler::Use use{scheduler_};
   scheduler_.evicting = true;
   scheduler_.forget_ready();
@@ -79,14 +81,16 @@ bool RunState::lines_up(const WorkflowTask& task) const {
   if (events.empty()) return last_started_ > 0 && task.previous_started_event_id() <= last_started_;
   const std::int64_t first = events.Get(0).event_id();
   if (first == 1) return last_processed_ == 0;
-  return last_processed_ > 0 && task.previous_started_event_id() == last_started_ && first <= last_processed_ + 1;
+  return last_processed_ > 0 && task.previous_started_event_id() == last_started_ &&
+         first <= last_processed_ + 1;
 }
 
 TaskOutcome RunState::process(const WorkflowTask& task, bool replay_only) {
   TaskOutcome outcome;
   const Events& events = task.history().events();
   const bool has_work = !replay_only && task.started_event_id() != 0;
-  bool complete = !has_work || (!events.empty() && events.rbegin()->event_id() == task.started_event_id());
+  bool complete =
+      !has_work || (!events.empty() && events.rbegin()->event_id() == task.started_event_id());
   for (int i = 1; i < events.size(); ++i) {
     complete = complete && events.Get(i).event_id() == events.Get(i - 1).event_id() + 1;
   }
@@ -102,7 +106,8 @@ TaskOutcome RunState::process(const WorkflowTask& task, bool replay_only) {
     }
     for (const Chunk& chunk : cut(events, last_processed_)) {
       const bool live = has_work && chunk.wakes && !chunk.completed;
-      if (chunk.wakes && !chunk.completed && !live && !replay_only) break;  // a task in somebody else's hands
+      if (chunk.wakes && !chunk.completed && !live && !replay_only)
+        break;  // a task in somebody else's hands
       if (chunk.wakes) {
         activate(task, chunk, live);
         last_started_ = last_processed_ = events.Get(chunk.end - 1).event_id();
@@ -117,7 +122,8 @@ TaskOutcome RunState::process(const WorkflowTask& task, bool replay_only) {
       outcome.query.set_completed_type(result.result_type());
       *outcome.query.mutable_query_result() = std::move(*result.mutable_answer());
       outcome.query.set_error_message(result.error_message());
-      if (result.has_failure()) *outcome.query.mutable_failure() = std::move(*result.mutable_failure());
+      if (result.has_failure())
+        *outcome.query.mutable_failure() = std::move(*result.mutable_failure());
       return outcome;
     }
     if (replay_only) return outcome;
@@ -158,10 +164,12 @@ TaskOutcome RunState::fail(const WorkflowTask& task, enums::WorkflowTaskFailedCa
   return outcome;
 }
 
-void RunState::completed(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response) {
+void RunState::completed(
+    const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response) {
   if (ended_) closed_ = true;
   if (response.reset_history_event_id() == 0) return;
-  // The server threw the speculative task away: its SCHEDULED and STARTED never were, their ids come again.
+  // The server threw the speculative task away: its SCHEDULED and STARTED never were, their ids
+  // come again.
   last_started_ = response.reset_history_event_id();
   last_processed_ -= 2;
 }
@@ -178,14 +186,18 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
   bool has_job = false;
   for (int i = first; i < chunk.end; ++i) {
     const HistoryEvent& event = events.Get(i);
-    if (is_command_event(event.event_type())) nondeterminism(&event, nullptr, "the history has it, the code does not");
+    if (is_command_event(event.event_type()))
+      nondeterminism(&event, nullptr, "the history has it, the code does not");
     has_job = has_job || makes_job(event);
   }
-  std::vector<Arrival> handlers = arrivals(task, {first, chunk.end, chunk.consequences_end, true, chunk.completed}, live);
-  for (const Arrival& arrival : handlers) has_job = has_job || (arrival.update && arrival.update->replayed());
+  std::vector<Arrival> handlers =
+      arrivals(task, {first, chunk.end, chunk.consequences_end, true, chunk.completed}, live);
+  for (const Arrival& arrival : handlers)
+    has_job = has_job || (arrival.update && arrival.update->replayed());
   if (has_job) touch();
 
-  // Everything is applied to the state first (ranks 0, 2, 3, then 4 in event order); coroutines run after that.
+  // Everything is applied to the state first (ranks 0, 2, 3, then 4 in event order); coroutines run
+  // after that.
   std::unique_ptr<detail::Root> main;
   for (int i = first; i < chunk.end; ++i) {
     const HistoryEvent& event = events.Get(i);
@@ -222,12 +234,14 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
       if (handler != definition_->signals.end()) {
         root->task = handler->second.start(workflow_.get(), context_, signal.input());
       } else if (definition_->dynamic_signal) {
-        root->task = definition_->dynamic_signal(workflow_.get(), context_, signal.signal_name(), signal.input());
+        root->task = definition_->dynamic_signal(workflow_.get(), context_, signal.signal_name(),
+                                                 signal.input());
       } else {
         logger().warn("signal {} has no handler and is dropped", signal.signal_name());
       }
     } catch (const PayloadError& error) {
-      logger().error("signal {} cannot be decoded and is dropped: {}", signal.signal_name(), error.what());
+      logger().error("signal {} cannot be decoded and is dropped: {}", signal.signal_name(),
+                     error.what());
     }
     scheduler_.scope = {};
     if (!root->task) continue;
@@ -240,7 +254,8 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
   drain();
   unpacked_.clear();
   if (ended_ && handlers_running_ > 0 && live) {
-    logger().warn("[TMPRL1102] the workflow ended while {} of its handlers were running", handlers_running_);
+    logger().warn("[TMPRL1102] the workflow ended while {} of its handlers were running",
+                  handlers_running_);
   }
   seal_activation();
   closing_ = nullptr;
@@ -257,7 +272,10 @@ int RunState::match_consequences(const Events& events, const Chunk& chunk) {
         // The upsert that came with the marker goes with it.
         if (i < chunk.end &&
             events.Get(i).event_type() == enums::EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES &&
-            events.Get(i).upsert_workflow_search_attributes_event_attributes().search_attributes().indexed_fields()
+            events.Get(i)
+                .upsert_workflow_search_attributes_event_attributes()
+                .search_attributes()
+                .indexed_fields()
                 .contains(kChangeVersion)) {
           ++i;
         }
@@ -278,9 +296,10 @@ void RunState::match(const Events& events, int index) {
   const HistoryEvent& event = events.Get(index);
   if (outgoing_.empty()) nondeterminism(&event, nullptr, "the history has it, the code does not");
   Outgoing& head = outgoing_.front();
-  const enums::EventType expected = head.type == enums::COMMAND_TYPE_PROTOCOL_MESSAGE
-                                        ? static_cast<const UpdateMachine&>(*head.machine).next_event()
-                                        : event_of(head.type);
+  const enums::EventType expected =
+      head.type == enums::COMMAND_TYPE_PROTOCOL_MESSAGE
+          ? static_cast<const UpdateMachine&>(*head.machine).next_event()
+          : event_of(head.type);
   if (event.event_type() != expected || !head.machine->matches(head.type, event)) {
     nondeterminism(&event, &head, "the history and the code differ");
   }
@@ -299,19 +318,23 @@ bool RunState::is_skippable_patch(const Events& events, int index) const {
 
 void RunState::read_metadata(const HistoryEvent& completed) {
   const auto& metadata = completed.workflow_task_completed_event_attributes().sdk_metadata();
-  if (metadata.sdk_name() == kSdkName && metadata.sdk_version() == kSdkVersion) sdk_recorded_ = true;
+  if (metadata.sdk_name() == kSdkName && metadata.sdk_version() == kSdkVersion)
+    sdk_recorded_ = true;
 }
 
 void RunState::read_ahead(const Events& events, const Chunk& chunk) {
   for (int i = chunk.end; i < chunk.consequences_end; ++i) {
     const HistoryEvent& event = events.Get(i);
     if (event.event_type() == enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED) {
-      // No flag of ours exists yet: a history with one was written by a newer runtime with another visible order.
+      // No flag of ours exists yet: a history with one was written by a newer runtime with another
+      // visible order.
       const auto& metadata = event.workflow_task_completed_event_attributes().sdk_metadata();
-      if (metadata.lang_used_flags_size() > 0 && (metadata.sdk_name().empty() || metadata.sdk_name() == kSdkName)) {
-        throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-                          fmt::format("event {} was written by a newer runtime (flag {}): update this worker",
-                                      event.event_id(), metadata.lang_used_flags(0))};
+      if (metadata.lang_used_flags_size() > 0 &&
+          (metadata.sdk_name().empty() || metadata.sdk_name() == kSdkName)) {
+        throw TaskFailure{
+            enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+            fmt::format("event {} was written by a newer runtime (flag {}): update this worker",
+                        event.event_id(), metadata.lang_used_flags(0))};
       }
       continue;
     }
@@ -320,13 +343,18 @@ void RunState::read_ahead(const Events& events, const Chunk& chunk) {
     const bool upserted =
         i + 1 < chunk.consequences_end &&
         events.Get(i + 1).event_type() == enums::EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES &&
-        events.Get(i + 1).upsert_workflow_search_attributes_event_attributes().search_attributes().indexed_fields()
+        events.Get(i + 1)
+            .upsert_workflow_search_attributes_event_attributes()
+            .search_attributes()
+            .indexed_fields()
             .contains(kChangeVersion);
-    known_patches_.try_emplace(patch.id, KnownPatch{patch.deprecated, upserted, closing_->event_id()});
+    known_patches_.try_emplace(patch.id,
+                               KnownPatch{patch.deprecated, upserted, closing_->event_id()});
   }
 }
 
-std::vector<RunState::Arrival> RunState::arrivals(const WorkflowTask& task, const Chunk& chunk, bool live) {
+std::vector<RunState::Arrival> RunState::arrivals(const WorkflowTask& task, const Chunk& chunk,
+                                                  bool live) {
   const Events& events = task.history().events();
   std::vector<Arrival> found;
   std::vector<std::string> admitted_now;
@@ -340,9 +368,10 @@ std::vector<RunState::Arrival> RunState::arrivals(const WorkflowTask& task, cons
       admitted_now.push_back(request.meta().update_id());
       if (live) {
         const std::string& id = request.meta().update_id();
-        found.push_back({event.event_id(), nullptr,
-                         detail::make_ref<UpdateMachine>(*this, id, id + "/request", event.event_id(),
-                                                         admitted_.at(id), /*replayed=*/false)});
+        found.push_back(
+            {event.event_id(), nullptr,
+             detail::make_ref<UpdateMachine>(*this, id, id + "/request", event.event_id(),
+                                             admitted_.at(id), /*replayed=*/false)});
       }
     }
   }
@@ -353,23 +382,27 @@ std::vector<RunState::Arrival> RunState::arrivals(const WorkflowTask& task, cons
     const update::Request* request = &accepted.accepted_request();
     if (!accepted.has_accepted_request()) {
       const auto admitted = admitted_.find(accepted.protocol_instance_id());
-      if (admitted == admitted_.end()) nondeterminism(&event, nullptr, "an update was accepted that nobody requested");
+      if (admitted == admitted_.end())
+        nondeterminism(&event, nullptr, "an update was accepted that nobody requested");
       request = &admitted->second;
     }
-    found.push_back({accepted.accepted_request_sequencing_event_id(), nullptr,
-                     detail::make_ref<UpdateMachine>(*this, accepted.protocol_instance_id(),
-                                                     accepted.accepted_request_message_id(),
-                                                     accepted.accepted_request_sequencing_event_id(), *request,
-                                                     /*replayed=*/true)});
+    found.push_back(
+        {accepted.accepted_request_sequencing_event_id(), nullptr,
+         detail::make_ref<UpdateMachine>(*this, accepted.protocol_instance_id(),
+                                         accepted.accepted_request_message_id(),
+                                         accepted.accepted_request_sequencing_event_id(), *request,
+                                         /*replayed=*/true)});
   }
   if (live) {
     for (const auto& message : task.messages()) {
-      const bool again = std::ranges::find(admitted_now, message.protocol_instance_id()) != admitted_now.end();
+      const bool again =
+          std::ranges::find(admitted_now, message.protocol_instance_id()) != admitted_now.end();
       auto request = std::make_unique<update::Request>();
       if (again || !message.body().UnpackTo(request.get())) continue;
-      found.push_back({message.event_id(), nullptr,
-                       detail::make_ref<UpdateMachine>(*this, message.protocol_instance_id(), message.id(),
-                                                       message.event_id(), *request, /*replayed=*/false)});
+      found.push_back(
+          {message.event_id(), nullptr,
+           detail::make_ref<UpdateMachine>(*this, message.protocol_instance_id(), message.id(),
+                                           message.event_id(), *request, /*replayed=*/false)});
       unpacked_.push_back(std::move(request));
     }
   }
@@ -387,8 +420,8 @@ void RunState::initialise(const WorkflowTask&, const HistoryEvent& event) {
   definition_ = registry_.find(info_.workflow_type);
   if (!definition_) {
     throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-                      fmt::format("unknown workflow type \"{}\"; this worker knows: {}", info_.workflow_type,
-                                  fmt::join(registry_.names(), ", "))};
+                      fmt::format("unknown workflow type \"{}\"; this worker knows: {}",
+                                  info_.workflow_type, fmt::join(registry_.names(), ", "))};
   }
   if (!started.task_queue().name().empty()) info_.task_queue = started.task_queue().name();
   if (info_.workflow_id.empty()) info_.workflow_id = started.workflow_id();
@@ -403,13 +436,16 @@ void RunState::initialise(const WorkflowTask&, const HistoryEvent& event) {
   info_.task_timeout = from_proto(started.workflow_task_timeout());
   info_.cron_schedule = started.cron_schedule();
   if (started.has_parent_workflow_execution()) {
-    info_.parent = ParentInfo{started.parent_workflow_namespace(), started.parent_workflow_execution().workflow_id(),
+    info_.parent = ParentInfo{started.parent_workflow_namespace(),
+                              started.parent_workflow_execution().workflow_id(),
                               started.parent_workflow_execution().run_id()};
   }
-  if (started.has_search_attributes()) info_.search_attributes = SearchAttributes{started.search_attributes()};
+  if (started.has_search_attributes())
+    info_.search_attributes = SearchAttributes{started.search_attributes()};
   for (const auto& [name, payload] : started.memo().fields()) info_.memo.emplace(name, payload);
   if (started.has_retry_policy()) {
-    retry_policy_ = std::make_unique<temporal::api::common::v1::RetryPolicy>(started.retry_policy());
+    retry_policy_ =
+        std::make_unique<temporal::api::common::v1::RetryPolicy>(started.retry_policy());
   }
   user_random_ = RandomStream{info_.original_execution_run_id, "user"};
   id_random_ = RandomStream{info_.original_execution_run_id, "id"};
@@ -420,12 +456,15 @@ void RunState::initialise(const WorkflowTask&, const HistoryEvent& event) {
 
 void RunState::apply(const HistoryEvent& event) {
   if (const std::int64_t initiator = initiating_event_id(event); initiator != 0) {
-    const auto found = std::ranges::lower_bound(operations_, initiator, {}, [](const auto& entry) { return entry.first; });
+    const auto found = std::ranges::lower_bound(operations_, initiator, {},
+                                                [](const auto& entry) { return entry.first; });
     if (found == operations_.end() || found->first != initiator) {
-      nondeterminism(&event, nullptr, fmt::format("nothing in the code stands behind event {}", initiator));
+      nondeterminism(&event, nullptr,
+                     fmt::format("nothing in the code stands behind event {}", initiator));
     }
     const detail::Ref<Machine> machine = found->second;
-    if (!machine->on_event(event)) nondeterminism(&event, nullptr, "the event does not fit the state of its operation");
+    if (!machine->on_event(event))
+      nondeterminism(&event, nullptr, "the event does not fit the state of its operation");
     return;
   }
   switch (event.event_type()) {
@@ -434,7 +473,8 @@ void RunState::apply(const HistoryEvent& event) {
     case enums::EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED: {
       if (cancel_requested_) return;
       cancel_requested_ = true;
-      const std::string& cause = event.workflow_execution_cancel_requested_event_attributes().cause();
+      const std::string& cause =
+          event.workflow_execution_cancel_requested_event_attributes().cause();
       cancelled_->fulfil();
       root_scope_->cancel(cause.empty() ? "workflow cancellation requested" : cause);
       return;
@@ -442,8 +482,9 @@ void RunState::apply(const HistoryEvent& event) {
     default: break;
   }
   if (!is_bookkeeping(event)) {
-    throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-                      fmt::format("history {} is of a type that this runtime does not know", describe(event))};
+    throw TaskFailure{
+        enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+        fmt::format("history {} is of a type that this runtime does not know", describe(event))};
   }
 }
 
@@ -457,7 +498,8 @@ void RunState::touch() {
   info_.suggest_continue_as_new = started.suggest_continue_as_new();
 }
 
-void RunState::nondeterminism(const HistoryEvent* event, const Outgoing* command, const std::string& why) const {
+void RunState::nondeterminism(const HistoryEvent* event, const Outgoing* command,
+                              const std::string& why) const {
   ReplayError error;
   error.nondeterminism = true;
   error.workflow_type = info_.workflow_type;
@@ -473,13 +515,16 @@ void RunState::nondeterminism(const HistoryEvent* event, const Outgoing* command
   } else if (!roots_.empty() && roots_.front()->waiting_for != nullptr) {
     error.position = position_of(roots_.front()->waiting_for->where);
   }
-  error.message = fmt::format("[TMPRL1100] nondeterministic workflow: {}: history {}, code {}{}{}, workflow type \"{}\"",
-                              why, event != nullptr ? describe(*event) : "has ended", code,
-                              error.position.empty() ? "" : command != nullptr ? " at " : " (it waits for what began at ",
-                              error.position.empty()    ? ""
-                              : command != nullptr      ? error.position
-                                                        : error.position + ")",
-                              info_.workflow_type);
+  error.message = fmt::format(
+      "[TMPRL1100] nondeterministic workflow: {}: history {}, code {}{}{}, workflow type \"{}\"",
+      why, event != nullptr ? describe(*event) : "has ended", code,
+      error.position.empty() ? ""
+      : command != nullptr   ? " at "
+                             : " (it waits for what began at ",
+      error.position.empty() ? ""
+      : command != nullptr   ? error.position
+                             : error.position + ")",
+      info_.workflow_type);
   throw TaskFailure{std::move(error)};
 }
 

@@ -46,16 +46,19 @@ class RunState {
   RunState(const RunState&) = delete;
   RunState& operator=(const RunState&) = delete;
 
-  // --- for the seam -------------------------------------------------------------------------------------------------
+  // --- for the seam
+  // -------------------------------------------------------------------------------------------------
   TaskOutcome process(const WorkflowTask& task, bool replay_only);
-  void completed(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response);
+  void completed(
+      const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response);
   std::int64_t last_started_event_id() const { return last_started_; }
   bool expects(const WorkflowTask& task) const;
   const std::optional<ReplayError>& nondeterminism() const { return nondeterminism_; }
   bool closed() const { return closed_; }
   const std::string& workflow_type() const { return info_.workflow_type; }
 
-  // --- for the context ----------------------------------------------------------------------------------------------
+  // --- for the context
+  // ----------------------------------------------------------------------------------------------
   const RunOptions& options() const { return options_; }
   const std::string& task_queue() const { return info_.task_queue; }
   const WorkflowInfo& info() const { return info_; }
@@ -67,16 +70,17 @@ class RunState {
   bool cancel_requested() const { return cancel_requested_; }
   const detail::Ref<detail::ValueState<void>>& cancelled() const { return cancelled_; }
   Logger logger() const;
-  // False while frames are being destroyed: then nothing may happen. Throws `WorkflowMisuse` where workflow code has no
-  // business calling.
+  // False while frames are being destroyed: then nothing may happen. Throws `WorkflowMisuse` where
+  // workflow code has no business calling.
   bool may_command(const char* what) const;
-  // Puts an operation into the current scope; fails it and returns false if the scope is cancelled already.
+  // Puts an operation into the current scope; fails it and returns false if the scope is cancelled
+  // already.
   bool enter_scope(detail::FutureState& future, const char* what, SourceLocation where);
 
   void schedule_activity(const detail::Ref<detail::FutureState>& future, const std::string& type,
                          const ActivityOptions& options, Payloads input, SourceLocation where);
-  void start_timer(const detail::Ref<detail::FutureState>& future, Duration duration, const std::string& summary,
-                   SourceLocation where);
+  void start_timer(const detail::Ref<detail::FutureState>& future, Duration duration,
+                   const std::string& summary, SourceLocation where);
   void spawn(const detail::Ref<detail::FutureState>& future, Task<void> task, SourceLocation where);
   detail::Ref<ConditionState> watch(const std::function<bool()>& condition, SourceLocation where);
   bool holds(const std::function<bool()>& condition);
@@ -87,16 +91,20 @@ class RunState {
   std::string uuid();
   void set_current_details(std::string text) { current_details_ = std::move(text); }
 
-  // --- for the machines ---------------------------------------------------------------------------------------------
+  // --- for the machines
+  // ---------------------------------------------------------------------------------------------
   // Whether commands made now will really be sent; on replay they are only compared.
   bool sends_commands() const { return !replaying_; }
   std::unique_ptr<Command> make_command(enums::CommandType type) const;
-  void queue(enums::CommandType type, Machine* machine, std::unique_ptr<Command> command, SourceLocation where);
+  void queue(enums::CommandType type, Machine* machine, std::unique_ptr<Command> command,
+             SourceLocation where);
   // Takes an unsent command back; false if there is none.
   bool drop_unsent(const Machine& machine, enums::CommandType type);
   void expect_events(std::int64_t initiating_event_id, Machine* machine);
   void forget_events(std::int64_t initiating_event_id);
-  void add_message(temporal::api::protocol::v1::Message message) { messages_.push_back(std::move(message)); }
+  void add_message(temporal::api::protocol::v1::Message message) {
+    messages_.push_back(std::move(message));
+  }
 
  private:
   // A command on its way: unsent, or sent and waiting for its event.
@@ -109,8 +117,8 @@ class RunState {
   };
   struct KnownPatch {
     bool deprecated = false;
-    bool upserted = false;           // followed by the upsert of TemporalChangeVersion
-    std::int64_t closing_event_id;   // the task that recorded it
+    bool upserted = false;          // followed by the upsert of TemporalChangeVersion
+    std::int64_t closing_event_id;  // the task that recorded it
   };
   // Something that starts a handler, and its place among the others.
   struct Arrival {
@@ -123,7 +131,8 @@ class RunState {
   // history → state
   bool lines_up(const WorkflowTask& task) const;
   void activate(const WorkflowTask& task, const Chunk& chunk, bool live);
-  int match_consequences(const Events& events, const Chunk& chunk);  // the index of the first other event
+  int match_consequences(const Events& events,
+                         const Chunk& chunk);  // the index of the first other event
   void match(const Events& events, int index);
   bool is_skippable_patch(const Events& events, int index) const;
   void read_ahead(const Events& events, const Chunk& chunk);
@@ -149,13 +158,16 @@ class RunState {
 
   // state → answer
   void collect(temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion);
-  void check_sizes(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion) const;
-  temporal::api::query::v1::WorkflowQueryResult answer(const temporal::api::query::v1::WorkflowQuery& query);
+  void check_sizes(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest&
+                       completion) const;
+  temporal::api::query::v1::WorkflowQueryResult answer(
+      const temporal::api::query::v1::WorkflowQuery& query);
   Payload metadata() const;
   std::string stack_trace() const;
   TaskOutcome fail(const WorkflowTask& task, enums::WorkflowTaskFailedCause cause,
                    temporal::api::failure::v1::Failure failure);
-  [[noreturn]] void nondeterminism(const HistoryEvent* event, const Outgoing* command, const std::string& why) const;
+  [[noreturn]] void nondeterminism(const HistoryEvent* event, const Outgoing* command,
+                                   const std::string& why) const;
 
   const WorkflowRegistry& registry_;
   RunOptions options_;
@@ -171,15 +183,18 @@ class RunState {
   detail::ListHook conditions_;
 
   std::vector<Outgoing> outgoing_;
-  std::vector<std::pair<std::int64_t, detail::Ref<Machine>>> operations_;  // by initiating event id, ascending
+  std::vector<std::pair<std::int64_t, detail::Ref<Machine>>>
+      operations_;  // by initiating event id, ascending
   std::vector<temporal::api::protocol::v1::Message> messages_;
   std::map<std::string, KnownPatch, std::less<>> known_patches_;  // in the history
-  std::map<std::string, bool, std::less<>> patch_answers_;        // given to the workflow: never change
+  std::map<std::string, bool, std::less<>> patch_answers_;  // given to the workflow: never change
   std::vector<std::string> change_versions_;
   // Updates that the server re-applied after a reset: their acceptance has no request.
   std::map<std::string, temporal::api::update::v1::Request, std::less<>> admitted_;
-  std::vector<std::unique_ptr<temporal::api::update::v1::Request>> unpacked_;  // of the activation in hand
-  std::unique_ptr<temporal::api::common::v1::RetryPolicy> retry_policy_;       // of the workflow, for continue-as-new
+  std::vector<std::unique_ptr<temporal::api::update::v1::Request>>
+      unpacked_;  // of the activation in hand
+  std::unique_ptr<temporal::api::common::v1::RetryPolicy>
+      retry_policy_;  // of the workflow, for continue-as-new
   std::string current_details_;
 
   std::unique_ptr<Command> terminal_;
@@ -197,13 +212,12 @@ class RunState {
   std::uint64_t timer_counter_ = 0;
   int handlers_running_ = 0;
   bool replaying_ = false;
-  bool read_only_ = false;
-  bool touched_ = false;        // the activation in hand has done something
+  bool touched_ = false;  // the activation in hand has done something
   bool cancel_requested_ = false;
-  bool ended_ = false;          // the terminal command has been made
-  bool closed_ = false;         // … and recorded
-  bool poisoned_ = false;       // a task failed: the state is of no use any more
-  bool sdk_recorded_ = false;   // our name and version stand in the history
+  bool ended_ = false;         // the terminal command has been made
+  bool closed_ = false;        // … and recorded
+  bool poisoned_ = false;      // a task failed: the state is of no use any more
+  bool sdk_recorded_ = false;  // our name and version stand in the history
 };
 
 }  // namespace tempora::engine

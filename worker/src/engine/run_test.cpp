@@ -11,9 +11,9 @@ namespace tempora {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::commands_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::commands_of;
 using testing::HistoryBuilder;
 using testing::Scenario;
 
@@ -41,7 +41,8 @@ std::string failure_of(const Scenario::Completion& completion) {
   return {};
 }
 
-// --- activities ------------------------------------------------------------------------------------------------------
+// --- activities
+// ------------------------------------------------------------------------------------------------------
 
 struct TwoSteps {
   Task<std::string> run(Context& ctx, std::string name) {
@@ -96,7 +97,8 @@ const Definition<Parallel> kParallel{"Parallel", run(&Parallel::run)};
 
 TEST(Activities, RunSideBySideAndAreSelectedAndJoined) {
   Scenario scenario{kParallel};
-  EXPECT_EQ(commands_of(scenario.task()), "SCHEDULE_ACTIVITY_TASK(1 reserve) SCHEDULE_ACTIVITY_TASK(2 reserve)");
+  EXPECT_EQ(commands_of(scenario.task()),
+            "SCHEDULE_ACTIVITY_TASK(1 reserve) SCHEDULE_ACTIVITY_TASK(2 reserve)");
   scenario.complete_activity("2", std::string{"B"});
   EXPECT_EQ(commands_of(scenario.task()), "");
   scenario.complete_activity("1", std::string{"A"});
@@ -176,7 +178,8 @@ struct CancelBeforeSent {
     co_return "?";
   }
 };
-const Definition<CancelBeforeSent> kCancelBeforeSent{"CancelBeforeSent", run(&CancelBeforeSent::run)};
+const Definition<CancelBeforeSent> kCancelBeforeSent{"CancelBeforeSent",
+                                                     run(&CancelBeforeSent::run)};
 
 TEST(Activities, CancelledBeforeItWasSentLeavesNothing) {
   Scenario scenario{kCancelBeforeSent};
@@ -185,7 +188,8 @@ TEST(Activities, CancelledBeforeItWasSentLeavesNothing) {
   EXPECT_EQ(result_of<std::string>(only), "cancelled");
 }
 
-// --- timers and waits ------------------------------------------------------------------------------------------------
+// --- timers and waits
+// ------------------------------------------------------------------------------------------------
 
 struct Waits {
   bool flag = false;
@@ -240,13 +244,15 @@ TEST(Waits, FailedAndTimedOutAttemptsLeaveNoTrace) {
   EXPECT_EQ(result_of<std::string>(scenario.task()), "flag");
 }
 
-// --- signals ---------------------------------------------------------------------------------------------------------
+// --- signals
+// ---------------------------------------------------------------------------------------------------------
 
 struct Log {
   std::vector<std::string> lines;
   Task<std::vector<std::string>> run(Context& ctx) {
     lines.push_back("main");
-    co_await ctx.wait_until([this, &ctx] { return lines.size() >= 4 && ctx.all_handlers_finished(); });
+    co_await ctx.wait_until(
+        [this, &ctx] { return lines.size() >= 4 && ctx.all_handlers_finished(); });
     co_return lines;
   }
   Task<void> slow(Context& ctx, std::string line) {
@@ -256,25 +262,31 @@ struct Log {
   }
   void quick(Context&, std::string line) { lines.push_back(line); }
 };
-const Definition<Log> kLog{"Log", run(&Log::run), signal("slow", &Log::slow), signal("quick", &Log::quick)};
+const Definition<Log> kLog{"Log", run(&Log::run), signal("slow", &Log::slow),
+                           signal("quick", &Log::quick)};
 
 TEST(Signals, HandlersOfTheFirstTaskStartBeforeMain) {
   Scenario scenario{kLog};
   scenario.signal("quick", std::string{"one"}).signal("slow", std::string{"two"});
   EXPECT_EQ(commands_of(scenario.task()), "START_TIMER(1)");
   scenario.fire_timer("1");
-  EXPECT_THAT(result_of<std::vector<std::string>>(scenario.task()), ElementsAre("one", "begin two", "main", "end two"));
+  EXPECT_THAT(result_of<std::vector<std::string>>(scenario.task()),
+              ElementsAre("one", "begin two", "main", "end two"));
 }
 
 TEST(Signals, UnknownAndUndecodableOnesAreDropped) {
   Scenario scenario{kLog};
-  scenario.signal("nobody", 1).signal("quick", std::vector<int>{1, 2}).signal("quick", std::string{"a"});
+  scenario.signal("nobody", 1)
+      .signal("quick", std::vector<int>{1, 2})
+      .signal("quick", std::string{"a"});
   scenario.task();
   scenario.signal("quick", std::string{"b"}).signal("quick", std::string{"c"});
-  EXPECT_THAT(result_of<std::vector<std::string>>(scenario.task()), ElementsAre("a", "main", "b", "c"));
+  EXPECT_THAT(result_of<std::vector<std::string>>(scenario.task()),
+              ElementsAre("a", "main", "b", "c"));
 }
 
-// --- updates ---------------------------------------------------------------------------------------------------------
+// --- updates
+// ---------------------------------------------------------------------------------------------------------
 
 struct Counter {
   int value = 0;
@@ -302,8 +314,14 @@ struct Counter {
     co_return value;
   }
   Task<std::string> who(Context& ctx) { co_return ctx.current_update()->id; }
-  Task<int> fail(Context&) { throw ApplicationError{"no", "conflict", true}; co_return 0; }
-  Task<int> crash(Context&) { throw std::runtime_error{"a bug"}; co_return 0; }
+  Task<int> fail(Context&) {
+    throw ApplicationError{"no", "conflict", true};
+    co_return 0;
+  }
+  Task<int> crash(Context&) {
+    throw std::runtime_error{"a bug"};
+    co_return 0;
+  }
   void finish(Context&) { stop = true; }
   int current() const { return value; }
 };
@@ -317,10 +335,12 @@ const Definition<Counter> kCounter{"Counter",
                                    update("fail", &Counter::fail),
                                    update("crash", &Counter::crash)};
 
-temporal::api::update::v1::Outcome outcome_of(const Scenario::Completion& completion, const std::string& id) {
+temporal::api::update::v1::Outcome outcome_of(const Scenario::Completion& completion,
+                                              const std::string& id) {
   for (const auto& message : completion.messages()) {
     temporal::api::update::v1::Response response;
-    if (message.protocol_instance_id() == id && message.body().UnpackTo(&response)) return response.outcome();
+    if (message.protocol_instance_id() == id && message.body().UnpackTo(&response))
+      return response.outcome();
   }
   return {};
 }
@@ -329,7 +349,8 @@ TEST(Updates, AreAcceptedAndAnsweredInOneTask) {
   Scenario scenario{kCounter};
   scenario.update("u1", "add", 5);
   const auto first = scenario.task();
-  EXPECT_EQ(commands_of(first), "PROTOCOL_MESSAGE(u1/request/accept) PROTOCOL_MESSAGE(u1/request/complete)");
+  EXPECT_EQ(commands_of(first),
+            "PROTOCOL_MESSAGE(u1/request/accept) PROTOCOL_MESSAGE(u1/request/complete)");
   EXPECT_EQ(outcome_of(first, "u1").success().payloads(0).data(), "5");
   scenario.signal("finish");
   EXPECT_EQ(result_of<int>(scenario.task()), 5);
@@ -347,10 +368,12 @@ TEST(Updates, ARejectedOneLeavesNoTraceAndItsTaskIsRolledBack) {
   EXPECT_TRUE(rejected.capabilities().discard_speculative_workflow_task_with_events());
   EXPECT_EQ(scenario.cached().last_started_event_id(), before);
   scenario.update("u2", "add", 2);
-  EXPECT_EQ(commands_of(scenario.task()), "PROTOCOL_MESSAGE(u2/request/accept) PROTOCOL_MESSAGE(u2/request/complete)");
+  EXPECT_EQ(commands_of(scenario.task()),
+            "PROTOCOL_MESSAGE(u2/request/accept) PROTOCOL_MESSAGE(u2/request/complete)");
   scenario.update("u3", "nobody", 2).update("u4", "add", 40);
   const auto mixed = scenario.task();
-  EXPECT_EQ(commands_of(mixed), "PROTOCOL_MESSAGE(u4/request/accept) PROTOCOL_MESSAGE(u4/request/complete)");
+  EXPECT_EQ(commands_of(mixed),
+            "PROTOCOL_MESSAGE(u4/request/accept) PROTOCOL_MESSAGE(u4/request/complete)");
   EXPECT_EQ(mixed.messages_size(), 3);
   scenario.signal("finish");
   EXPECT_EQ(result_of<int>(scenario.task()), 42);
@@ -361,13 +384,15 @@ TEST(Updates, HandlersTakeTurnsAtAMutex) {
   scenario.update("u1", "add_slowly", 1).update("u2", "add_slowly", 10).update("u3", "who");
   const auto first = scenario.task();
   EXPECT_EQ(commands_of(first),
-            "PROTOCOL_MESSAGE(u1/request/accept) SCHEDULE_ACTIVITY_TASK(1 reserve) PROTOCOL_MESSAGE(u2/request/accept) "
+            "PROTOCOL_MESSAGE(u1/request/accept) SCHEDULE_ACTIVITY_TASK(1 reserve) "
+            "PROTOCOL_MESSAGE(u2/request/accept) "
             "PROTOCOL_MESSAGE(u3/request/accept) PROTOCOL_MESSAGE(u3/request/complete)");
   EXPECT_EQ(outcome_of(first, "u3").success().payloads(0).data(), "\"u3\"");
   scenario.signal("finish");
   EXPECT_EQ(commands_of(scenario.task()), "");
   scenario.complete_activity("1", std::string{"1"});
-  EXPECT_EQ(commands_of(scenario.task()), "PROTOCOL_MESSAGE(u1/request/complete) SCHEDULE_ACTIVITY_TASK(2 reserve)");
+  EXPECT_EQ(commands_of(scenario.task()),
+            "PROTOCOL_MESSAGE(u1/request/complete) SCHEDULE_ACTIVITY_TASK(2 reserve)");
   scenario.complete_activity("2", std::string{"10"});
   const auto last = scenario.task();
   EXPECT_EQ(commands_of(last), "PROTOCOL_MESSAGE(u2/request/complete) COMPLETE_WORKFLOW_EXECUTION");
@@ -396,24 +421,29 @@ TEST(Updates, OneThatWasAdmittedByAResetIsDeliveredAndReplayed) {
   request.mutable_meta()->set_update_id("u1");
   request.mutable_input()->set_name("add");
   *request.mutable_input()->mutable_args() = encode_all(7);
-  EXPECT_EQ(commands_of(scenario.task()), "PROTOCOL_MESSAGE(u1/request/accept) PROTOCOL_MESSAGE(u1/request/complete)");
+  EXPECT_EQ(commands_of(scenario.task()),
+            "PROTOCOL_MESSAGE(u1/request/accept) PROTOCOL_MESSAGE(u1/request/complete)");
   scenario.signal("finish");
   EXPECT_EQ(result_of<int>(scenario.task()), 7);
 }
 
-// --- queries ---------------------------------------------------------------------------------------------------------
+// --- queries
+// ---------------------------------------------------------------------------------------------------------
 
 TEST(Queries, AreAnsweredWithATaskAndAlone) {
   Scenario scenario{kCounter};
   scenario.update("u1", "add", 5).query("q1", "current").query("q2", "nobody");
   const auto first = scenario.task();
   EXPECT_EQ(first.query_results().at("q1").answer().payloads(0).data(), "5");
-  EXPECT_EQ(first.query_results().at("q2").result_type(), temporal::api::enums::v1::QUERY_RESULT_TYPE_FAILED);
+  EXPECT_EQ(first.query_results().at("q2").result_type(),
+            temporal::api::enums::v1::QUERY_RESULT_TYPE_FAILED);
   EXPECT_THAT(first.query_results().at("q2").error_message(), HasSubstr("current"));
   EXPECT_EQ(scenario.legacy_query("current").query_result().payloads(0).data(), "5");
-  EXPECT_THAT(scenario.legacy_query("__stack_trace").query_result().payloads(0).data(), HasSubstr("run_test.cpp"));
-  EXPECT_THAT(scenario.legacy_query("__temporal_workflow_metadata").query_result().payloads(0).data(),
-              HasSubstr("add_slowly"));
+  EXPECT_THAT(scenario.legacy_query("__stack_trace").query_result().payloads(0).data(),
+              HasSubstr("run_test.cpp"));
+  EXPECT_THAT(
+      scenario.legacy_query("__temporal_workflow_metadata").query_result().payloads(0).data(),
+      HasSubstr("add_slowly"));
   scenario.signal("finish");
   scenario.task();
   EXPECT_EQ(scenario.legacy_query("current").query_result().payloads(0).data(), "5");
@@ -436,7 +466,8 @@ TEST(Queries, CannotCommand) {
   EXPECT_THAT(scenario.legacy_query("cheat").error_message(), HasSubstr("must change nothing"));
 }
 
-// --- cancellation ----------------------------------------------------------------------------------------------------
+// --- cancellation
+// ----------------------------------------------------------------------------------------------------
 
 struct Cleans {
   Task<std::string> run(Context& ctx) {
@@ -467,7 +498,8 @@ TEST(Cancellation, ShieldedCodeCleansUpAndTheRunEndsAsCancelled) {
   Scenario scenario{kCleans};
   scenario.task();
   scenario.cancel().cancel();
-  EXPECT_EQ(commands_of(scenario.task()), "REQUEST_CANCEL_ACTIVITY_TASK SCHEDULE_ACTIVITY_TASK(2 release)");
+  EXPECT_EQ(commands_of(scenario.task()),
+            "REQUEST_CANCEL_ACTIVITY_TASK SCHEDULE_ACTIVITY_TASK(2 release)");
   scenario.cancel_activity("1").complete_activity("2", std::string{"clean"});
   EXPECT_EQ(commands_of(scenario.task()), "CANCEL_WORKFLOW_EXECUTION");
 }
@@ -507,14 +539,66 @@ const Definition<Scopes> kScopes{"Scopes", run(&Scopes::run)};
 
 TEST(Cancellation, AScopeCancelsWhatIsInItInOrderAndNothingElse) {
   Scenario scenario{kScopes};
-  EXPECT_EQ(commands_of(scenario.task()), "START_TIMER(1) START_TIMER(2) START_TIMER(3) START_TIMER(4)");
+  EXPECT_EQ(commands_of(scenario.task()),
+            "START_TIMER(1) START_TIMER(2) START_TIMER(3) START_TIMER(4)");
   scenario.fire_timer("2");
   EXPECT_EQ(commands_of(scenario.task()), "CANCEL_TIMER(3) CANCEL_TIMER(4)");
   scenario.fire_timer("1");
   EXPECT_EQ(result_of<std::string>(scenario.task()), "enough enough ");
 }
 
-// --- the end ---------------------------------------------------------------------------------------------------------
+struct CancelsSpawned {
+  Task<std::string> run(Context& ctx) {
+    const Handle<void> task = ctx.spawn(wait(ctx));
+    co_await ctx.sleep(1s);
+    task.cancel("not needed");
+    try {
+      co_await task;
+    } catch (const CanceledError& error) {
+      co_return error.message();
+    }
+    co_return "?";
+  }
+  static Task<void> wait(Context& ctx) { co_await ctx.sleep(1h); }
+};
+const Definition<CancelsSpawned> kCancelsSpawned{"CancelsSpawned", run(&CancelsSpawned::run)};
+
+TEST(Cancellation, AHandleCancelsWhatWasSpawned) {
+  Scenario scenario{kCancelsSpawned};
+  EXPECT_EQ(commands_of(scenario.task()), "START_TIMER(1) START_TIMER(2)");
+  scenario.fire_timer("1");
+  const auto last = scenario.task();
+  EXPECT_EQ(commands_of(last), "CANCEL_TIMER(2) COMPLETE_WORKFLOW_EXECUTION");
+  EXPECT_EQ(result_of<std::string>(last), "not needed");
+}
+
+TEST(Random, AResetSeedsAnew) {
+  struct Draws {
+    Task<std::vector<std::uint64_t>> run(Context& ctx) {
+      std::vector<std::uint64_t> drawn{ctx.random()};
+      co_await ctx.sleep(1s);
+      drawn.push_back(ctx.random());
+      co_return drawn;
+    }
+  };
+  const Definition<Draws> definition{"Draws", run(&Draws::run)};
+  std::vector<std::vector<std::uint64_t>> results;
+  for (const bool reset : {false, true}) {
+    Scenario scenario{definition};
+    scenario.task();
+    if (reset) {
+      scenario.history().task_started().task_failed(
+          temporal::api::enums::v1::WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW, "another-run");
+    }
+    scenario.fire_timer("1");
+    results.push_back(result_of<std::vector<std::uint64_t>>(scenario.task()));
+  }
+  EXPECT_EQ(results[0][0], results[1][0]);
+  EXPECT_NE(results[0][1], results[1][1]);
+}
+
+// --- the end
+// ---------------------------------------------------------------------------------------------------------
 
 struct Continues {
   Task<int> run(Context& ctx, int round) {
@@ -532,13 +616,15 @@ TEST(End, ContinueAsNewCarriesMemoAndSearchAttributes) {
   Scenario scenario{kContinues, 0};
   const auto only = scenario.task();
   EXPECT_EQ(commands_of(only),
-            "UPSERT_WORKFLOW_SEARCH_ATTRIBUTES MODIFY_WORKFLOW_PROPERTIES CONTINUE_AS_NEW_WORKFLOW_EXECUTION");
+            "UPSERT_WORKFLOW_SEARCH_ATTRIBUTES MODIFY_WORKFLOW_PROPERTIES "
+            "CONTINUE_AS_NEW_WORKFLOW_EXECUTION");
   const auto& next = only.commands(2).continue_as_new_workflow_execution_command_attributes();
   EXPECT_EQ(next.workflow_type().name(), "Continues");
   EXPECT_EQ(next.task_queue().name(), testing::kQueue);
   EXPECT_EQ(next.input().payloads(0).data(), "1");
   EXPECT_EQ(next.memo().fields().at("note").data(), "\"hello\"");
-  EXPECT_EQ(next.search_attributes().indexed_fields().at("Tenant").metadata().at("type"), "Keyword");
+  EXPECT_EQ(next.search_attributes().indexed_fields().at("Tenant").metadata().at("type"),
+            "Keyword");
 }
 
 struct Big {
@@ -550,7 +636,8 @@ TEST(End, AnOversizeResultFailsTheTaskNotTheWorkflow) {
   Scenario scenario{kBig};
   scenario.task();
   EXPECT_EQ(scenario.outcome().kind, engine::TaskOutcome::Kind::kFailed);
-  EXPECT_EQ(scenario.outcome().cause, temporal::api::enums::v1::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE);
+  EXPECT_EQ(scenario.outcome().cause,
+            temporal::api::enums::v1::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE);
   EXPECT_THAT(scenario.outcome().failure.message(), HasSubstr("TMPRL1103"));
 }
 
@@ -566,7 +653,8 @@ TEST(End, AnUnknownTypeFailsTheTask) {
   EXPECT_THAT(outcome.failure.message(), HasSubstr("Waits"));
 }
 
-// --- deterministic sources -------------------------------------------------------------------------------------------
+// --- deterministic sources
+// -------------------------------------------------------------------------------------------
 
 struct Sources {
   Task<std::string> run(Context& ctx) {
@@ -582,10 +670,12 @@ TEST(Sources, AreFrozen) {
   Scenario scenario{kSources};
   scenario.task();
   scenario.fire_timer("1");
-  EXPECT_EQ(result_of<std::string>(scenario.task()), "17274759711526557067 48ff4b99-3bc6-426f-8ff2-e56c9debe932 5");
+  EXPECT_EQ(result_of<std::string>(scenario.task()),
+            "17274759711526557067 48ff4b99-3bc6-426f-8ff2-e56c9debe932 5");
 }
 
-// --- lining up -------------------------------------------------------------------------------------------------------
+// --- lining up
+// -------------------------------------------------------------------------------------------------------
 
 TEST(Cache, AMissAsksForTheFullHistory) {
   Scenario scenario{kWaits};

@@ -1,6 +1,7 @@
 #include <stdexcept>
 #include <tempora/detail/scheduler.hpp>
 #include <tempora/failure.hpp>
+#include <tempora/workflow.hpp>
 
 #include "engine/root.hpp"
 
@@ -8,6 +9,14 @@ namespace tempora::detail {
 namespace {
 
 thread_local Scheduler* t_current = nullptr;
+
+// Destructors in frames that are being destroyed may ask; then nothing happens.
+bool may_cancel() {
+  if (t_current == nullptr || t_current->evicting) return false;
+  if (t_current->read_only)
+    throw WorkflowMisuse{"cancel: a query, validator or condition must change nothing"};
+  return true;
+}
 
 }  // namespace
 
@@ -70,7 +79,7 @@ Ref<ScopeState> ScopeState::inside(ScopeState& parent, bool shielded) {
 }
 
 void ScopeState::cancel(const std::string& reason) {
-  if (cancelled_) return;
+  if (cancelled_ || !may_cancel()) return;
   cancelled_ = true;
   reason_ = reason;
   unlink();
@@ -114,8 +123,7 @@ void FutureState::wake() {
 
 void FutureState::request_cancel(const std::string& reason) {
   if (!pending()) return;
-  const Scheduler* scheduler = Scheduler::current();
-  if (scheduler == nullptr || scheduler->evicting) return;
+  if (!may_cancel()) return;
   const Ref<FutureState> self{this};
   if (owner != nullptr) {
     owner->cancel(reason);

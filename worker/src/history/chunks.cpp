@@ -17,7 +17,8 @@ std::vector<Chunk> cut(const Events& events, std::int64_t already_processed) {
     int consequences_end = i + 1;
     if (completed) {
       consequences_end = i + 2;
-      while (consequences_end < events.size() && is_command_event(events.Get(consequences_end).event_type())) {
+      while (consequences_end < events.size() &&
+             is_command_event(events.Get(consequences_end).event_type())) {
         ++consequences_end;
       }
     }

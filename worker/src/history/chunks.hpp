@@ -10,9 +10,10 @@ namespace tempora::engine {
 
 using Events = google::protobuf::RepeatedPtrField<temporal::api::history::v1::HistoryEvent>;
 
-// Events [begin, end). A chunk that woke the workflow ends with the WFT_STARTED of the task that did; what follows it,
-// [end, consequences_end), is that task's WFT_COMPLETED and the command events it led to: they are read ahead while the
-// chunk is worked on, and are the first events of the next chunk.
+// Events [begin, end). A chunk that woke the workflow ends with the WFT_STARTED of the task that
+// did; what follows it, [end, consequences_end), is that task's WFT_COMPLETED and the command
+// events it led to: they are read ahead while the chunk is worked on, and are the first events of
+// the next chunk.
 struct Chunk {
   int begin = 0;
   int end = 0;
@@ -21,8 +22,8 @@ struct Chunk {
   bool completed = false;  // its task's completion is in the history
 };
 
-// Attempts that failed or timed out leave no trace: what woke them belongs to the next chunk. Events up to
-// `already_processed` are skipped.
+// Attempts that failed or timed out leave no trace: what woke them belongs to the next chunk.
+// Events up to `already_processed` are skipped.
 std::vector<Chunk> cut(const Events& events, std::int64_t already_processed);
 
 }  // namespace tempora::engine

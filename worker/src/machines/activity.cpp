@@ -8,8 +8,9 @@
 #include "engine/run_state.hpp"
 
 namespace tempora::engine {
-ActivityMachine::ActivityMachine(RunState& run, detail::Ref<detail::FutureState> future, std::string id,
-                                 std::string type, CancellationType cancellation, SourceLocation where)
+ActivityMachine::ActivityMachine(RunState& run, detail::Ref<detail::FutureState> future,
+                                 std::string id, std::string type, CancellationType cancellation,
+                                 SourceLocation where)
     : Machine(run),
       future_(std::move(future)),
       id_(std::move(id)),
@@ -52,7 +53,8 @@ void ActivityMachine::schedule(const ActivityOptions& options, Payloads input) {
         retry.add_non_retryable_error_types(type);
       }
     }
-    if (options.priority.key != 0 || !options.priority.fairness_key.empty() || options.priority.fairness_weight != 0) {
+    if (options.priority.key != 0 || !options.priority.fairness_key.empty() ||
+        options.priority.fairness_weight != 0) {
       attributes.mutable_priority()->set_priority_key(options.priority.key);
       attributes.mutable_priority()->set_fairness_key(options.priority.fairness_key);
       attributes.mutable_priority()->set_fairness_weight(options.priority.fairness_weight);
@@ -60,7 +62,8 @@ void ActivityMachine::schedule(const ActivityOptions& options, Payloads input) {
     attributes.set_request_eager_execution(options.eager && run_.options().eager_activities &&
                                            queue == run_.task_queue());
     if (!options.summary.empty()) {
-      *command->mutable_user_metadata()->mutable_summary() = PayloadCodec<std::string>::encode(options.summary);
+      *command->mutable_user_metadata()->mutable_summary() =
+          PayloadCodec<std::string>::encode(options.summary);
     }
   }
   run_.queue(enums::COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK, this, std::move(command), where_);
@@ -86,7 +89,8 @@ void ActivityMachine::cancel(const std::string& reason) {
         command->mutable_request_cancel_activity_task_command_attributes()->set_scheduled_event_id(
             scheduled_event_id_);
       }
-      run_.queue(enums::COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK, this, std::move(command), where_);
+      run_.queue(enums::COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK, this, std::move(command),
+                 where_);
       if (cancellation_ == CancellationType::kTryCancel) fail_as_cancelled(reason);
       return;
     }
@@ -98,15 +102,16 @@ void ActivityMachine::cancel(const std::string& reason) {
 
 std::string ActivityMachine::describe(enums::CommandType type) const {
   if (type == enums::COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK) {
-    return fmt::format("{} scheduled_event_id {} (activity_id \"{}\" activity_type \"{}\")", name_of(type),
-                       scheduled_event_id_, id_, type_);
+    return fmt::format("{} scheduled_event_id {} (activity_id \"{}\" activity_type \"{}\")",
+                       name_of(type), scheduled_event_id_, id_, type_);
   }
   return fmt::format("{} activity_id \"{}\" activity_type \"{}\"", name_of(type), id_, type_);
 }
 
 bool ActivityMachine::matches(enums::CommandType type, const HistoryEvent& event) const {
   if (type == enums::COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK) {
-    return event.activity_task_cancel_requested_event_attributes().scheduled_event_id() == scheduled_event_id_;
+    return event.activity_task_cancel_requested_event_attributes().scheduled_event_id() ==
+           scheduled_event_id_;
   }
   const auto& scheduled = event.activity_task_scheduled_event_attributes();
   return scheduled.activity_id() == id_ && scheduled.activity_type().name() == type_;
@@ -120,7 +125,9 @@ void ActivityMachine::recorded(enums::CommandType type, const HistoryEvent& even
 }
 
 bool ActivityMachine::on_event(const HistoryEvent& event) {
-  if (state_ != State::kRecorded && state_ != State::kCancelRequested && state_ != State::kAbandoned) return false;
+  if (state_ != State::kRecorded && state_ != State::kCancelRequested &&
+      state_ != State::kAbandoned)
+    return false;
   const detail::Ref<ActivityMachine> self{this};
   switch (event.event_type()) {
     case enums::EVENT_TYPE_ACTIVITY_TASK_STARTED: return true;
@@ -133,8 +140,8 @@ bool ActivityMachine::on_event(const HistoryEvent& event) {
     case enums::EVENT_TYPE_ACTIVITY_TASK_FAILED: {
       close();
       const auto& failed = event.activity_task_failed_event_attributes();
-      fail_future(fmt::format("activity {} failed", type_), failed.started_event_id(), failed.identity(),
-                  failed.retry_state(), failed.failure());
+      fail_future(fmt::format("activity {} failed", type_), failed.started_event_id(),
+                  failed.identity(), failed.retry_state(), failed.failure());
       break;
     }
     case enums::EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT: {
@@ -149,8 +156,8 @@ bool ActivityMachine::on_event(const HistoryEvent& event) {
       const auto& canceled = event.activity_task_canceled_event_attributes();
       FailureProto cause = CanceledError{"activity canceled"}.proto();
       *cause.mutable_canceled_failure_info()->mutable_details() = canceled.details();
-      fail_future(fmt::format("activity {} canceled", type_), canceled.started_event_id(), canceled.identity(),
-                  enums::RETRY_STATE_CANCEL_REQUESTED, cause);
+      fail_future(fmt::format("activity {} canceled", type_), canceled.started_event_id(),
+                  canceled.identity(), enums::RETRY_STATE_CANCEL_REQUESTED, cause);
       break;
     }
     default: return false;
@@ -161,13 +168,15 @@ bool ActivityMachine::on_event(const HistoryEvent& event) {
 
 void ActivityMachine::close() {
   // The end came before our request to cancel was sent: asking now would be refused by the server.
-  if (state_ == State::kCancelRequested) run_.drop_unsent(*this, enums::COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK);
+  if (state_ == State::kCancelRequested)
+    run_.drop_unsent(*this, enums::COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK);
   state_ = State::kFinal;
   run_.forget_events(scheduled_event_id_);
 }
 
-void ActivityMachine::fail_future(std::string message, std::int64_t started_event_id, const std::string& identity,
-                                  enums::RetryState retry_state, const FailureProto& cause) {
+void ActivityMachine::fail_future(std::string message, std::int64_t started_event_id,
+                                  const std::string& identity, enums::RetryState retry_state,
+                                  const FailureProto& cause) {
   if (!future_->pending()) return;
   FailureProto proto;
   proto.set_message(std::move(message));
@@ -184,7 +193,8 @@ void ActivityMachine::fail_future(std::string message, std::int64_t started_even
 }
 
 void ActivityMachine::fail_as_cancelled(const std::string& reason) {
-  fail_future(fmt::format("activity {} canceled", type_), 0, {}, enums::RETRY_STATE_CANCEL_REQUESTED,
+  fail_future(fmt::format("activity {} canceled", type_), 0, {},
+              enums::RETRY_STATE_CANCEL_REQUESTED,
               CanceledError{reason.empty() ? "canceled" : reason}.proto());
 }
 

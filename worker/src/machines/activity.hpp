@@ -2,19 +2,22 @@
 //
 //   state            | on                                    | to               | does
 //   -----------------+---------------------------------------+------------------+------------------------------------------
-//   Created          | ActivityTaskScheduled (match)         | Recorded         | remembers the event id
-//   Created          | cancel, command not yet sent          | Final            | drops the command, future cancelled
-//   Recorded         | Started                               | Recorded         | –
-//   Recorded         | Completed, Failed, TimedOut, Canceled | Final            | future gets the result
-//   Recorded         | cancel (try)                          | CancelRequested  | RequestCancel command, future cancelled
-//   Recorded         | cancel (wait)                         | CancelRequested  | RequestCancel command
-//   Recorded         | cancel (abandon)                      | Abandoned        | future cancelled
-//   CancelRequested  | ActivityTaskCancelRequested (match)   | CancelRequested  | –
-//   CancelRequested  | Completed, Failed, TimedOut, Canceled | Final            | future gets the result if it still waits;
-//                    |                                       |                  | an unsent RequestCancel is dropped
+//   Created          | ActivityTaskScheduled (match)         | Recorded         | remembers the
+//   event id Created          | cancel, command not yet sent          | Final            | drops
+//   the command, future cancelled Recorded         | Started                               |
+//   Recorded         | – Recorded         | Completed, Failed, TimedOut, Canceled | Final | future
+//   gets the result Recorded         | cancel (try)                          | CancelRequested  |
+//   RequestCancel command, future cancelled Recorded         | cancel (wait) | CancelRequested  |
+//   RequestCancel command Recorded         | cancel (abandon)                      | Abandoned |
+//   future cancelled CancelRequested  | ActivityTaskCancelRequested (match)   | CancelRequested  |
+//   – CancelRequested  | Completed, Failed, TimedOut, Canceled | Final            | future gets the
+//   result if it still waits;
+//                    |                                       |                  | an unsent
+//                    RequestCancel is dropped
 //   Abandoned        | Completed, Failed, TimedOut, Canceled | Final            | –
 //
-// ActivityTaskStarted is written only when the activity closes, so it always comes with the resolution.
+// ActivityTaskStarted is written only when the activity closes, so it always comes with the
+// resolution.
 #pragma once
 
 #include <tempora/activity_type.hpp>
@@ -25,8 +28,8 @@ namespace tempora::engine {
 
 class ActivityMachine final : public Machine, public detail::Cancellable {
  public:
-  ActivityMachine(RunState& run, detail::Ref<detail::FutureState> future, std::string id, std::string type,
-                  CancellationType cancellation, SourceLocation where);
+  ActivityMachine(RunState& run, detail::Ref<detail::FutureState> future, std::string id,
+                  std::string type, CancellationType cancellation, SourceLocation where);
   ~ActivityMachine() override;
 
   // Puts the command into the FIFO. `input` is used only where the command will really be sent.

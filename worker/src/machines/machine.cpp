@@ -25,17 +25,23 @@ bool Machine::on_event(const HistoryEvent&) { return false; }
 
 enums::EventType event_of(enums::CommandType type) {
   switch (type) {
-    case enums::COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK: return enums::EVENT_TYPE_ACTIVITY_TASK_SCHEDULED;
-    case enums::COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK: return enums::EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED;
+    case enums::COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK:
+      return enums::EVENT_TYPE_ACTIVITY_TASK_SCHEDULED;
+    case enums::COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK:
+      return enums::EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED;
     case enums::COMMAND_TYPE_START_TIMER: return enums::EVENT_TYPE_TIMER_STARTED;
     case enums::COMMAND_TYPE_CANCEL_TIMER: return enums::EVENT_TYPE_TIMER_CANCELED;
     case enums::COMMAND_TYPE_RECORD_MARKER: return enums::EVENT_TYPE_MARKER_RECORDED;
     case enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES:
       return enums::EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES;
-    case enums::COMMAND_TYPE_MODIFY_WORKFLOW_PROPERTIES: return enums::EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED;
-    case enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION: return enums::EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED;
-    case enums::COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION: return enums::EVENT_TYPE_WORKFLOW_EXECUTION_FAILED;
-    case enums::COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION: return enums::EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED;
+    case enums::COMMAND_TYPE_MODIFY_WORKFLOW_PROPERTIES:
+      return enums::EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED;
+    case enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION:
+      return enums::EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED;
+    case enums::COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION:
+      return enums::EVENT_TYPE_WORKFLOW_EXECUTION_FAILED;
+    case enums::COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION:
+      return enums::EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED;
     case enums::COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION:
       return enums::EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW;
     default: return enums::EVENT_TYPE_UNSPECIFIED;
@@ -85,7 +91,8 @@ std::int64_t initiating_event_id(const HistoryEvent& event) {
       return event.activity_task_timed_out_event_attributes().scheduled_event_id();
     case enums::EVENT_TYPE_ACTIVITY_TASK_CANCELED:
       return event.activity_task_canceled_event_attributes().scheduled_event_id();
-    case enums::EVENT_TYPE_TIMER_FIRED: return event.timer_fired_event_attributes().started_event_id();
+    case enums::EVENT_TYPE_TIMER_FIRED:
+      return event.timer_fired_event_attributes().started_event_id();
     case enums::EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
       return event.start_child_workflow_execution_failed_event_attributes().initiated_event_id();
     case enums::EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
@@ -101,13 +108,16 @@ std::int64_t initiating_event_id(const HistoryEvent& event) {
     case enums::EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TERMINATED:
       return event.child_workflow_execution_terminated_event_attributes().initiated_event_id();
     case enums::EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
-      return event.external_workflow_execution_cancel_requested_event_attributes().initiated_event_id();
+      return event.external_workflow_execution_cancel_requested_event_attributes()
+          .initiated_event_id();
     case enums::EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED:
-      return event.request_cancel_external_workflow_execution_failed_event_attributes().initiated_event_id();
+      return event.request_cancel_external_workflow_execution_failed_event_attributes()
+          .initiated_event_id();
     case enums::EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_SIGNALED:
       return event.external_workflow_execution_signaled_event_attributes().initiated_event_id();
     case enums::EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED:
-      return event.signal_external_workflow_execution_failed_event_attributes().initiated_event_id();
+      return event.signal_external_workflow_execution_failed_event_attributes()
+          .initiated_event_id();
     case enums::EVENT_TYPE_NEXUS_OPERATION_STARTED:
       return event.nexus_operation_started_event_attributes().scheduled_event_id();
     case enums::EVENT_TYPE_NEXUS_OPERATION_COMPLETED:
@@ -123,13 +133,17 @@ std::int64_t initiating_event_id(const HistoryEvent& event) {
 }
 
 std::string name_of(enums::EventType type) {
-  if (!enums::EventType_IsValid(type)) return fmt::format("unknown event type {}", static_cast<int>(type));
-  return camel(std::string_view{enums::EventType_Name(type)}.substr(std::string_view{"EVENT_TYPE_"}.size()));
+  if (!enums::EventType_IsValid(type))
+    return fmt::format("unknown event type {}", static_cast<int>(type));
+  return camel(
+      std::string_view{enums::EventType_Name(type)}.substr(std::string_view{"EVENT_TYPE_"}.size()));
 }
 
 std::string name_of(enums::CommandType type) {
-  if (!enums::CommandType_IsValid(type)) return fmt::format("unknown command type {}", static_cast<int>(type));
-  return camel(std::string_view{enums::CommandType_Name(type)}.substr(std::string_view{"COMMAND_TYPE_"}.size()));
+  if (!enums::CommandType_IsValid(type))
+    return fmt::format("unknown command type {}", static_cast<int>(type));
+  return camel(std::string_view{enums::CommandType_Name(type)}.substr(
+      std::string_view{"COMMAND_TYPE_"}.size()));
 }
 
 std::string describe(const HistoryEvent& event) {
@@ -145,12 +159,19 @@ std::string describe(const HistoryEvent& event) {
       break;
     }
     case enums::EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED:
-      text += fmt::format(" scheduled_event_id {}",
-                          event.activity_task_cancel_requested_event_attributes().scheduled_event_id());
+      text +=
+          fmt::format(" scheduled_event_id {}",
+                      event.activity_task_cancel_requested_event_attributes().scheduled_event_id());
       break;
-    case enums::EVENT_TYPE_TIMER_STARTED: add("timer_id", event.timer_started_event_attributes().timer_id()); break;
-    case enums::EVENT_TYPE_TIMER_CANCELED: add("timer_id", event.timer_canceled_event_attributes().timer_id()); break;
-    case enums::EVENT_TYPE_TIMER_FIRED: add("timer_id", event.timer_fired_event_attributes().timer_id()); break;
+    case enums::EVENT_TYPE_TIMER_STARTED:
+      add("timer_id", event.timer_started_event_attributes().timer_id());
+      break;
+    case enums::EVENT_TYPE_TIMER_CANCELED:
+      add("timer_id", event.timer_canceled_event_attributes().timer_id());
+      break;
+    case enums::EVENT_TYPE_TIMER_FIRED:
+      add("timer_id", event.timer_fired_event_attributes().timer_id());
+      break;
     case enums::EVENT_TYPE_MARKER_RECORDED: {
       const auto& marker = event.marker_recorded_event_attributes();
       add("marker_name", marker.marker_name());
@@ -167,13 +188,16 @@ std::string describe(const HistoryEvent& event) {
       break;
     }
     case enums::EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED:
-      add("signal_name", event.signal_external_workflow_execution_initiated_event_attributes().signal_name());
+      add("signal_name",
+          event.signal_external_workflow_execution_initiated_event_attributes().signal_name());
       break;
     case enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
-      add("update_id", event.workflow_execution_update_accepted_event_attributes().protocol_instance_id());
+      add("update_id",
+          event.workflow_execution_update_accepted_event_attributes().protocol_instance_id());
       break;
     case enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
-      add("update_id", event.workflow_execution_update_completed_event_attributes().meta().update_id());
+      add("update_id",
+          event.workflow_execution_update_completed_event_attributes().meta().update_id());
       break;
     default: break;
   }

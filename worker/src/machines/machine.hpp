@@ -1,6 +1,7 @@
-// What all state machines share. A machine stands for one operation of the workflow, from the command that asks for it
-// to the last event about it. Live and on replay the same code runs: commands go into the run's FIFO, command events of
-// the history are matched against it, and what is left after the last task is sent.
+// What all state machines share. A machine stands for one operation of the workflow, from the
+// command that asks for it to the last event about it. Live and on replay the same code runs:
+// commands go into the run's FIFO, command events of the history are matched against it, and what
+// is left after the last task is sent.
 #pragma once
 
 #include <temporal/api/command/v1/message.pb.h>

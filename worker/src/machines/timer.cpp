@@ -26,7 +26,8 @@ void TimerMachine::start(Duration duration, const std::string& summary) {
     attributes.set_timer_id(id_);
     write(duration, attributes.mutable_start_to_fire_timeout());
     if (!summary.empty()) {
-      *command->mutable_user_metadata()->mutable_summary() = PayloadCodec<std::string>::encode(summary);
+      *command->mutable_user_metadata()->mutable_summary() =
+          PayloadCodec<std::string>::encode(summary);
     }
   }
   run_.queue(enums::COMMAND_TYPE_START_TIMER, this, std::move(command), where_);
@@ -54,8 +55,9 @@ std::string TimerMachine::describe(enums::CommandType type) const {
 }
 
 bool TimerMachine::matches(enums::CommandType type, const HistoryEvent& event) const {
-  return type == enums::COMMAND_TYPE_START_TIMER ? event.timer_started_event_attributes().timer_id() == id_
-                                                 : event.timer_canceled_event_attributes().timer_id() == id_;
+  return type == enums::COMMAND_TYPE_START_TIMER
+             ? event.timer_started_event_attributes().timer_id() == id_
+             : event.timer_canceled_event_attributes().timer_id() == id_;
 }
 
 void TimerMachine::recorded(enums::CommandType type, const HistoryEvent& event) {

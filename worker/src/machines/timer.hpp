@@ -3,13 +3,14 @@
 //   state            | on                                | to              | does
 //   -----------------+-----------------------------------+-----------------+-------------------------------------------
 //   Created          | TimerStarted (match)              | Recorded        | remembers the event id
-//   Created          | cancel, command not yet sent      | Final           | drops the command, future cancelled
-//   Recorded         | TimerFired                        | Final           | future ready
-//   Recorded         | cancel                            | CancelRequested | CancelTimer command, future cancelled at once
-//   CancelRequested  | TimerCanceled (match)             | Final           | –
-//   CancelRequested  | TimerFired, CancelTimer not sent  | Final           | drops CancelTimer
+//   Created          | cancel, command not yet sent      | Final           | drops the command,
+//   future cancelled Recorded         | TimerFired                        | Final           |
+//   future ready Recorded         | cancel                            | CancelRequested |
+//   CancelTimer command, future cancelled at once CancelRequested  | TimerCanceled (match) | Final
+//   | – CancelRequested  | TimerFired, CancelTimer not sent  | Final           | drops CancelTimer
 //
-// If the fire was buffered by the server when CancelTimer came, the cancel wins and no TimerFired is written.
+// If the fire was buffered by the server when CancelTimer came, the cancel wins and no TimerFired
+// is written.
 #pragma once
 
 #include <tempora/time.hpp>
@@ -20,7 +21,8 @@ namespace tempora::engine {
 
 class TimerMachine final : public Machine, public detail::Cancellable {
  public:
-  TimerMachine(RunState& run, detail::Ref<detail::FutureState> future, std::string id, SourceLocation where);
+  TimerMachine(RunState& run, detail::Ref<detail::FutureState> future, std::string id,
+               SourceLocation where);
   ~TimerMachine() override;
 
   void start(Duration duration, const std::string& summary);

@@ -9,7 +9,8 @@ namespace tempora::engine {
 namespace update = temporal::api::update::v1;
 
 UpdateMachine::UpdateMachine(RunState& run, std::string id, std::string request_message_id,
-                             std::int64_t sequencing_event_id, const update::Request& request, bool replayed)
+                             std::int64_t sequencing_event_id, const update::Request& request,
+                             bool replayed)
     : Machine(run),
       request_(&request),
       id_(std::move(id)),
@@ -38,7 +39,8 @@ void UpdateMachine::reject(const temporal::api::failure::v1::Failure& failure) {
 
 void UpdateMachine::complete(const temporal::api::common::v1::Payload& result) {
   update::Response response;
-  if (run_.sends_commands()) *response.mutable_outcome()->mutable_success()->add_payloads() = result;
+  if (run_.sends_commands())
+    *response.mutable_outcome()->mutable_success()->add_payloads() = result;
   respond(std::move(response));
 }
 
@@ -53,7 +55,8 @@ void UpdateMachine::respond(update::Response response) {
   queue_protocol_message("complete", response);
 }
 
-void UpdateMachine::queue_protocol_message(const char* suffix, const google::protobuf::Message& body) {
+void UpdateMachine::queue_protocol_message(const char* suffix,
+                                           const google::protobuf::Message& body) {
   auto command = run_.make_command(enums::COMMAND_TYPE_PROTOCOL_MESSAGE);
   if (command) {
     command->mutable_protocol_message_command_attributes()->set_message_id(
@@ -72,7 +75,8 @@ void UpdateMachine::add_message(const char* suffix, const google::protobuf::Mess
 }
 
 std::string UpdateMachine::describe(enums::CommandType) const {
-  return fmt::format("{} update_id \"{}\"", acceptance_recorded_ ? "CompleteUpdate" : "AcceptUpdate", id_);
+  return fmt::format("{} update_id \"{}\"",
+                     acceptance_recorded_ ? "CompleteUpdate" : "AcceptUpdate", id_);
 }
 
 enums::EventType UpdateMachine::next_event() const {
@@ -82,10 +86,14 @@ enums::EventType UpdateMachine::next_event() const {
 
 bool UpdateMachine::matches(enums::CommandType, const HistoryEvent& event) const {
   return acceptance_recorded_
-             ? event.workflow_execution_update_completed_event_attributes().meta().update_id() == id_
-             : event.workflow_execution_update_accepted_event_attributes().protocol_instance_id() == id_;
+             ? event.workflow_execution_update_completed_event_attributes().meta().update_id() ==
+                   id_
+             : event.workflow_execution_update_accepted_event_attributes().protocol_instance_id() ==
+                   id_;
 }
 
-void UpdateMachine::recorded(enums::CommandType, const HistoryEvent&) { acceptance_recorded_ = true; }
+void UpdateMachine::recorded(enums::CommandType, const HistoryEvent&) {
+  acceptance_recorded_ = true;
+}
 
 }  // namespace tempora::engine

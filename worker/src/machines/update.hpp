@@ -2,9 +2,9 @@
 //
 //   state      | on                                 | to         | does
 //   -----------+------------------------------------+------------+--------------------------------------------------
-//   Requested  | validator throws (live only)       | Rejected   | a Rejection message, no command, no trace
-//   Requested  | validator passes, or replay        | Accepted   | command + Acceptance message, handler starts
-//   Accepted   | UpdateAccepted (match)             | Accepted   | –
+//   Requested  | validator throws (live only)       | Rejected   | a Rejection message, no command,
+//   no trace Requested  | validator passes, or replay        | Accepted   | command + Acceptance
+//   message, handler starts Accepted   | UpdateAccepted (match)             | Accepted   | –
 //   Accepted   | handler ends                       | Completed  | command + Response message
 //   Completed  | UpdateCompleted (match)            | Final      | –
 #pragma once
@@ -21,8 +21,9 @@ namespace tempora::engine {
 class UpdateMachine final : public Machine {
  public:
   // `request` must live until the update was accepted or rejected.
-  UpdateMachine(RunState& run, std::string id, std::string request_message_id, std::int64_t sequencing_event_id,
-                const temporal::api::update::v1::Request& request, bool replayed);
+  UpdateMachine(RunState& run, std::string id, std::string request_message_id,
+                std::int64_t sequencing_event_id, const temporal::api::update::v1::Request& request,
+                bool replayed);
 
   const temporal::api::update::v1::Request& request() const { return *request_; }
   const std::string& name() const { return request_->input().name(); }

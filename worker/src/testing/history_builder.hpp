@@ -50,29 +50,33 @@ class HistoryBuilder {
     return *this;
   }
   HistoryBuilder& task_started() {
-    add(enums::EVENT_TYPE_WORKFLOW_TASK_SCHEDULED).mutable_workflow_task_scheduled_event_attributes();
+    add(enums::EVENT_TYPE_WORKFLOW_TASK_SCHEDULED)
+        .mutable_workflow_task_scheduled_event_attributes();
     add(enums::EVENT_TYPE_WORKFLOW_TASK_STARTED).mutable_workflow_task_started_event_attributes();
     return *this;
   }
   HistoryBuilder& task_completed() {
-    add(enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED).mutable_workflow_task_completed_event_attributes();
+    add(enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
+        .mutable_workflow_task_completed_event_attributes();
     return *this;
   }
   HistoryBuilder& task_timed_out() {
-    add(enums::EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT).mutable_workflow_task_timed_out_event_attributes();
+    add(enums::EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT)
+        .mutable_workflow_task_timed_out_event_attributes();
     return *this;
   }
-  HistoryBuilder& task_failed(enums::WorkflowTaskFailedCause cause, const std::string& new_run_id = {}) {
-    auto& failed =
-        *add(enums::EVENT_TYPE_WORKFLOW_TASK_FAILED).mutable_workflow_task_failed_event_attributes();
+  HistoryBuilder& task_failed(enums::WorkflowTaskFailedCause cause,
+                              const std::string& new_run_id = {}) {
+    auto& failed = *add(enums::EVENT_TYPE_WORKFLOW_TASK_FAILED)
+                        .mutable_workflow_task_failed_event_attributes();
     failed.set_cause(cause);
     failed.set_new_run_id(new_run_id);
     return *this;
   }
   template <class... A>
   HistoryBuilder& signaled(const std::string& name, const A&... arguments) {
-    auto& signal =
-        *add(enums::EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED).mutable_workflow_execution_signaled_event_attributes();
+    auto& signal = *add(enums::EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED)
+                        .mutable_workflow_execution_signaled_event_attributes();
     signal.set_signal_name(name);
     *signal.mutable_input() = encode_all(arguments...);
     return *this;
@@ -83,8 +87,8 @@ class HistoryBuilder {
     return *this;
   }
   HistoryBuilder& activity_scheduled(const std::string& id, const std::string& type) {
-    auto& scheduled =
-        *add(enums::EVENT_TYPE_ACTIVITY_TASK_SCHEDULED).mutable_activity_task_scheduled_event_attributes();
+    auto& scheduled = *add(enums::EVENT_TYPE_ACTIVITY_TASK_SCHEDULED)
+                           .mutable_activity_task_scheduled_event_attributes();
     scheduled.set_activity_id(id);
     scheduled.mutable_activity_type()->set_name(type);
     return *this;
@@ -98,8 +102,8 @@ class HistoryBuilder {
   template <class T>
   HistoryBuilder& activity_completed(std::int64_t scheduled, const T& result) {
     activity_started(scheduled);
-    auto& completed =
-        *add(enums::EVENT_TYPE_ACTIVITY_TASK_COMPLETED).mutable_activity_task_completed_event_attributes();
+    auto& completed = *add(enums::EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
+                           .mutable_activity_task_completed_event_attributes();
     completed.set_scheduled_event_id(scheduled);
     completed.set_started_event_id(last_id() - 1);
     *completed.mutable_result() = encode_all(result);
@@ -107,7 +111,8 @@ class HistoryBuilder {
   }
   HistoryBuilder& activity_failed(std::int64_t scheduled, const Failure& failure) {
     activity_started(scheduled);
-    auto& failed = *add(enums::EVENT_TYPE_ACTIVITY_TASK_FAILED).mutable_activity_task_failed_event_attributes();
+    auto& failed = *add(enums::EVENT_TYPE_ACTIVITY_TASK_FAILED)
+                        .mutable_activity_task_failed_event_attributes();
     failed.set_scheduled_event_id(scheduled);
     failed.set_started_event_id(last_id() - 1);
     failed.set_retry_state(enums::RETRY_STATE_NON_RETRYABLE_FAILURE);
@@ -131,7 +136,8 @@ class HistoryBuilder {
     return *this;
   }
   HistoryBuilder& patch_marker(const std::string& id, bool deprecated) {
-    auto& marker = *add(enums::EVENT_TYPE_MARKER_RECORDED).mutable_marker_recorded_event_attributes();
+    auto& marker =
+        *add(enums::EVENT_TYPE_MARKER_RECORDED).mutable_marker_recorded_event_attributes();
     marker.set_marker_name("core_patch");
     *(*marker.mutable_details())["patch-data"].add_payloads() =
         PayloadCodec<nlohmann::json>::encode({{"id", id}, {"deprecated", deprecated}});
@@ -140,11 +146,14 @@ class HistoryBuilder {
   HistoryBuilder& change_version_upserted(const std::vector<std::string>& ids) {
     auto& upserted = *add(enums::EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES)
                           .mutable_upsert_workflow_search_attributes_event_attributes();
-    SearchAttributes{}.set_keyword_list("TemporalChangeVersion", ids).write(upserted.mutable_search_attributes());
+    SearchAttributes{}
+        .set_keyword_list("TemporalChangeVersion", ids)
+        .write(upserted.mutable_search_attributes());
     return *this;
   }
   HistoryBuilder& completed() {
-    add(enums::EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED).mutable_workflow_execution_completed_event_attributes();
+    add(enums::EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED)
+        .mutable_workflow_execution_completed_event_attributes();
     return *this;
   }
 
@@ -156,9 +165,8 @@ class HistoryBuilder {
     task.set_task_token("token");
     task.mutable_workflow_execution()->set_workflow_id("workflow");
     task.mutable_workflow_execution()->set_run_id(kRunId);
-    task.mutable_workflow_type()->set_name(history_.events(0).workflow_execution_started_event_attributes()
-                                               .workflow_type()
-                                               .name());
+    task.mutable_workflow_type()->set_name(
+        history_.events(0).workflow_execution_started_event_attributes().workflow_type().name());
     task.set_previous_started_event_id(previous_started);
     task.set_started_event_id(last_id());
     task.set_attempt(1);

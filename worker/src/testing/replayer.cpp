@@ -15,7 +15,8 @@ using google::protobuf::EnumDescriptor;
 using google::protobuf::FieldDescriptor;
 using nlohmann::json;
 
-// Histories exported before about 2023 spell enums as "TimerStarted" where proto3 JSON says "EVENT_TYPE_TIMER_STARTED".
+// Histories exported before about 2023 spell enums as "TimerStarted" where proto3 JSON says
+// "EVENT_TYPE_TIMER_STARTED".
 std::string full_enum_name(const EnumDescriptor& type, const std::string& name) {
   if (type.FindValueByName(name) != nullptr) return name;
   std::string_view prefix = type.value(0)->name();
@@ -66,22 +67,26 @@ void normalise(json& value, const Descriptor& type) {
 
 }  // namespace
 
-std::expected<temporal::api::history::v1::History, std::string> parse_history(std::string_view text) {
+std::expected<temporal::api::history::v1::History, std::string> parse_history(
+    std::string_view text) {
   json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (value.is_discarded()) return std::unexpected("the history is not JSON");
   if (value.is_array()) value = json{{"events", std::move(value)}};
-  if (!value.is_object() || !value.contains("events")) return std::unexpected("the history has no \"events\"");
+  if (!value.is_object() || !value.contains("events"))
+    return std::unexpected("the history has no \"events\"");
   temporal::api::history::v1::History history;
   normalise(value, *history.GetDescriptor());
   google::protobuf::util::JsonParseOptions options;
   options.ignore_unknown_fields = true;
   const auto status = google::protobuf::util::JsonStringToMessage(value.dump(), &history, options);
-  if (!status.ok()) return std::unexpected(fmt::format("the history cannot be read: {}", status.ToString()));
+  if (!status.ok())
+    return std::unexpected(fmt::format("the history cannot be read: {}", status.ToString()));
   if (history.events().empty()) return std::unexpected("the history has no events");
   return history;
 }
 
-std::expected<void, ReplayError> Replayer::replay(const temporal::api::history::v1::History& history) const {
+std::expected<void, ReplayError> Replayer::replay(
+    const temporal::api::history::v1::History& history) const {
   ReplayError error;
   if (history.events().empty() || history.events(0).event_id() != 1) {
     error.message = "the history does not begin with event 1";

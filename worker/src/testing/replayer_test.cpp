@@ -137,7 +137,8 @@ TEST(Replayer, ReadsExportsInOldAndNewSpelling) {
   EXPECT_TRUE(replayed.has_value()) << replayed.error().message;
   const auto history = parse_history(kExport);
   ASSERT_TRUE(history.has_value()) << history.error();
-  EXPECT_EQ(history->events(1).event_type(), temporal::api::enums::v1::EVENT_TYPE_WORKFLOW_TASK_SCHEDULED);
+  EXPECT_EQ(history->events(1).event_type(),
+            temporal::api::enums::v1::EVENT_TYPE_WORKFLOW_TASK_SCHEDULED);
   EXPECT_EQ(history->events(1).workflow_task_scheduled_event_attributes().task_queue().kind(),
             temporal::api::enums::v1::TASK_QUEUE_KIND_NORMAL);
   const std::string text = kExport;

@@ -1,6 +1,7 @@
-// A small server for one run: writes the events that our commands cause, and hands out tasks. Every task is done three
-// times: by a run that stays cached, by a fresh run that gets the full history (cache size 0), and in the end the whole
-// history is replayed. All three must agree: that is the property that every test of the engine checks besides its own.
+// A small server for one run: writes the events that our commands cause, and hands out tasks. Every
+// task is done three times: by a run that stays cached, by a fresh run that gets the full history
+// (cache size 0), and in the end the whole history is replayed. All three must agree: that is the
+// property that every test of the engine checks besides its own.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -82,7 +83,8 @@ class Scenario {
     builder_.task_started();
     engine::TaskOutcome outcome = cached_->process(make_task(last_started_, last_started_));
     engine::TaskOutcome again = fresh()->process(make_task(0, last_started_));
-    EXPECT_EQ(static_cast<int>(outcome.kind), static_cast<int>(again.kind)) << again.failure.message();
+    EXPECT_EQ(static_cast<int>(outcome.kind), static_cast<int>(again.kind))
+        << again.failure.message();
     EXPECT_EQ(outcome.failure.DebugString(), again.failure.DebugString());
     // The full history may say that our name is known already, the rest must be the same.
     outcome.completion.clear_sdk_metadata();
@@ -110,7 +112,8 @@ class Scenario {
     return outcome.completion;
   }
   // A legacy query on the cached run.
-  temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest legacy_query(const std::string& name) {
+  temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest legacy_query(
+      const std::string& name) {
     WorkflowTask task;
     task.set_task_token("query");
     task.set_previous_started_event_id(last_started_);
@@ -133,12 +136,11 @@ class Scenario {
   }
   const WorkflowRegistry& registry() const { return registry_; }
   // Drops the cached run, as an eviction does.
-  void evict() {
-    cached_ = fresh();
-  }
+  void evict() { cached_ = fresh(); }
   void expect_replays() const {
     const auto replayed = Replayer{registry_}.replay(builder_.history());
-    EXPECT_TRUE(replayed.has_value()) << replayed.error().message << "\n" << builder_.history().DebugString();
+    EXPECT_TRUE(replayed.has_value()) << replayed.error().message << "\n"
+                                      << builder_.history().DebugString();
   }
 
  private:
@@ -172,15 +174,15 @@ class Scenario {
         return;
       case enums::COMMAND_TYPE_CANCEL_TIMER: {
         const std::string& id = command.cancel_timer_command_attributes().timer_id();
-        auto& canceled =
-            *builder_.add(enums::EVENT_TYPE_TIMER_CANCELED).mutable_timer_canceled_event_attributes();
+        auto& canceled = *builder_.add(enums::EVENT_TYPE_TIMER_CANCELED)
+                              .mutable_timer_canceled_event_attributes();
         canceled.set_timer_id(id);
         canceled.set_started_event_id(timers_.at(id));
         return;
       }
       case enums::COMMAND_TYPE_RECORD_MARKER: {
-        auto& marker =
-            *builder_.add(enums::EVENT_TYPE_MARKER_RECORDED).mutable_marker_recorded_event_attributes();
+        auto& marker = *builder_.add(enums::EVENT_TYPE_MARKER_RECORDED)
+                            .mutable_marker_recorded_event_attributes();
         marker.set_marker_name(command.record_marker_command_attributes().marker_name());
         *marker.mutable_details() = command.record_marker_command_attributes().details();
         return;
@@ -206,7 +208,8 @@ class Scenario {
             .mutable_workflow_execution_failed_event_attributes();
         return;
       case enums::COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION:
-        ASSERT_TRUE(command.has_cancel_workflow_execution_command_attributes()) << "the server refuses it without";
+        ASSERT_TRUE(command.has_cancel_workflow_execution_command_attributes())
+            << "the server refuses it without";
         builder_.add(enums::EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED)
             .mutable_workflow_execution_canceled_event_attributes();
         return;
@@ -228,7 +231,8 @@ class Scenario {
                               .mutable_workflow_execution_update_accepted_event_attributes();
         accepted.set_protocol_instance_id(message.protocol_instance_id());
         accepted.set_accepted_request_message_id(acceptance.accepted_request_message_id());
-        accepted.set_accepted_request_sequencing_event_id(acceptance.accepted_request_sequencing_event_id());
+        accepted.set_accepted_request_sequencing_event_id(
+            acceptance.accepted_request_sequencing_event_id());
         *accepted.mutable_accepted_request() = acceptance.accepted_request();
       } else if (message.body().UnpackTo(&response)) {
         auto& completed = *builder_.add(enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED)

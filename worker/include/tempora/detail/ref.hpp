@@ -1,4 +1,5 @@
-// Shared ownership inside one run. A run is on one thread at a time, so the count need not be atomic.
+// Shared ownership inside one run. A run is on one thread at a time, so the count need not be
+// atomic.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,9 @@ template <class T>
 class Ref {
  public:
   Ref() = default;
-  Ref(T* object) : object_(object) {  // NOLINT: a raw pointer is a borrowed reference everywhere in the runtime
+  Ref(T* object)
+      : object_(
+            object) {  // NOLINT: a raw pointer is a borrowed reference everywhere in the runtime
     if (object_) object_->add_ref();
   }
   Ref(const Ref& other) : Ref(other.object_) {}

@@ -1,5 +1,6 @@
-// The deterministic heart: a FIFO of coroutines that are ready, futures that feed it, and scopes that cancel futures.
-// One scheduler a run, one thread at a time, no locks. Resolving a future never resumes anybody: it only appends.
+// The deterministic heart: a FIFO of coroutines that are ready, futures that feed it, and scopes
+// that cancel futures. One scheduler a run, one thread at a time, no locks. Resolving a future
+// never resumes anybody: it only appends.
 #pragma once
 
 #include <coroutine>
@@ -125,10 +126,10 @@ class FutureState : public RefCounted, public ScopeItem {
   void cancel_by_scope(const std::string& reason) override { request_cancel(reason); }
   RefCounted* keep_alive() override { return this; }
 
-  Cancellable* owner = nullptr;      // what stands behind; null: cancelling fails the future at once
-  const char* what = "";             // for the stack trace: "activity", "timer" …
-  std::source_location where{};      // the call that made it
-  bool observed = false;             // somebody awaited it
+  Cancellable* owner = nullptr;  // what stands behind; null: cancelling fails the future at once
+  const char* what = "";         // for the stack trace: "activity", "timer" …
+  std::source_location where{};  // the call that made it
+  bool observed = false;         // somebody awaited it
 
  private:
   void wake();
@@ -196,10 +197,11 @@ class Scheduler {
   Ready pop();
   void forget_ready();
 
-  Ref<ScopeState> scope;      // of the coroutine that runs
-  Root* root = nullptr;       // whose coroutine runs
-  bool root_done = false;     // its outermost coroutine has just ended
-  bool evicting = false;      // frames are being destroyed: nobody may do anything
+  Ref<ScopeState> scope;   // of the coroutine that runs
+  Root* root = nullptr;    // whose coroutine runs
+  bool root_done = false;  // its outermost coroutine has just ended
+  bool evicting = false;   // frames are being destroyed: nobody may do anything
+  bool read_only = false;  // a query, a validator or a condition runs: nobody may change anything
 
  private:
   std::vector<Ready> ready_;
