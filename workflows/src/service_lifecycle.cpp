@@ -184,7 +184,11 @@ template <class Request>
 Task<v1::LifecycleResult> ServiceLifecycle::handle(Context& context, Request request) {
   auto order = to_order(std::move(request), id_);
   if (!order) throw refusal(order.error());
-  if (order->caller.key().empty()) set_key(*order, context.uuid());
+  if (order->caller.key().empty()) {
+    const auto update = context.current_update();
+    set_key(*order,
+            update ? domain::key_of_update_id(order->operation, update->id) : context.uuid());
+  }
   const auto work = [this, &context, wanted = *order] { return operate(context, wanted); };
   co_return co_await context.shielded(work);
 }

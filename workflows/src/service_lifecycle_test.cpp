@@ -177,6 +177,13 @@ TEST_F(Lifecycle, ARepeatOfAKeyGivesTheRecordedAnswer) {
   EXPECT_EQ(ledger.state, State::kActive);
 }
 
+TEST_F(Lifecycle, WithoutAKeyTheUpdateIdIsTheKey) {
+  ledger.state = State::kActive;
+  play.update("suspend:by-id", "suspend", v1::SuspendRequest{});
+  play.finish();
+  EXPECT_TRUE(ledger.recorded.contains("by-id"));
+}
+
 TEST_F(Lifecycle, ABadShapeIsRejectedWithTheFieldsName) {
   v1::AllocateRequest bad = request<v1::AllocateRequest>("a");
   bad.set_requested_address("nonsense");

@@ -2,11 +2,18 @@
 // by id. What it does not check is the real ledger's to check.
 #pragma once
 
-#include "play.hpp"
-
+#include <addrflow/catalog/catalog.hpp>
 #include <addrflow/domain/operation.hpp>
 #include <addrflow/domain/state.hpp>
 #include <addrflow/domain/transition_table.hpp>
+#include <tempora/failure.hpp>
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
 
 namespace addrflow::workflows::testing {
 
@@ -18,6 +25,7 @@ struct FakeLedger {
   // What the world answers, by "system/action"; the default is "confirmed".
   std::map<std::string, std::function<v1::EffectReply(int attempt)>> world;
   std::vector<std::string> log;  // what reached the world: "aaa/apply", "radius/coa" …
+  std::string subscriber = "42";
   std::optional<domain::State> state;
   std::string address = "203.0.113.7";
   std::vector<std::string> holds;
@@ -40,7 +48,7 @@ struct FakeLedger {
   v1::ServiceView view() const {
     v1::ServiceView view;
     view.mutable_service()->set_tenant_id("acme");
-    view.mutable_service()->set_subscriber_id("42");
+    view.mutable_service()->set_subscriber_id(subscriber);
     view.mutable_service()->set_service("internet");
     view.set_number(number);
     for (const auto& hold : holds) view.add_holds(hold);
@@ -155,6 +163,7 @@ struct FakeLedger {
     return reply;
   }
 
+  template <class Play>
   void plays_in(Play& play) {
     play.on(catalog::kPending, [this](const v1::ViewRequest&) { return pending; });
     play.on(catalog::kClaim, [this](const v1::ClaimRequest& r) { return claim(r); });
