@@ -43,6 +43,15 @@ Payloads ActivityState::latest_details() const {
   return latest_;
 }
 
+Logger ActivityState::log() const {
+  if (worker_log_ == nullptr) return {};
+  return worker_log_->with("ActivityType", info.activity_type)
+      .with("ActivityID", info.activity_id)
+      .with("WorkflowID", info.workflow_id)
+      .with("RunID", info.run_id)
+      .with("Attempt", std::to_string(info.attempt));
+}
+
 bool ActivityState::has_latest_details() const {
   const std::lock_guard lock{mutex_};
   return has_latest_;
@@ -51,7 +60,7 @@ bool ActivityState::has_latest_details() const {
 }  // namespace detail
 
 ActivityContext::ActivityContext(ActivityInfo info)
-    : state_(std::make_shared<detail::ActivityState>(std::move(info), Payloads{}, Logger{})) {}
+    : state_(std::make_shared<detail::ActivityState>(std::move(info), Payloads{}, nullptr)) {}
 
 ActivityContext::ActivityContext(std::shared_ptr<detail::ActivityState> state)
     : state_(std::move(state)) {}
@@ -93,6 +102,6 @@ Duration ActivityContext::time_left() const {
   return std::max(until - now, Duration::zero());
 }
 
-Logger ActivityContext::log() const { return state_->log; }
+Logger ActivityContext::log() const { return state_->log(); }
 
 }  // namespace tempora

@@ -13,8 +13,12 @@ namespace tempora::detail {
 
 class ActivityState {
  public:
-  ActivityState(ActivityInfo info, Payloads earlier_details, Logger log)
-      : info(std::move(info)), earlier_details(std::move(earlier_details)), log(std::move(log)) {}
+  // `worker_log` may be null: then nothing is logged.
+  ActivityState(ActivityInfo info, Payloads earlier_details,
+                std::shared_ptr<const Logger> worker_log)
+      : info(std::move(info)),
+        earlier_details(std::move(earlier_details)),
+        worker_log_(std::move(worker_log)) {}
 
   void cancel(CancelReason reason);
   CancelReasons reasons() const;
@@ -22,15 +26,17 @@ class ActivityState {
   void beat(Payloads details);
   Payloads latest_details() const;
   bool has_latest_details() const;
+  // With the fields of this attempt; made when it is asked for, since most attempts log nothing.
+  Logger log() const;
   std::stop_token stop_token() const { return stop_.get_token(); }
 
   const ActivityInfo info;
   const Payloads earlier_details;
-  const Logger log;
   // Set before the activity starts; null in tests of activities.
   std::function<void(Payloads)> on_heartbeat;
 
  private:
+  const std::shared_ptr<const Logger> worker_log_;
   mutable std::mutex mutex_;
   mutable std::condition_variable cancelled_;
   unsigned reasons_ = 0;

@@ -89,6 +89,7 @@ ActivityWorker::ActivityWorker(std::shared_ptr<const pollers::CallEnvironment> e
     : environment_(std::move(environment)),
       registry_(std::move(registry)),
       options_(std::move(options)),
+      log_(std::make_shared<const Logger>(options_.log)),
       slots_(std::make_shared<pollers::SlotPool>(options_.max_concurrent)),
       threads_(std::make_shared<pollers::ThreadPool>(options_.max_concurrent)) {}
 
@@ -155,11 +156,6 @@ void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit, bool eage
   running->permit = std::move(permit);
   running->eager = eager;
   ActivityInfo info = info_of(*task, options_.task_queue);
-  Logger log = options_.log.with("ActivityType", info.activity_type)
-                   .with("ActivityID", info.activity_id)
-                   .with("WorkflowID", info.workflow_id)
-                   .with("RunID", info.run_id)
-                   .with("Attempt", std::to_string(info.attempt));
   const MetricTag tags[] = {{"namespace", options_.namespace_},
                             {"task_queue", options_.task_queue},
                             {"activity_type", info.activity_type}};
@@ -177,8 +173,8 @@ void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit, bool eage
       running->began +
       std::max<Clock::duration>(running->runs_at_most.value_or(kAnswerWithoutTimeout),
                                 kShortestAnswerTime);
-  running->state = std::make_shared<detail::ActivityState>(
-      std::move(info), task->heartbeat_details(), std::move(log));
+  running->state =
+      std::make_shared<detail::ActivityState>(std::move(info), task->heartbeat_details(), log_);
   running->heartbeater = std::make_shared<Heartbeater>(
       environment_->timers, running->state->info.heartbeat, heartbeat_sender(*task),
       [state = std::weak_ptr{running->state}](const HeartbeatAnswer& answer) {
@@ -231,7 +227,7 @@ void ActivityWorker::run(const std::shared_ptr<Running>& running) {
     outcome = call_function(*running, *function);
   } else {
     count("temporal_unregistered_activity_invocation", *running->task);
-    running->state->log.warn("activity type is not registered on this worker");
+    running->state->log().warn("activity type is not registered on this worker");
     outcome.kind = Answer::Kind::kFailed;
     outcome.failure = application_failure(
         "NotFoundError",
@@ -312,7 +308,7 @@ ActivityWorker::Answer ActivityWorker::stopped(const Running& running) const {
 void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answer) {
   if (abandoned_) return;
   if (running->state->reasons().has(CancelReason::kNotFound)) {
-    running->state->log.debug("no answer: the server no longer knows this attempt");
+    running->state->log().debug("no answer: the server no longer knows this attempt");
     return finish(running);
   }
   const std::string& token = running->task->task_token();
@@ -338,9 +334,9 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
     case Answer::Kind::kFailed: {
       const auto category = answer.failure.application_failure_info().category();
       if (category == temporal::api::enums::v1::APPLICATION_ERROR_CATEGORY_BENIGN) {
-        running->state->log.debug("activity failed: {}", answer.failure.message());
+        running->state->log().debug("activity failed: {}", answer.failure.message());
       } else {
-        running->state->log.warn("activity failed: {}", answer.failure.message());
+        running->state->log().warn("activity failed: {}", answer.failure.message());
         count("temporal_activity_execution_failed", *running->task);
       }
       api::RespondActivityTaskFailedRequest request;
@@ -371,9 +367,9 @@ void ActivityWorker::send(const std::shared_ptr<Running>& running, std::string_v
       *environment_, method, std::move(request), plan,
       [self = shared_from_this(), running](CallStatus status, const Response&) {
         if (status.code == grpc_code::kNotFound) {
-          running->state->log.debug("answer not taken, the attempt is over: {}", status.message);
+          running->state->log().debug("answer not taken, the attempt is over: {}", status.message);
         } else if (!status.ok()) {
-          running->state->log.warn("answer not taken, code {}: {}", status.code, status.message);
+          running->state->log().warn("answer not taken, code {}: {}", status.code, status.message);
         }
         self->finish(running);
       });

@@ -86,6 +86,7 @@ class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
   const std::shared_ptr<const pollers::CallEnvironment> environment_;
   const std::shared_ptr<const ActivityRegistry> registry_;
   const ActivityWorkerOptions options_;
+  const std::shared_ptr<const Logger> log_;
   const std::shared_ptr<pollers::SlotPool> slots_;
   const std::shared_ptr<pollers::ThreadPool> threads_;
   std::shared_ptr<pollers::PollGroup> polls_;
