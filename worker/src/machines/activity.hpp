@@ -1,20 +1,25 @@
 // An activity.
 //
-//   state            | on                                    | to               | does
-//   -----------------+---------------------------------------+------------------+------------------------------------------
-//   Created          | ActivityTaskScheduled (match)         | Recorded         | remembers the
-//   event id Created          | cancel, command not yet sent          | Final            | drops
-//   the command, future cancelled Recorded         | Started                               |
-//   Recorded         | – Recorded         | Completed, Failed, TimedOut, Canceled | Final | future
-//   gets the result Recorded         | cancel (try)                          | CancelRequested  |
-//   RequestCancel command, future cancelled Recorded         | cancel (wait) | CancelRequested  |
-//   RequestCancel command Recorded         | cancel (abandon)                      | Abandoned |
-//   future cancelled CancelRequested  | ActivityTaskCancelRequested (match)   | CancelRequested  |
-//   – CancelRequested  | Completed, Failed, TimedOut, Canceled | Final            | future gets the
-//   result if it still waits;
-//                    |                                       |                  | an unsent
-//                    RequestCancel is dropped
-//   Abandoned        | Completed, Failed, TimedOut, Canceled | Final            | –
+// clang-format off
+//   state           | on                                  | to              | does
+//   ----------------+-------------------------------------+-----------------+----------------------
+//   Created         | ActivityTaskScheduled (match)       | Recorded        | keeps the event id
+//   Created         | cancel, command not yet sent        | Final           | drops the command,
+//                   |                                     |                 | future cancelled
+//   Recorded        | Started                             | Recorded        | –
+//   Recorded        | Completed, Failed, TimedOut,        | Final           | future gets the
+//                   | Canceled                            |                 | result
+//   Recorded        | cancel (try)                        | CancelRequested | RequestCancel command,
+//                   |                                     |                 | future cancelled
+//   Recorded        | cancel (wait)                       | CancelRequested | RequestCancel command
+//   Recorded        | cancel (abandon)                    | Abandoned       | future cancelled
+//   CancelRequested | ActivityTaskCancelRequested (match) | CancelRequested | –
+//   CancelRequested | Completed, Failed, TimedOut,        | Final           | the result, if it is
+//                   | Canceled                            |                 | still waited for; drops
+//                   |                                     |                 | an unsent RequestCancel
+//   Abandoned       | Completed, Failed, TimedOut,        | Final           | –
+//                   | Canceled                            |                 |
+// clang-format on
 //
 // ActivityTaskStarted is written only when the activity closes, so it always comes with the
 // resolution.

@@ -1,8 +1,10 @@
 // Commands that only leave a record: nothing ever comes back.
 //
-//   state    | on                                     | to
-//   ---------+----------------------------------------+-------
-//   Created  | its command event (match)              | Final
+// clang-format off
+//   state    | on                         | to
+//   ---------+----------------------------+-------
+//   Created  | its command event (match)  | Final
+// clang-format on
 //
 // Patch markers carry the name and format of the official SDKs, so that Temporal's UI shows them.
 #pragma once

@@ -1,13 +1,17 @@
 // A timer.
 //
-//   state            | on                                | to              | does
-//   -----------------+-----------------------------------+-----------------+-------------------------------------------
-//   Created          | TimerStarted (match)              | Recorded        | remembers the event id
-//   Created          | cancel, command not yet sent      | Final           | drops the command,
-//   future cancelled Recorded         | TimerFired                        | Final           |
-//   future ready Recorded         | cancel                            | CancelRequested |
-//   CancelTimer command, future cancelled at once CancelRequested  | TimerCanceled (match) | Final
-//   | – CancelRequested  | TimerFired, CancelTimer not sent  | Final           | drops CancelTimer
+// clang-format off
+//   state           | on                               | to              | does
+//   ----------------+----------------------------------+-----------------+-------------------------
+//   Created         | TimerStarted (match)             | Recorded        | remembers the event id
+//   Created         | cancel, command not yet sent     | Final           | drops the command,
+//                   |                                  |                 | future cancelled
+//   Recorded        | TimerFired                       | Final           | future ready
+//   Recorded        | cancel                           | CancelRequested | CancelTimer command,
+//                   |                                  |                 | future cancelled at once
+//   CancelRequested | TimerCanceled (match)            | Final           | –
+//   CancelRequested | TimerFired, CancelTimer not sent | Final           | drops CancelTimer
+// clang-format on
 //
 // If the fire was buffered by the server when CancelTimer came, the cancel wins and no TimerFired
 // is written.

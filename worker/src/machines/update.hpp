@@ -1,12 +1,14 @@
 // An update.
 //
-//   state      | on                                 | to         | does
-//   -----------+------------------------------------+------------+--------------------------------------------------
-//   Requested  | validator throws (live only)       | Rejected   | a Rejection message, no command,
-//   no trace Requested  | validator passes, or replay        | Accepted   | command + Acceptance
-//   message, handler starts Accepted   | UpdateAccepted (match)             | Accepted   | –
-//   Accepted   | handler ends                       | Completed  | command + Response message
-//   Completed  | UpdateCompleted (match)            | Final      | –
+// clang-format off
+//   state      | on                           | to         | does
+//   -----------+------------------------------+------------+--------------------------------------
+//   Requested  | validator throws (live only) | Rejected   | a Rejection message, no command
+//   Requested  | validator passes, or replay  | Accepted   | command + Acceptance, handler starts
+//   Accepted   | UpdateAccepted (match)       | Accepted   | –
+//   Accepted   | handler ends                 | Completed  | command + Response message
+//   Completed  | UpdateCompleted (match)      | Final      | –
+// clang-format on
 #pragma once
 
 #include <temporal/api/protocol/v1/message.pb.h>
