@@ -108,7 +108,6 @@ class Context {
   Context& operator=(const Context&) = delete;
 
   // --- activities: scheduled now, awaited whenever. `request` must be a named object.
-  // -------------------------------
   template <class I, class O>
   Future<O> start(const ActivityType<I, O>& type, const I& request,
                   const ActivityOptions& overrides = {},
@@ -150,7 +149,6 @@ class Context {
                     SourceLocation where = SourceLocation::current()) = delete;
 
   // --- time
-  // ---------------------------------------------------------------------------------------------------------
   // Zero or less is ready at once and leaves nothing in the history.
   Future<void> timer(Duration duration, const TimerOptions& options = {},
                      SourceLocation where = SourceLocation::current());
@@ -161,7 +159,6 @@ class Context {
   TimePoint now() const;
 
   // --- waiting
-  // ------------------------------------------------------------------------------------------------------
   // True once `condition` holds. It is asked whenever the run has come to rest, so it must be cheap
   // and change nothing.
   Task<bool> wait_until(std::function<bool()> condition,
@@ -185,7 +182,6 @@ class Context {
   std::optional<UpdateInfo> current_update() const;
 
   // --- deterministic randomness
-  // -------------------------------------------------------------------------------------
   std::uint64_t random();
   std::string uuid();  // version 4
 
@@ -197,7 +193,6 @@ class Context {
   void deprecate_patch(std::string_view id, SourceLocation where = SourceLocation::current());
 
   // --- visible state
-  // ------------------------------------------------------------------------------------------------
   void upsert_search_attributes(const SearchAttributes& changes,
                                 SourceLocation where = SourceLocation::current());
   void upsert_memo(const std::map<std::string, Payload>& changes,
@@ -211,14 +206,12 @@ class Context {
   void set_current_details(std::string text);
 
   // --- about this run
-  // -----------------------------------------------------------------------------------------------
   const WorkflowInfo& info() const;
   bool is_replaying() const;
   // Silent while replaying.
   Logger log() const;
 
   // --- cancellation
-  // -------------------------------------------------------------------------------------------------
   CancellationScope root_scope() const;
   CancellationScope current_scope() const;
   bool cancel_requested() const;
@@ -233,7 +226,6 @@ class Context {
   }
 
   // --- the end
-  // ------------------------------------------------------------------------------------------------------
   // Ends this run and starts the next one of the same type with `arguments`. Drain handlers first.
   template <class... A>
   [[noreturn]] void continue_as_new(const A&... arguments) {

@@ -47,7 +47,6 @@ class RunState {
   RunState& operator=(const RunState&) = delete;
 
   // --- for the seam
-  // -------------------------------------------------------------------------------------------------
   TaskOutcome process(const WorkflowTask& task, bool replay_only);
   void completed(
       const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response);
@@ -58,7 +57,6 @@ class RunState {
   const std::string& workflow_type() const { return info_.workflow_type; }
 
   // --- for the context
-  // ----------------------------------------------------------------------------------------------
   const RunOptions& options() const { return options_; }
   const std::string& task_queue() const { return info_.task_queue; }
   const WorkflowInfo& info() const { return info_; }
@@ -92,7 +90,6 @@ class RunState {
   void set_current_details(std::string text) { current_details_ = std::move(text); }
 
   // --- for the machines
-  // ---------------------------------------------------------------------------------------------
   // Whether commands made now will really be sent; on replay they are only compared.
   bool sends_commands() const { return !replaying_; }
   std::unique_ptr<Command> make_command(enums::CommandType type) const;

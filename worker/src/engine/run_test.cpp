@@ -42,7 +42,6 @@ std::string failure_of(const Scenario::Completion& completion) {
 }
 
 // --- activities
-// ------------------------------------------------------------------------------------------------------
 
 struct TwoSteps {
   Task<std::string> run(Context& ctx, std::string name) {
@@ -189,7 +188,6 @@ TEST(Activities, CancelledBeforeItWasSentLeavesNothing) {
 }
 
 // --- timers and waits
-// ------------------------------------------------------------------------------------------------
 
 struct Waits {
   bool flag = false;
@@ -245,7 +243,6 @@ TEST(Waits, FailedAndTimedOutAttemptsLeaveNoTrace) {
 }
 
 // --- signals
-// ---------------------------------------------------------------------------------------------------------
 
 struct Log {
   std::vector<std::string> lines;
@@ -286,7 +283,6 @@ TEST(Signals, UnknownAndUndecodableOnesAreDropped) {
 }
 
 // --- updates
-// ---------------------------------------------------------------------------------------------------------
 
 struct Counter {
   int value = 0;
@@ -428,7 +424,6 @@ TEST(Updates, OneThatWasAdmittedByAResetIsDeliveredAndReplayed) {
 }
 
 // --- queries
-// ---------------------------------------------------------------------------------------------------------
 
 TEST(Queries, AreAnsweredWithATaskAndAlone) {
   Scenario scenario{kCounter};
@@ -467,7 +462,6 @@ TEST(Queries, CannotCommand) {
 }
 
 // --- cancellation
-// ----------------------------------------------------------------------------------------------------
 
 struct Cleans {
   Task<std::string> run(Context& ctx) {
@@ -598,7 +592,6 @@ TEST(Random, AResetSeedsAnew) {
 }
 
 // --- the end
-// ---------------------------------------------------------------------------------------------------------
 
 struct Continues {
   Task<int> run(Context& ctx, int round) {
@@ -654,7 +647,6 @@ TEST(End, AnUnknownTypeFailsTheTask) {
 }
 
 // --- deterministic sources
-// -------------------------------------------------------------------------------------------
 
 struct Sources {
   Task<std::string> run(Context& ctx) {
@@ -675,7 +667,6 @@ TEST(Sources, AreFrozen) {
 }
 
 // --- lining up
-// -------------------------------------------------------------------------------------------------------
 
 TEST(Cache, AMissAsksForTheFullHistory) {
   Scenario scenario{kWaits};
