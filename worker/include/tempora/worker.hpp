@@ -37,7 +37,7 @@ struct WorkerOptions {
   double max_task_queue_activities_per_second = 0;  // 0: no limit; all workers of the queue
   std::size_t workflow_threads = 0;                 // 0: two, or one on a machine with one core
   std::string identity;                             // empty: the client's
-  std::string build_id;                             // empty: not sent
+  std::string build_id;                             // in log lines; not sent to the server yet
   Logger log = Logger::standard();
   std::shared_ptr<Metrics> metrics = no_metrics();
 };

@@ -91,6 +91,9 @@ struct Worker::Impl {
                       .with("Namespace", namespace_)
                       .with("TaskQueue", options.task_queue)
                       .with("WorkerID", options.identity);
+    if (!options.build_id.empty()) {
+      options.log = std::move(options.log).with("BuildID", options.build_id);
+    }
     environment = std::make_shared<CallEnvironment>(std::move(transport), namespace_);
   }
 

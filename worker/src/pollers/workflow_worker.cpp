@@ -344,7 +344,10 @@ void WorkflowWorker::answer_query(Hand hand, api::RespondQueryTaskCompletedReque
                                                           const auto&) mutable {
         if (!status.ok())
           self->log_of(*hand).debug("answer not taken, code {}: {}", status.code, status.message);
-        const bool keep = self->caching() && !self->stopping_ && !hand->evict;
+        // A closed run is asked with its whole history each time: keeping it would gain nothing.
+        const engine::Run* run = hand->entry->run.get();
+        const bool keep =
+            self->caching() && !self->stopping_ && !hand->evict && run != nullptr && !run->closed();
         self->finish(std::move(hand), keep);
       });
 }
