@@ -33,18 +33,26 @@ bool has_binding_in(const v1::ServiceView& view, std::string_view state) {
                              [&](const auto& binding) { return binding.state() == state; });
 }
 
+// The answer of a NAS in the seeds' words (A33), from the code of the activity: "ack", "nak-503",
+// "timeout" …
 v1::NasAnswer nas_answer(const Pursuit& pursuit) {
+  const std::string kind = pursuit.effect.action() == "disconnect" ? "Disconnect" : "CoA";
+  const std::string& status = pursuit.last.status();
+  const std::string& code = pursuit.last.code();
   v1::NasAnswer answer;
   answer.set_success(pursuit.confirmed());
   answer.set_error_cause(pursuit.last.error_cause());
   answer.set_message(pursuit.last.detail());
-  const std::string& status = pursuit.last.status();
-  if (status == "not_applicable") {
+  if (status == "not_applicable" || code == "no-session" || code == "session-not-found") {
     answer.set_code("not-applicable");
   } else if (status == "superseded") {
     answer.set_code("superseded");
+  } else if (code == "ack") {
+    answer.set_code(kind + "-ACK");
+  } else if (code.starts_with("nak")) {
+    answer.set_code(kind + "-NAK");
   } else {
-    answer.set_code(pursuit.last.code().empty() ? "timeout" : pursuit.last.code());
+    answer.set_code(code.empty() ? "timeout" : code);
   }
   return answer;
 }

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <addrflow/workflows/registry.hpp>
+#include <array>
 
 namespace addrflow::workflows::testing {
 namespace {
@@ -84,6 +85,25 @@ TEST_F(Lifecycle, NoSessionIsSuccess) {
   EXPECT_TRUE(answer("suspend:s").success());
   EXPECT_EQ(answer("suspend:s").coa_result().code(), "not-applicable");
   EXPECT_EQ(answer("suspend:s").enforcement(), "confirmed");
+}
+
+TEST_F(Lifecycle, TheAnswerOfANasHasTheSeedsWords) {
+  const std::vector<std::array<std::string, 3>> cases{
+      {"confirmed", "ack", "CoA-ACK"},
+      {"refused", "nak-401", "CoA-NAK"},
+      {"refused", "nak", "CoA-NAK"},
+      {"not_applicable", "no-session", "not-applicable"},
+      {"superseded", "superseded", "superseded"}};
+  for (const auto& [status, code, words] : cases) {
+    FakeLedger ledger_of_case;
+    ledger_of_case.state = State::kActive;
+    ledger_of_case.world["radius/coa"] = [&](int) { return effect_reply(status, code); };
+    Play one(workflow_registry(), "ServiceLifecycle", kId);
+    ledger_of_case.plays_in(one);
+    one.update("suspend:s", "suspend", request<v1::SuspendRequest>("s"));
+    one.finish();
+    EXPECT_EQ(one.update_result<v1::LifecycleResult>("suspend:s").coa_result().code(), words);
+  }
 }
 
 TEST_F(Lifecycle, ASlowNasIsAnsweredAsPendingAndPursued) {
