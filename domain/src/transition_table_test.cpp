@@ -8,7 +8,7 @@
 namespace addrflow::domain {
 namespace {
 
-// DESIGN §3 written down a second time, in another form: a letter a cell, columns none, pending,
+// The table written down a second time, in another form: a letter a cell, columns none, pending,
 // allocated, active, suspended, revoking, revoked, failed. m = move, s = success without a move, i
 // = illegal_transition, n = not_found.
 const std::map<Operation, std::string> kExpected{

@@ -53,6 +53,13 @@ tempora::Payloads argument_of(const v1::ComposeUpdateRequest& request) {
                          std::string{domain::to_string(domain::ErrorCode::kUnavailable)}, false};
 }
 
+// Returns when the same call may be made again; throws when it would not help this attempt.
+void wait_or_try_again(const ActivityContext& context, const ClientError& error) {
+  if (error.code == tempora::ErrorCode::kTimeLimit) return;
+  if (!error.retryable) try_again(error);
+  context.wait_cancelled(std::chrono::milliseconds{250});
+}
+
 }  // namespace
 
 ComposeActivities::ComposeActivities(tempora::Client client, Options options)
@@ -79,7 +86,7 @@ v1::ComposeUpdateReply ComposeActivities::update(ActivityContext& context,
       *reply.mutable_result() = *std::move(refused);
       return reply;
     }
-    if (answer.error().code != tempora::ErrorCode::kTimeLimit) try_again(answer.error());
+    wait_or_try_again(context, answer.error());
   }
 }
 
@@ -113,7 +120,7 @@ v1::ComposeWaitReply ComposeActivities::wait(ActivityContext& context,
       return reply;
     }
     if (auto ended = end_in(result.error())) return *std::move(ended);
-    if (result.error().code != tempora::ErrorCode::kTimeLimit) try_again(result.error());
+    wait_or_try_again(context, result.error());
   }
 }
 

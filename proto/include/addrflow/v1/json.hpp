@@ -1,4 +1,4 @@
-// How a message of `addrflow.v1` is written as JSON, and read back strictly (DESIGN.md §4).
+// How a message of `addrflow.v1` is written as JSON, and read back strictly (docs/workflows.md).
 //
 // snake_case names in the order of the .proto; zeros and empty fields are printed; an unset
 // `optional` field or message is null; integers are numbers; a map is an object. Reading takes null

@@ -10,8 +10,8 @@ namespace addrflow::catalog {
 
 using tempora::ActivityType;
 
-// Task queues with limits of their own (DESIGN.md §2): an activity that waits for another workflow
-// must never hold the slot which that workflow needs.
+// Task queues with limits of their own (docs/workflows.md): an activity that waits for another
+// workflow must never hold the slot which that workflow needs.
 inline constexpr const char* kMainQueue = "addrflow";             // workflows, ledger and AAA
 inline constexpr const char* kComposeQueue = "addrflow-compose";  // updates to other workflows
 inline constexpr const char* kNetboxQueue = "addrflow-netbox";    // concurrency 4–8

@@ -1,5 +1,5 @@
 // How the messages of `addrflow.v1` travel: `json/plain`, snake_case, every field printed
-// (DESIGN.md §4). Any SDK and the Temporal CLI read and write them without our library.
+// (docs/workflows.md). Any SDK and the Temporal CLI read and write them without our library.
 #pragma once
 
 #include <addrflow/v1/json.hpp>

@@ -1,5 +1,5 @@
 // What a workflow cannot do by itself: send an update to another workflow and wait for it. These
-// activities wait long, so they have a task queue of their own (DESIGN.md §2).
+// activities wait long, so they have a task queue of their own (docs/workflows.md).
 #pragma once
 
 #include <addrflow/v1/activities.pb.h>

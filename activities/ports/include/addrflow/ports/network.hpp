@@ -13,19 +13,20 @@ struct NasRecord {
   std::int64_t id = 0;
   std::string tenant;
   std::string name;
-  std::string nas_ip;           // NAS-IP-Address, as accounting shows it
-  std::string coa_host;         // where CoA goes; usually nas_ip
+  std::string nas_ip;    // NAS-IP-Address, as accounting shows it
+  std::string coa_host;  // where CoA goes; usually nas_ip
   std::uint16_t coa_port = 3799;
   std::string dialect = "rfc5176";
-  std::string secret_ref;       // "env:NAME" or "file:/path"; never the secret itself
-  std::string nas_identifier;   // empty: not sent
+  std::string secret_ref;      // "env:NAME" or "file:/path"; never the secret itself
+  std::string nas_identifier;  // empty: not sent
   std::chrono::seconds interim_interval{300};
 };
 
 class NasDirectory {
  public:
   virtual ~NasDirectory() = default;
-  // By NAS-IP-Address. Falls back to the default NAS of RADIUS_SERVER / RADIUS_SECRET when the ledger has no row (R21).
+  // By NAS-IP-Address. Falls back to the default NAS of RADIUS_SERVER / RADIUS_SECRET when the
+  // ledger has no row (R21).
   virtual std::optional<NasRecord> find(const std::string& tenant, const std::string& nas_ip) = 0;
 };
 
@@ -41,11 +42,13 @@ struct Session {
   std::chrono::system_clock::time_point updated;
 };
 
-// What accounting says of a set of usernames and an address, since a moment (the release gate's evidence).
+// What accounting says of a set of usernames and an address, since a moment (the release gate's
+// evidence).
 struct SessionEvidence {
-  std::vector<Session> open;     // still open, by any of the usernames or by the address
-  bool stopped_since = false;    // an accounting Stop of such a session after `since`
-  std::optional<std::chrono::system_clock::time_point> nas_last_heard;  // newest accounting row of that NAS
+  std::vector<Session> open;   // still open, by any of the usernames or by the address
+  bool stopped_since = false;  // an accounting Stop of such a session after `since`
+  std::optional<std::chrono::system_clock::time_point>
+      nas_last_heard;  // newest accounting row of that NAS
 };
 
 class SessionDirectory {
@@ -53,8 +56,8 @@ class SessionDirectory {
   virtual ~SessionDirectory() = default;
   // Newest first. Throws when the database cannot be reached.
   virtual std::vector<Session> open_sessions(const std::vector<std::string>& usernames) = 0;
-  virtual SessionEvidence evidence(const std::vector<std::string>& usernames, const std::string& address,
-                                   const std::string& nas_ip,
+  virtual SessionEvidence evidence(const std::vector<std::string>& usernames,
+                                   const std::string& address, const std::string& nas_ip,
                                    std::chrono::system_clock::time_point since) = 0;
 };
 
