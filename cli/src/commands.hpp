@@ -56,7 +56,6 @@ struct PoolArguments {
   std::string quarantine = "1h";
   std::string hold = "24h";
   std::string netbox_mode = "mirror";
-  std::int64_t netbox_vrf_id = 0;
 };
 
 struct NasArguments {

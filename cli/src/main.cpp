@@ -129,7 +129,6 @@ class CommandLine {
     pool_add->add_option("--hold", a.pool.hold, "how long space is held without evidence");
     pool_add->add_option("--netbox", a.pool.netbox_mode, "mirror or off")
         ->check(CLI::IsMember({"mirror", "off"}));
-    pool_add->add_option("--netbox-vrf-id", a.pool.netbox_vrf_id, "NetBox VRF of the pool");
     pool_add->callback(
         [this, &a] { action_ = [&a](const Shell& shell) { return run_pool_add(shell, a.pool); }; });
 

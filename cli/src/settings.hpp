@@ -60,7 +60,7 @@ struct Settings {
     milliseconds effect_retry_max{60'000};
     milliseconds gate_poll{15'000};
     milliseconds ledger_timeout{30'000};
-    milliseconds netbox_timeout{60'000};
+    milliseconds netbox_timeout{70'000};
     milliseconds radius_timeout{45'000};
     milliseconds netbox_pursuit{600'000};
     milliseconds idle{0};

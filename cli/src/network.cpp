@@ -1,0 +1,124 @@
+// The commands on the ledger itself: pools, NAS, status, audit. They need no Temporal server.
+
+#include "commands.hpp"
+#include "parts.hpp"
+
+#include <fmt/format.h>
+#include <addrflow/aaa/sessions.hpp>
+#include <addrflow/domain/ids.hpp>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+namespace addrflow::cli {
+namespace {
+
+std::chrono::seconds seconds_of(const std::string& field, const std::string& text) {
+  auto duration = parse_duration(text);
+  if (!duration) {
+    throw std::invalid_argument(field + ": " + duration.error());
+  }
+  return std::chrono::duration_cast<std::chrono::seconds>(*duration);
+}
+
+}  // namespace
+
+Exit run_tenant_add(const Shell& shell, const std::string& tenant) {
+  return guarded(shell, [&] {
+    ledger::Ledger(ledger_settings(shell.settings)).add_tenant(tenant);
+    return shell.output.facts({{"tenant", tenant}});
+  });
+}
+
+Exit run_pool_add(const Shell& shell, const PoolArguments& arguments) {
+  return guarded(shell, [&] {
+    ledger::PoolSpec pool;
+    pool.tenant = arguments.tenant;
+    pool.name = arguments.name;
+    pool.prefix = arguments.cidr;
+    pool.gateway = arguments.gateway;
+    pool.exclusions = arguments.exclude;
+    pool.routing_domain = arguments.domain;
+    pool.quarantine = seconds_of("quarantine", arguments.quarantine);
+    pool.hold_time = seconds_of("hold", arguments.hold);
+    pool.netbox_mode = arguments.netbox_mode;
+    const ledger::PoolInfo info = ledger::Ledger(ledger_settings(shell.settings)).add_pool(pool);
+    return shell.output.facts({{"pool", arguments.name},
+                               {"id", info.id},
+                               {"addresses", std::to_string(info.total)},
+                               {"free", std::to_string(info.free)}});
+  });
+}
+
+Exit run_nas_add(const Shell& shell, const NasArguments& arguments) {
+  return guarded(shell, [&] {
+    ports::NasRecord nas;
+    nas.tenant = arguments.tenant;
+    nas.name = arguments.name;
+    nas.nas_ip = arguments.ip;
+    nas.coa_host = arguments.coa_host.empty() ? arguments.ip : arguments.coa_host;
+    nas.coa_port = static_cast<std::uint16_t>(arguments.coa_port);
+    nas.dialect = arguments.dialect;
+    nas.secret_ref = arguments.secret;
+    nas.nas_identifier = arguments.identifier;
+    nas.interim_interval = seconds_of("interim", arguments.interim);
+    ledger::Ledger(ledger_settings(shell.settings)).add_nas(nas);
+    return shell.output.facts(
+        {{"nas", arguments.name}, {"ip", arguments.ip}, {"dialect", arguments.dialect}});
+  });
+}
+
+Exit run_status(const Shell& shell, const Target& target) {
+  if (auto valid = domain::check_service({target.tenant, target.subscriber, target.service});
+      !valid) {
+    return shell.output.fail(Exit::kUsage, "invalid_argument", valid.error().message);
+  }
+  return guarded(shell, [&] {
+    v1::ServiceRef service;
+    service.set_tenant_id(target.tenant);
+    service.set_subscriber_id(target.subscriber);
+    service.set_service(target.service);
+    return shell.output.view(ledger::Ledger(ledger_settings(shell.settings)).view(service));
+  });
+}
+
+Exit run_audit(const Shell& shell) {
+  return guarded(shell, [&] {
+    aaa::Database aaa_database(aaa_settings(shell.settings));
+    aaa::AccountingSessions sessions(aaa_database);
+    const ledger::AuditReport report =
+        ledger::Ledger(ledger_settings(shell.settings), &sessions).audit();
+    using Result = ledger::AuditReport::Result;
+    const char* const verdict = report.result == Result::kClean      ? "clean"
+                                : report.result == Result::kViolated ? "violated"
+                                                                     : "could not check";
+    if (shell.output.json) {
+      nlohmann::json violations = nlohmann::json::array();
+      for (const auto& violation : report.violations) {
+        violations.push_back({{"invariant", violation.invariant},
+                              {"tenant", violation.tenant},
+                              {"what", violation.what}});
+      }
+      fmt::print("{}\n", nlohmann::json{{"result", verdict},
+                                        {"services", report.services},
+                                        {"skipped", report.skipped},
+                                        {"why", report.why},
+                                        {"violations", violations}}
+                             .dump(2));
+    } else {
+      fmt::print("{}: {} services looked at, {} skipped with an operation under way{}\n", verdict,
+                 report.services, report.skipped, report.why.empty() ? "" : "; " + report.why);
+      for (const auto& violation : report.violations) {
+        fmt::print("{} {}: {}\n", violation.invariant, violation.tenant, violation.what);
+      }
+    }
+    switch (report.result) {
+      case Result::kClean: return Exit::kDone;
+      case Result::kViolated: return Exit::kRefused;
+      case Result::kCouldNotCheck: break;
+    }
+    return Exit::kUnknown;
+  });
+}
+
+}  // namespace addrflow::cli

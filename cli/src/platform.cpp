@@ -1,0 +1,206 @@
+// The commands that prepare and run the system: tables, registrations, schedules, the worker.
+
+#include "commands.hpp"
+#include "parts.hpp"
+#include "temporal.hpp"
+
+#include <addrflow/v1/provision.pb.h>
+#include <fmt/format.h>
+#include <addrflow/aaa/setup.hpp>
+#include <addrflow/catalog/payload.hpp>
+#include <addrflow/ledger/migrator.hpp>
+#include <addrflow/netbox/client.hpp>
+#include <addrflow/workflows/names.hpp>
+#include <tempora/schedule.hpp>
+
+#include <array>
+#include <csignal>
+#include <thread>
+
+namespace addrflow::cli {
+namespace {
+
+constexpr const char* kCleanupIpv4 = "network.cleanup_ipv4_stale_reservations";  // R20
+
+tempora::Schedule cleanup_schedule() {
+  v1::CleanupRequest request;
+  request.set_family("ipv4");
+  tempora::Schedule schedule;
+  schedule.spec.cron = {"0 2 * * *"};  // A43: daily at 02:00 UTC
+  schedule.workflow_type = workflows::kCleanupStaleAddresses;
+  schedule.start.id = kCleanupIpv4;
+  schedule.start.task_queue = workflows::kTaskQueue;
+  schedule.input = tempora::encode_all(request);
+  schedule.note = "deletes revoked rows after 90 days, counts leaks and stuck revocations";
+  return schedule;
+}
+
+Exit apply_schedules(const Output& output, const tempora::Client& client) {
+  const tempora::Schedule wanted = cleanup_schedule();
+  auto created = client.schedules().create(kCleanupIpv4, wanted);
+  std::string done = "created";
+  if (!created && created.error().code == tempora::ErrorCode::kAlreadyExists) {
+    // Whoever paused it meant it: only what it does and when is ours to set.
+    const auto proto = tempora::to_proto(wanted, client.identity());
+    created = client.schedules().update(kCleanupIpv4, [&proto](tempora::ScheduleProto& present) {
+      *present.mutable_spec() = proto.spec();
+      *present.mutable_action() = proto.action();
+      return true;
+    });
+    done = "updated";
+  }
+  if (!created) {
+    return report(output, created.error());
+  }
+  return output.facts({{kCleanupIpv4, done + ", daily at 02:00 UTC"}});
+}
+
+Exit list_schedules(const Output& output, const tempora::Client& client) {
+  auto found = client.schedules().list();
+  if (!found) {
+    return report(output, found.error());
+  }
+  std::vector<std::pair<std::string, std::string>> facts;
+  for (const tempora::ScheduleEntry& entry : *found) {
+    facts.emplace_back(entry.id, fmt::format("{}{}", entry.workflow_type,
+                                             entry.paused ? " (paused: " + entry.note + ")" : ""));
+  }
+  return output.facts(facts);
+}
+
+// SIGINT and SIGTERM, taken by one thread that waits for them; all others have them blocked.
+sigset_t block_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+}  // namespace
+
+Exit run_worker(const Shell& shell) {
+  const sigset_t signals = block_signals();
+  auto client = connect_temporal();
+  if (!client) {
+    return report(shell.output, client.error());
+  }
+  try {
+    WorkerParts parts(shell.settings, *client);
+    parts.start();
+    spdlog::info("worker {} polls {}", client->identity(), parts.queues());
+    int signal = 0;
+    sigwait(&signals, &signal);
+    spdlog::info("stopping: what is under way is answered first");
+    parts.shutdown();
+    return Exit::kDone;
+  } catch (const std::exception& error) {
+    return shell.output.fail(Exit::kUnknown, "worker_failed", error.what());
+  }
+}
+
+Exit run_migrate(const Shell& shell, const MigrateArguments& arguments) {
+  return guarded(shell, [&] {
+    ledger::Migrator migrator(shell.settings.ledger.url);
+    std::vector<ledger::Migration> migrations;
+    if (arguments.direction == "up") {
+      migrations = migrator.up(arguments.dry_run);
+    } else if (arguments.direction == "down") {
+      migrations = migrator.down(arguments.steps == 0 ? 1 : arguments.steps, arguments.dry_run);
+    } else {
+      migrations = migrator.status();
+    }
+    const std::string verb = arguments.direction == "up" ? "applied" : "undone";
+    std::vector<std::pair<std::string, std::string>> facts;
+    for (const ledger::Migration& migration : migrations) {
+      const std::string state =
+          arguments.direction == "status"
+              ? (migration.changed ? "CHANGED since it was applied"
+                                   : (migration.applied ? "applied" : "missing"))
+              : (arguments.dry_run ? "would be " : "") + verb;
+      facts.emplace_back(fmt::format("{:04} {}", migration.version, migration.name), state);
+    }
+    if (facts.empty()) {
+      facts.emplace_back("migrations", "nothing to do");
+    }
+    return shell.output.facts(facts);
+  });
+}
+
+Exit run_setup(const Shell& shell) {
+  auto client = connect_temporal();
+  if (!client) {
+    return report(shell.output, client.error());
+  }
+  std::map<std::string, tempora::SearchAttributeType> wanted;
+  for (const char* name : kSearchAttributes) {
+    wanted.emplace(name, tempora::SearchAttributeType::kKeyword);
+  }
+  if (auto added = client->add_search_attributes(wanted); !added) {
+    return report(shell.output, added.error());
+  }
+  return guarded(shell, [&] {
+    std::vector<std::pair<std::string, std::string>> facts{
+        {"Temporal", fmt::format("search attributes {}", fmt::join(kSearchAttributes, ", "))}};
+    aaa::Database database(aaa_settings(shell.settings));
+    aaa::set_up(database);
+    facts.emplace_back("AAA", "tables, indexes and the suspended group");
+    if (auto netbox = netbox_client(shell.settings)) {
+      auto lines = netbox->setup(netbox::Clock::now() + shell.settings.netbox.timeout);
+      if (!lines) {
+        return shell.output.fail(Exit::kUnknown, "netbox_failed",
+                                 "NetBox: " + lines.error().message);
+      }
+      for (const std::string& line : *lines) {
+        facts.emplace_back("NetBox", line);
+      }
+    } else {
+      facts.emplace_back("NetBox", "not configured (NETBOX_API_URL)");
+    }
+    return shell.output.facts(facts);
+  });
+}
+
+Exit run_schedules(const Shell& shell, const std::string& action, const std::string& schedule_id) {
+  auto client = connect_temporal();
+  if (!client) {
+    return report(shell.output, client.error());
+  }
+  if (action == "apply") {
+    return apply_schedules(shell.output, *client);
+  }
+  if (action == "list") {
+    return list_schedules(shell.output, *client);
+  }
+  if (schedule_id.empty()) {
+    return shell.output.fail(Exit::kUsage, "invalid_argument", "id: name the schedule");
+  }
+  auto done = action == "trigger" ? client->schedules().trigger(schedule_id)
+                                  : client->schedules().remove(schedule_id);
+  if (!done) {
+    return report(shell.output, done.error());
+  }
+  return shell.output.facts({{schedule_id, action == "trigger" ? "triggered" : "deleted"}});
+}
+
+Exit run_config(const Shell& shell) {
+  Settings settings = shell.settings;
+  std::vector<std::pair<std::string, std::string>> facts;
+  for (const SettingField& field : fields_of(settings)) {
+    std::string value;
+    if (auto* const* text = std::get_if<std::string*>(&field.value)) {
+      value = field.sensitive ? ((*text)->empty() ? "not set" : "set") : **text;
+    } else if (auto* const* number = std::get_if<int*>(&field.value)) {
+      value = std::to_string(**number);
+    } else {
+      value = format_duration(*std::get<milliseconds*>(field.value));
+    }
+    facts.emplace_back(
+        field.key, fmt::format("{:<12} {} ({}{}{})", value.empty() ? "-" : value, field.help,
+                               field.environment, field.alias.empty() ? "" : ", ", field.alias));
+  }
+  return shell.output.facts(facts);
+}
+
+}  // namespace addrflow::cli
