@@ -20,4 +20,5 @@ list(APPEND WORKER_TESTS
   src/activity/heartbeat_test.cpp
   src/pollers/history_fetch_test.cpp
   src/pollers/poll_group_test.cpp
+  src/pollers/run_cache_test.cpp
   src/pollers/slots_test.cpp)
