@@ -1,0 +1,42 @@
+// Puts the activities on a worker. Header only, so that the library itself knows no worker.
+#pragma once
+
+#include <addrflow/catalog/catalog.hpp>
+#include <addrflow/ledger/ledger.hpp>
+#include <tempora/failure.hpp>
+#include <tempora/worker.hpp>
+
+namespace addrflow::ledger {
+
+template <class F>
+auto as_activity(F&& call) {
+  try {
+    return call();
+  } catch (const LedgerError& error) {
+    throw tempora::ApplicationError{error.what(), std::string{domain::to_string(error.code())},
+                                    !error.retryable()};
+  }
+}
+
+// `ledger` must outlive the worker.
+inline void add_activities(tempora::Worker& worker, Ledger& ledger) {
+  const auto add = [&](const auto& type, auto method) {
+    worker.add(type, [&ledger, method](tempora::ActivityContext&, const auto& request) {
+      return as_activity([&] { return (ledger.*method)(request); });
+    });
+  };
+  add(catalog::kClaim, &Ledger::claim);
+  add(catalog::kReserve, &Ledger::reserve);
+  add(catalog::kTransition, &Ledger::transition);
+  add(catalog::kFinish,
+      static_cast<v1::FinishReply (Ledger::*)(const v1::FinishRequest&)>(&Ledger::finish));
+  add(catalog::kUndo, &Ledger::undo);
+  add(catalog::kGate, &Ledger::gate);
+  add(catalog::kPending, &Ledger::pending);
+  add(catalog::kComposeClaim, &Ledger::compose_claim);
+  add(catalog::kComposeFinish, &Ledger::compose_finish);
+  add(catalog::kCleanup, &Ledger::cleanup);
+  add(catalog::kAudit, &Ledger::record);
+}
+
+}  // namespace addrflow::ledger

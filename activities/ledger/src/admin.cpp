@@ -1,0 +1,213 @@
+// What people set up: tenants, pools, NAS. And what they ask: who held it.
+#include <fmt/format.h>
+#include <addrflow/domain/ids.hpp>
+#include <addrflow/domain/ipv4.hpp>
+#include <addrflow/ledger/ledger.hpp>
+
+#include "rows.hpp"
+#include "store.hpp"
+
+namespace addrflow::ledger {
+namespace {
+
+using domain::Ipv4Address;
+
+constexpr int kWidestPool = 12;  // /12: a million addresses, a row each
+
+[[noreturn]] void refuse(const std::string& message) {
+  throw LedgerError{ErrorCode::kInvalidArgument, message};
+}
+
+struct Range {
+  Ipv4Address first;
+  Ipv4Address last;
+};
+
+Range parse_range(const std::string& text) {
+  if (const auto prefix = domain::parse_ipv4_prefix(text)) {
+    const auto last = static_cast<std::uint32_t>(prefix->network.value + prefix->size() - 1);
+    return {prefix->network, {last}};
+  }
+  const auto dash = text.find('-');
+  const auto first = domain::parse_ipv4(text.substr(0, dash));
+  const auto last = dash == std::string::npos ? first : domain::parse_ipv4(text.substr(dash + 1));
+  if (!first || !last || last->value < first->value)
+    refuse("exclusions: no address, prefix or range: " + text);
+  return {*first, *last};
+}
+
+std::int64_t domain_id(Tx& tx, const PoolSpec& spec) {
+  tx.exec_params(
+      "INSERT INTO routing_domains (name, netbox_vrf_id) VALUES ($1, nullif($2::bigint, 0))"
+      " ON CONFLICT DO NOTHING",
+      spec.routing_domain, spec.netbox_vrf_id);
+  return tx.exec_params("SELECT id FROM routing_domains WHERE name = $1", spec.routing_domain)[0][0]
+      .as<std::int64_t>();
+}
+
+void fill_pool(Tx& tx, const std::string& id, const PoolSpec& spec,
+               const domain::Ipv4Prefix& prefix) {
+  // Network and broadcast address, unless the prefix is too small to have them (RFC 3021).
+  const bool edges = prefix.length <= 30;
+  tx.exec_params(
+      "INSERT INTO pool_addresses (pool_id, address)"
+      " SELECT $1::uuid, $2::inet + i FROM generate_series($3::bigint, $4::bigint) i",
+      id, domain::to_string(prefix.network), edges ? 1 : 0,
+      static_cast<std::int64_t>(prefix.size()) - (edges ? 2 : 1));
+  const auto block = [&](const Range& range, const std::string& why) {
+    tx.exec_params(
+        "UPDATE pool_addresses SET state = 'blocked', why = $4 WHERE pool_id = $1::uuid"
+        " AND address BETWEEN $2::inet AND $3::inet",
+        id, domain::to_string(range.first), domain::to_string(range.last), why);
+  };
+  if (!spec.gateway.empty()) {
+    const auto gateway = domain::parse_ipv4(spec.gateway);
+    if (!gateway || !prefix.contains(*gateway))
+      refuse("gateway is not an address of the pool: " + spec.gateway);
+    block({*gateway, *gateway}, "the gateway");
+  }
+  for (const std::string& text : spec.exclusions) {
+    const Range range = parse_range(text);
+    if (!prefix.contains(range.first) || !prefix.contains(range.last))
+      refuse("exclusions: not inside the pool: " + text);
+    block(range, "excluded");
+  }
+}
+
+void check_pool(const PoolSpec& spec, const std::optional<domain::Ipv4Prefix>& prefix) {
+  if (const auto ok = domain::check_id("name", spec.name); !ok) refuse(ok.error().message);
+  if (!prefix) refuse("prefix is no IPv4 prefix: " + spec.prefix);
+  if (prefix->length < kWidestPool)
+    refuse(fmt::format("prefix is wider than /{}: {}", kWidestPool, spec.prefix));
+  if (spec.quarantine.count() < 0) refuse("quarantine must not be negative");
+  if (spec.hold_time.count() < 0) refuse("hold_time must not be negative");
+  if (spec.netbox_mode != "mirror" && spec.netbox_mode != "authoritative" &&
+      spec.netbox_mode != "off")
+    refuse("netbox_mode must be mirror, authoritative or off");
+}
+
+PoolInfo pool_info(Tx& tx, const std::string& id) {
+  const auto counted = tx.exec_params(
+      "SELECT count(*) FILTER (WHERE state <> 'blocked'), count(*) FILTER (WHERE state = 'free'"
+      " AND free_after <= clock_timestamp()) FROM pool_addresses WHERE pool_id = $1::uuid",
+      id);
+  return {.id = id,
+          .total = counted[0][0].as<std::int64_t>(),
+          .free = counted[0][1].as<std::int64_t>()};
+}
+
+void must_have_tenant(Tx& tx, const std::string& tenant) {
+  if (tx.exec_params("SELECT 1 FROM tenants WHERE tenant_id = $1", tenant).empty())
+    throw LedgerError{ErrorCode::kNoSuchTenant, "tenant: there is no such tenant: " + tenant};
+}
+
+}  // namespace
+
+Ledger::Ledger(Settings settings, ports::SessionDirectory* sessions, ports::ServiceWaker* waker)
+    : settings_(std::move(settings)),
+      store_(std::make_unique<Store>(settings_)),
+      sessions_(sessions),
+      waker_(waker) {}
+
+Ledger::~Ledger() = default;
+
+void Ledger::add_tenant(const std::string& tenant) {
+  if (const auto ok = domain::check_id("tenant", tenant); !ok) refuse(ok.error().message);
+  store_->as_owner([&](Tx& tx) {
+    tx.exec_params("INSERT INTO tenants (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING", tenant);
+    return true;
+  });
+}
+
+PoolInfo Ledger::add_pool(const PoolSpec& spec) {
+  const auto prefix = domain::parse_ipv4_prefix(spec.prefix);
+  check_pool(spec, prefix);
+  return store_->as_owner([&](Tx& tx) {
+    must_have_tenant(tx, spec.tenant);
+    const auto known = tx.exec_params(
+        "SELECT id::text, prefix::text FROM ip_pools WHERE tenant_id = $1 AND pool_name = $2",
+        spec.tenant, spec.name);
+    if (!known.empty()) {
+      if (spec.prefix != known[0][1].c_str()) {
+        throw LedgerError{ErrorCode::kConflict, "name: there is a pool of that name with prefix " +
+                                                    std::string{known[0][1].c_str()}};
+      }
+      return pool_info(tx, known[0][0].c_str());
+    }
+    const std::int64_t domain = domain_id(tx, spec);
+    const auto overlapping = tx.exec_params(
+        "SELECT pool_name FROM ip_pools WHERE routing_domain_id = $1 AND prefix && $2::cidr LIMIT "
+        "1",
+        domain, spec.prefix);
+    if (!overlapping.empty()) {
+      throw LedgerError{ErrorCode::kConflict,
+                        fmt::format("prefix overlaps with pool {}", overlapping[0][0].c_str())};
+    }
+    const auto made = tx.exec_params(
+        "INSERT INTO ip_pools (tenant_id, pool_name, routing_domain_id, prefix, gateway,"
+        " quarantine_s, hold_time_s, netbox_mode, netbox_prefix_id) VALUES ($1, $2, $3, $4::cidr,"
+        " nullif($5, '')::inet, $6, $7, $8, nullif($9::bigint, 0)) RETURNING id::text",
+        spec.tenant, spec.name, domain, spec.prefix, spec.gateway,
+        static_cast<std::int64_t>(spec.quarantine.count()),
+        static_cast<std::int64_t>(spec.hold_time.count()), spec.netbox_mode, spec.netbox_prefix_id);
+    const std::string id = made[0][0].c_str();
+    fill_pool(tx, id, spec, *prefix);
+    std::vector<std::string> grants = spec.granted_to;
+    grants.push_back(spec.tenant);
+    for (const std::string& tenant : grants) {
+      must_have_tenant(tx, tenant);
+      tx.exec_params(
+          "INSERT INTO pool_grants (pool_id, tenant_id) VALUES ($1::uuid, $2)"
+          " ON CONFLICT DO NOTHING",
+          id, tenant);
+    }
+    const PoolInfo info = pool_info(tx, id);
+    tx.exec_params(
+        "UPDATE ip_pools SET total_addresses = $2, available_count = $3 WHERE id = $1::uuid", id,
+        info.total, info.free);
+    return info;
+  });
+}
+
+void Ledger::add_nas(const ports::NasRecord& nas) {
+  if (!domain::parse_ipv4(nas.nas_ip)) refuse("nas_ip is no IPv4 address: " + nas.nas_ip);
+  const bool reference = nas.secret_ref.starts_with("env:") || nas.secret_ref.starts_with("file:");
+  if (!reference) refuse("secret must be a reference: env:NAME or file:/path");
+  if (nas.interim_interval.count() <= 0) refuse("interim_interval must be positive");
+  store_->as_owner([&](Tx& tx) {
+    must_have_tenant(tx, nas.tenant);
+    tx.exec_params(
+        "INSERT INTO nas (tenant_id, name, nas_ip, coa_host, coa_port, dialect, secret_ref,"
+        " nas_identifier, interim_interval_s) VALUES ($1, $2, $3::inet, $4, $5, $6, $7, $8, $9)"
+        " ON CONFLICT (tenant_id, nas_ip) DO UPDATE SET name = excluded.name,"
+        " coa_host = excluded.coa_host, coa_port = excluded.coa_port, dialect = excluded.dialect,"
+        " secret_ref = excluded.secret_ref, nas_identifier = excluded.nas_identifier,"
+        " interim_interval_s = excluded.interim_interval_s",
+        nas.tenant, nas.name, nas.nas_ip, nas.coa_host.empty() ? nas.nas_ip : nas.coa_host,
+        static_cast<int>(nas.coa_port), nas.dialect, nas.secret_ref, nas.nas_identifier,
+        static_cast<std::int64_t>(nas.interim_interval.count()));
+    return true;
+  });
+}
+
+std::vector<Holder> Ledger::who_held(const std::string& address, const std::string& at) {
+  if (!domain::parse_ipv4(address)) refuse("address is no IPv4 address: " + address);
+  return store_->as_owner([&](Tx& tx) {
+    std::vector<Holder> holders;
+    for (const auto& row :
+         tx.exec_params("SELECT tenant_id, subscriber_id, service, lower(period)::text,"
+                        " coalesce(upper(period)::text, '') FROM holdings WHERE space >>= $1::inet"
+                        " AND period @> coalesce(nullif($2, '')::timestamptz, clock_timestamp())"
+                        " ORDER BY lower(period)",
+                        address, at)) {
+      holders.push_back({.tenant = row[0].c_str(),
+                         .subscriber = row[1].c_str(),
+                         .service = row[2].c_str(),
+                         .from = row[3].c_str(),
+                         .to = row[4].c_str()});
+    }
+    return holders;
+  });
+}
+
+}  // namespace addrflow::ledger

@@ -1,0 +1,452 @@
+// The right to change a service: compare-and-set on its head row, with the table of moves.
+#include <fmt/format.h>
+#include <addrflow/domain/ids.hpp>
+#include <addrflow/domain/transition_table.hpp>
+#include <addrflow/ledger/ledger.hpp>
+#include <algorithm>
+
+#include "rows.hpp"
+#include "store.hpp"
+
+namespace addrflow::ledger {
+namespace {
+
+using domain::Guard;
+using domain::Operation;
+using domain::Verdict;
+
+v1::LifecycleResult answer_from(Tx& tx, const ServiceRef& service, const std::string& operation,
+                                const std::string& message) {
+  v1::LifecycleResult result;
+  result.set_success(true);
+  result.set_code("ok");
+  result.set_operation(operation);
+  result.set_message(message);
+  *result.mutable_service_view() = read_view(tx, service);
+  const v1::ServiceView& view = result.service_view();
+  result.set_enforcement(view.enforcement());
+  for (const v1::BindingView& binding : view.bindings()) {
+    if (binding.family() != domain::kFamilyIpv4) continue;
+    result.set_address(binding.address());
+    result.set_state(binding.state());
+    if (binding.has_allocated_at()) result.set_allocated_at(binding.allocated_at());
+    if (binding.has_activated_at()) result.set_activated_at(binding.activated_at());
+    if (binding.has_suspended_at()) result.set_suspended_at(binding.suspended_at());
+    if (binding.has_revoked_at()) result.set_revoked_at(binding.revoked_at());
+    if (binding.has_netbox_ip_id()) result.set_netbox_ip_id(binding.netbox_ip_id());
+    *result.mutable_metadata() = binding.metadata();
+  }
+  return result;
+}
+
+// One claim, inside its transaction.
+class Claiming {
+ public:
+  Claiming(Tx& tx, const v1::ClaimRequest& request, const Settings& settings)
+      : tx_(tx), request_(request), settings_(settings), service_(checked(request.service())) {}
+
+  v1::ClaimReply run() {
+    read_operation();
+    check_tenant();
+    take_head();
+    if (auto known = known_operation()) return *std::move(known);
+    check_names();
+    const Plan plan = consult_table();
+    if (plan == Plan::kNothing) return nothing();
+    settle_open_operation();
+    return claim();
+  }
+
+ private:
+  enum class Plan { kMove, kNothing };
+
+  void read_operation() {
+    const auto operation = domain::parse_operation(request_.operation());
+    if (!operation) {
+      throw LedgerError{ErrorCode::kInvalidArgument,
+                        "operation is not known: " + request_.operation()};
+    }
+    operation_ = *operation;
+    if (const auto ok = domain::check_key("caller.key", request_.caller().key()); !ok)
+      throw LedgerError{ErrorCode::kInvalidArgument, ok.error().message};
+    families_.assign(request_.families().begin(), request_.families().end());
+    if (families_.empty()) families_.emplace_back(domain::kFamilyIpv4);
+    for (const std::string& family : families_) {
+      if (family == domain::kFamilyIpv6Pd)
+        throw LedgerError{ErrorCode::kUnsupported, "families: not supported yet: " + family};
+      if (family != domain::kFamilyIpv4)
+        throw LedgerError{ErrorCode::kInvalidArgument, "families: no such family: " + family};
+    }
+  }
+
+  void check_tenant() {
+    if (tx_.exec_params("SELECT 1 FROM tenants WHERE tenant_id = $1", service_.tenant_id())
+            .empty()) {
+      throw LedgerError{ErrorCode::kNoSuchTenant,
+                        "service.tenant_id: there is no such tenant: " + service_.tenant_id()};
+    }
+  }
+
+  // A service begins with its first request; a refused one is rolled back and leaves none.
+  void take_head() {
+    tx_.exec_params(
+        "INSERT INTO services (tenant_id, subscriber_id, service) VALUES ($1, $2, $3)"
+        " ON CONFLICT DO NOTHING",
+        service_.tenant_id(), service_.subscriber_id(), service_.service());
+    head_ = read_head(tx_, service_, Lock::kYes).value();
+    rows_ = read_rows(tx_, head_.id);
+    holds_ = read_holds(tx_, head_.id);
+  }
+
+  std::optional<v1::ClaimReply> known_operation() {
+    const auto found = tx_.exec_params(
+        "SELECT id, request_hash, phase, number, outcome::text FROM operations"
+        " WHERE tenant_id = $1 AND subscriber_id = $2 AND service = $3 AND key = $4",
+        service_.tenant_id(), service_.subscriber_id(), service_.service(),
+        request_.caller().key());
+    if (found.empty()) {
+      check_tombstone();
+      return std::nullopt;
+    }
+    const auto& row = found[0];
+    if (row[1].c_str() != request_.request_hash()) {
+      throw LedgerError{ErrorCode::kKeyReused,
+                        "caller.key belongs to another request: " + request_.caller().key()};
+    }
+    v1::ClaimReply reply = base_reply();
+    const auto id = row[0].as<std::int64_t>();
+    if (std::string{row[2].c_str()} == "finished") {
+      reply.set_outcome("recorded");
+      const auto json = nlohmann::json::parse(row[4].c_str());
+      if (const auto read = v1::from_json(json, *reply.mutable_result()); !read)
+        throw LedgerError{ErrorCode::kInternal, "the recorded answer cannot be read"};
+      return reply;
+    }
+    tx_.exec_params("UPDATE operations SET workflow_id = $2, run_id = $3 WHERE id = $1", id,
+                    request_.workflow_id(), request_.run_id());
+    fill_claim(reply, id, row[3].as<std::int64_t>());
+    return reply;
+  }
+
+  void check_tombstone() {
+    const bool dead = !tx_.exec_params(
+                              "SELECT 1 FROM tombstones WHERE tenant_id = $1 AND"
+                              " subscriber_id = $2 AND service = $3 AND key = $4",
+                              service_.tenant_id(), service_.subscriber_id(), service_.service(),
+                              request_.caller().key())
+                           .empty();
+    if (dead) throw LedgerError{ErrorCode::kSuperseded, "caller.key was released before"};
+  }
+
+  void check_names() {
+    if (!request_.nas_ip().empty()) {
+      if (!domain_address(request_.nas_ip()))
+        throw LedgerError{ErrorCode::kInvalidArgument,
+                          "nas_ip is no address: " + request_.nas_ip()};
+      const bool known =
+          !tx_.exec_params("SELECT 1 FROM nas WHERE nas_ip = $1::inet", request_.nas_ip()).empty();
+      // A hint that is wrong must not keep a line from being cut: there accounting has the say.
+      const bool must = operation_ == Operation::kAllocate || operation_ == Operation::kActivate;
+      if (must && !known && !settings_.default_nas)
+        throw LedgerError{ErrorCode::kUnknownNas,
+                          "nas_ip: there is no such NAS: " + request_.nas_ip()};
+    }
+    if (operation_ != Operation::kAllocate) return;
+    std::string username = request_.username().empty() ? head_.username : request_.username();
+    if (username.empty()) username = service_.subscriber_id();
+    tx_.exec_params("SELECT pg_advisory_xact_lock(hashtextextended($1, 7))", username);
+    const bool taken =
+        tx_.exec_params("SELECT username_taken($1, $2)", head_.id, username)[0][0].as<bool>();
+    if (taken) {
+      throw LedgerError{ErrorCode::kUsernameTaken,
+                        "username belongs to another service: " + username};
+    }
+    tx_.exec_params(
+        "UPDATE services SET username = $2, former_usernames = CASE WHEN username IN ('', $2)"
+        " THEN array_remove(former_usernames, $2)"
+        " ELSE array_append(array_remove(former_usernames, $2), username) END WHERE id = $1",
+        head_.id, username);
+  }
+
+  static bool domain_address(const std::string& text) {
+    return text.find_first_not_of("0123456789abcdefABCDEF.:") == std::string::npos;
+  }
+
+  Plan consult_table() {
+    bool moves = false;
+    for (const std::string& family : families_) {
+      const Row* row = find_row(rows_, family);
+      if (row != nullptr && other_generation(*row)) continue;
+      const auto state = row == nullptr ? std::nullopt : std::optional{row->state};
+      const Verdict verdict = domain::check(operation_, state);
+      if (verdict.kind == Verdict::Kind::kRefuse)
+        throw LedgerError{verdict.code, domain::refusal(operation_, state)};
+      moves = guard(verdict, row) || moves;
+    }
+    return moves ? Plan::kMove : Plan::kNothing;
+  }
+
+  // A late revoke never kills the next generation, nor what another composition created.
+  bool other_generation(const Row& row) {
+    if (request_.has_generation() && request_.generation() != row.generation) {
+      message_ = fmt::format("the binding is of generation {}, not {}", row.generation,
+                             request_.generation());
+      return true;
+    }
+    if (!request_.only_created_by().empty() && request_.only_created_by() != row.created_by) {
+      message_ = "the binding was not created by " + request_.only_created_by();
+      return true;
+    }
+    return false;
+  }
+
+  // True when there is something to do.
+  bool guard(const Verdict& verdict, const Row* row) {
+    switch (verdict.guard) {
+      case Guard::kSameRequest:
+        if (!request_.requested_address().empty() && row != nullptr &&
+            request_.requested_address() != row->address) {
+          throw LedgerError{ErrorCode::kConflict,
+                            "requested_address differs from the one held: " + row->address};
+        }
+        return false;
+      case Guard::kAddsHold:
+        if (verdict.kind == Verdict::Kind::kRepeat) {
+          tx_.exec_params(
+              "INSERT INTO holds (service_id, tenant_id, reason, actor) VALUES ($1, $2, $3, $4)"
+              " ON CONFLICT DO NOTHING",
+              head_.id, service_.tenant_id(),
+              request_.caller().reason().empty() ? "operator" : request_.caller().reason(),
+              request_.caller().actor());
+          return false;
+        }
+        return true;
+      case Guard::kHoldsNothing:
+        if (row != nullptr && row->space_held) {
+          throw LedgerError{
+              ErrorCode::kIllegalTransition,
+              "allocate is not possible: the failed binding still holds " + row->address};
+        }
+        break;
+      case Guard::kSpaceHeld: return row != nullptr && row->space_held;
+      case Guard::kNone:
+      case Guard::kNextGeneration:
+      case Guard::kSameHolder:
+      case Guard::kLastHold:
+      case Guard::kRunsStepAgain:
+      case Guard::kNamedState: break;
+    }
+    if (verdict.kind != Verdict::Kind::kMove) return false;
+    if (operation_ == Operation::kAllocate) check_space(row);
+    return true;
+  }
+
+  // What can be known to be wrong is refused before anything is changed.
+  void check_space(const Row* row) {
+    if (row != nullptr && row->space_held) {
+      if (!request_.requested_address().empty() && request_.requested_address() != row->address)
+        throw LedgerError{ErrorCode::kConflict,
+                          "requested_address differs from the one held: " + row->address};
+      return;
+    }
+    const Pool pool = resolve_pool(tx_, request_.ipv4_pool_id());
+    if (!request_.requested_address().empty())
+      check_address(tx_, pool, request_.requested_address(), head_.id, Lock::kNo);
+  }
+
+  v1::ClaimReply base_reply() {
+    v1::ClaimReply reply;
+    *reply.mutable_pace() = settings_.pace;
+    *reply.mutable_view() = read_view(tx_, service_);
+    return reply;
+  }
+
+  void fill_claim(v1::ClaimReply& reply, std::int64_t operation, std::int64_t number) {
+    reply.set_outcome("claimed");
+    *reply.mutable_claim()->mutable_service() = service_;
+    reply.mutable_claim()->set_number(number);
+    reply.mutable_claim()->set_operation_id(operation);
+    // An older packet that may still be under way is answered by stating the present condition.
+    const auto unknown = tx_.exec_params(
+        "SELECT coalesce(max(greatest(0, extract(epoch FROM hard_deadline - clock_timestamp())"
+        " * 1000))::bigint, -1) FROM effects WHERE service_id = $1 AND number < $2"
+        " AND system = 'radius' AND action = 'coa' AND attempts > 0 AND hard_deadline IS NOT NULL"
+        " AND status = 'superseded'"
+        " AND id > coalesce((SELECT max(c.id) FROM effects c WHERE c.service_id = $1 AND"
+        " c.system = 'radius' AND c.number < $2 AND c.status IN ('confirmed', 'not_applicable')),"
+        " 0)",
+        head_.id, number);
+    const auto wait = unknown[0][0].as<std::int64_t>();
+    reply.set_restate(wait >= 0);
+    reply.set_restate_after_ms(std::max<std::int64_t>(wait, 0));
+  }
+
+  v1::ClaimReply nothing() {
+    v1::ClaimReply reply = base_reply();
+    reply.set_outcome("nothing");
+    *reply.mutable_result() =
+        answer_from(tx_, service_, request_.operation(),
+                    message_.empty() ? "nothing to do: it is so already" : message_);
+    const auto id = insert_operation(head_.number, "finished");
+    tx_.exec_params(
+        "UPDATE operations SET outcome = $2::jsonb, finished_at = clock_timestamp() WHERE id = $1",
+        id, v1::to_json_text(reply.result()));
+    audit("nothing");
+    return reply;
+  }
+
+  // An operation whose run is gone: what it created is undone, what it moved stays and is the base
+  // of this one.
+  void settle_open_operation() {
+    if (head_.open_operation == 0) return;
+    static_cast<void>(undo_operation(tx_, service_, head_, head_.open_operation, head_.number));
+    v1::LifecycleResult result;
+    result.set_code(text(domain::to_string(ErrorCode::kSuperseded)));
+    result.set_message("a newer request took the service over");
+    tx_.exec_params(
+        "UPDATE operations SET phase = 'finished', outcome = $2::jsonb,"
+        " finished_at = clock_timestamp() WHERE id = $1",
+        head_.open_operation, v1::to_json_text(result));
+    rows_ = read_rows(tx_, head_.id);
+    if (consult_table() == Plan::kNothing) {
+      throw LedgerError{ErrorCode::kUnavailable, "the service changed meanwhile"};
+    }
+  }
+
+  v1::ClaimReply claim() {
+    const std::int64_t number = head_.number + 1;
+    const std::int64_t id = insert_operation(number, "open");
+    // What an older transition wished of AAA and the session is this one's to say now.
+    tx_.exec_params(
+        "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
+        " WHERE service_id = $1 AND system IN ('aaa', 'radius') AND number < $2"
+        " AND (status IN ('planned', 'sent', 'unknown')"
+        " OR (status = 'refused' AND coalesce((reply->>'retry')::boolean, false)))",
+        head_.id, number);
+    tx_.exec_params(
+        "UPDATE services SET number = $2, open_operation_id = $3, last_operation_id = $3,"
+        " plan = CASE WHEN $4 = '' THEN plan ELSE $4 END,"
+        " nas_ip = CASE WHEN $5 = '' THEN nas_ip ELSE $5 END WHERE id = $1",
+        head_.id, number, id, request_.plan(), request_.nas_ip());
+    v1::ClaimReply reply = base_reply();
+    fill_claim(reply, id, number);
+    audit("claimed");
+    return reply;
+  }
+
+  std::int64_t insert_operation(std::int64_t number, const std::string& phase) {
+    const auto made = tx_.exec_params(
+        "INSERT INTO operations (tenant_id, subscriber_id, service, service_id, key, request_hash,"
+        " operation, request, number, phase, actor, reason, workflow_id, run_id, before)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9, $10, $11, $12, $13, $14, $15::jsonb)"
+        " RETURNING id",
+        service_.tenant_id(), service_.subscriber_id(), service_.service(), head_.id,
+        request_.caller().key(), request_.request_hash(), request_.operation(),
+        request_.request_json().empty() ? "{}" : request_.request_json(), number, phase,
+        request_.caller().actor(), request_.caller().reason(), request_.workflow_id(),
+        request_.run_id(), before());
+    return made[0][0].as<std::int64_t>();
+  }
+
+  // What an undo brings back. The head's names are those from before this claim.
+  std::string before() {
+    const auto found = tx_.exec_params(
+        "SELECT jsonb_build_object('username', $2::text, 'nas_ip', $3::text, 'plan', $4::text,"
+        " 'rows', coalesce((SELECT jsonb_agg(jsonb_build_object('id', id,"
+        " 'state', lifecycle_state, 'activated', lifecycle_activated_at,"
+        " 'suspended', lifecycle_suspended_at, 'revoked', lifecycle_revoked_at,"
+        " 'revoking', revoking_since)) FROM ip_reservations WHERE service_id = $1), '[]'),"
+        " 'holds', coalesce((SELECT jsonb_agg(jsonb_build_object('reason', reason,"
+        " 'actor', actor, 'since', since)) FROM holds WHERE service_id = $1), '[]'))::text",
+        head_.id, head_.username, head_.nas_ip, head_.plan);
+    return found[0][0].c_str();
+  }
+
+  void audit(const std::string& detail) {
+    const Row* row = find_row(rows_, domain::kFamilyIpv4);
+    write_audit(tx_, service_, request_.operation(), request_.caller().actor(),
+                row == nullptr ? "" : row->address, row == nullptr ? "" : row->pool_id, "ok",
+                detail);
+  }
+
+  Tx& tx_;
+  const v1::ClaimRequest& request_;
+  const Settings& settings_;
+  const ServiceRef service_;
+  Operation operation_ = Operation::kAllocate;
+  std::vector<std::string> families_;
+  Head head_;
+  std::vector<Row> rows_;
+  std::vector<std::string> holds_;
+  std::string message_;
+};
+
+}  // namespace
+
+v1::ClaimReply Ledger::claim(const v1::ClaimRequest& request) {
+  const ServiceRef service = checked(request.service());
+  try {
+    return store_->as_tenant(service.tenant_id(),
+                             [&](Tx& tx) { return Claiming{tx, request, settings_}.run(); });
+  } catch (const LedgerError& error) {
+    if (!error.retryable()) refused(request, error);
+    throw;
+  }
+}
+
+// Refused requests are on record as well (A70).
+void Ledger::refused(const v1::ClaimRequest& request, const LedgerError& error) {
+  const ServiceRef service = checked(request.service());
+  try {
+    store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+      write_audit(tx, service, request.operation() + " refused", request.caller().actor(), "", "",
+                  text(domain::to_string(error.code())), error.what());
+      return true;
+    });
+  } catch (const LedgerError&) {
+    // The refusal is the answer; that it could not be put on record changes nothing of it.
+  }
+}
+
+v1::FinishReply Ledger::finish(const v1::FinishRequest& request) {
+  const ServiceRef service = checked(request.claim().service());
+  const std::int64_t operation = request.claim().operation_id();
+  return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+    v1::FinishReply reply;
+    const auto head = read_head(tx, service, Lock::kYes);
+    const auto found =
+        tx.exec_params("SELECT phase, outcome::text FROM operations WHERE id = $1", operation);
+    if (!head || found.empty())
+      throw LedgerError{ErrorCode::kNotFound, "claim.operation_id is not known"};
+    if (std::string{found[0][0].c_str()} == "finished") {
+      const auto json = nlohmann::json::parse(found[0][1].c_str());
+      if (const auto read = v1::from_json(json, *reply.mutable_result()); !read)
+        throw LedgerError{ErrorCode::kInternal, "the recorded answer cannot be read"};
+      return reply;
+    }
+    static_cast<void>(fenced_head(tx, request.claim()));
+    tx.exec_params("UPDATE services SET open_operation_id = NULL WHERE id = $1", head->id);
+    const v1::LifecycleResult told =
+        answer_from(tx, service, request.result().operation(), request.result().message());
+    v1::LifecycleResult result = request.result();
+    result.set_address(told.address());
+    result.set_state(told.state());
+    if (told.has_allocated_at()) result.set_allocated_at(told.allocated_at());
+    if (told.has_activated_at()) result.set_activated_at(told.activated_at());
+    if (told.has_suspended_at()) result.set_suspended_at(told.suspended_at());
+    if (told.has_revoked_at()) result.set_revoked_at(told.revoked_at());
+    if (told.has_netbox_ip_id()) result.set_netbox_ip_id(told.netbox_ip_id());
+    *result.mutable_metadata() = told.metadata();
+    *result.mutable_service_view() = told.service_view();
+    tx.exec_params(
+        "UPDATE operations SET phase = 'finished', outcome = $2::jsonb,"
+        " finished_at = clock_timestamp() WHERE id = $1",
+        operation, v1::to_json_text(result));
+    write_audit(tx, service, result.operation() + " finished", "", result.address(), "",
+                result.code(), result.message());
+    *reply.mutable_result() = std::move(result);
+    return reply;
+  });
+}
+
+}  // namespace addrflow::ledger

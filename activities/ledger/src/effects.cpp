@@ -1,0 +1,206 @@
+// The journal of effects, and the NAS that they go to.
+#include <fmt/format.h>
+#include <addrflow/ledger/ledger.hpp>
+
+#include "rows.hpp"
+#include "store.hpp"
+
+namespace addrflow::ledger {
+namespace {
+
+struct Effect {
+  std::int64_t id = 0;
+  std::int64_t service_id = 0;
+  std::int64_t number = 0;
+  std::string system;
+  std::string action;
+  std::string object;
+  nlohmann::json wish;
+  std::string status;
+  int attempts = 0;
+  std::string reply;
+};
+
+std::optional<Effect> lock_effect(Tx& tx, std::int64_t id) {
+  const auto found = tx.exec_params(
+      "SELECT id, service_id, number, system, action, object, wish::text, status, attempts,"
+      " coalesce(reply::text, '') FROM effects WHERE id = $1 FOR UPDATE",
+      id);
+  if (found.empty()) return std::nullopt;
+  const auto& row = found[0];
+  return Effect{.id = row[0].as<std::int64_t>(),
+                .service_id = row[1].as<std::int64_t>(),
+                .number = row[2].as<std::int64_t>(),
+                .system = row[3].c_str(),
+                .action = row[4].c_str(),
+                .object = row[5].c_str(),
+                .wish = nlohmann::json::parse(row[6].c_str()),
+                .status = row[7].c_str(),
+                .attempts = row[8].as<int>(),
+                .reply = row[9].c_str()};
+}
+
+v1::EffectReply reply_of(const Effect& effect) {
+  v1::EffectReply reply;
+  if (!effect.reply.empty())
+    static_cast<void>(v1::from_json(nlohmann::json::parse(effect.reply), reply));
+  reply.set_status(effect.status);
+  return reply;
+}
+
+bool is_over(const Effect& effect) {
+  if (effect.status == "refused") return !reply_of(effect).retry();
+  return effect.status == "confirmed" || effect.status == "not_applicable" ||
+         effect.status == "abandoned";
+}
+
+// NetBox mirrors objects: there the newest wish for the object counts. AAA and the session belong
+// to the last transition alone.
+bool is_current(Tx& tx, const Effect& effect) {
+  if (effect.system == "netbox") {
+    return tx
+        .exec_params(
+            "SELECT NOT EXISTS (SELECT 1 FROM effects WHERE service_id = $1 AND"
+            " system = 'netbox' AND object = $2 AND id > $3)",
+            effect.service_id, effect.object, effect.id)[0][0]
+        .as<bool>();
+  }
+  return tx
+      .exec_params("SELECT number = $2 FROM services WHERE id = $1", effect.service_id,
+                   effect.number)[0][0]
+      .as<bool>();
+}
+
+// A stale packet may have changed the session: the service states its present condition again.
+void state_again(Tx& tx, const ServiceRef& service, const Effect& stale) {
+  if (stale.system != "radius") return;
+  const auto head = read_head(tx, service, Lock::kYes);
+  const nlohmann::json wish = session_wish(tx, service, stale.service_id);
+  if (!head || wish.at("condition") == "refused") return;
+  const bool waits = !tx.exec_params(
+                            "SELECT 1 FROM effects WHERE service_id = $1 AND number = $2 AND"
+                            " system = 'radius' AND status = 'planned'",
+                            head->id, head->number)
+                          .empty();
+  if (waits) return;
+  static_cast<void>(plan_effect(tx, service, head->id, head->last_operation, head->number, "radius",
+                                "coa", "", wish));
+}
+
+}  // namespace
+
+ports::Leave Ledger::begin(const v1::EffectRequest& request,
+                           std::chrono::milliseconds hard_deadline) {
+  const ServiceRef service = checked(request.service());
+  return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+    ports::Leave leave;
+    const auto effect = lock_effect(tx, request.effect().effect_id());
+    if (!effect) return leave;
+    leave.effect_id = effect->id;
+    leave.number = effect->number;
+    leave.attempt = effect->attempts;
+    leave.tenant = service.tenant_id();
+    leave.system = effect->system;
+    leave.action = effect->action;
+    leave.wish = effect->wish;
+    if (is_over(*effect)) {
+      leave.kind = ports::Leave::Kind::kRecorded;
+      leave.recorded = reply_of(*effect);
+      return leave;
+    }
+    if (effect->status == "superseded" || !is_current(tx, *effect)) {
+      tx.exec_params(
+          "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
+          " WHERE id = $1",
+          effect->id);
+      return leave;
+    }
+    leave.kind = ports::Leave::Kind::kSend;
+    leave.attempt = effect->attempts + 1;
+    leave.earlier_unknown = effect->status == "sent" || effect->status == "unknown";
+    tx.exec_params(
+        "UPDATE effects SET status = 'sent', attempts = attempts + 1, sent_at = clock_timestamp(),"
+        " updated_at = clock_timestamp(), hard_deadline = greatest(hard_deadline,"
+        " clock_timestamp() + $2::bigint * interval '1 millisecond') WHERE id = $1",
+        effect->id, hard_deadline.count());
+    // From here on the address may be in use.
+    if (effect->system == "aaa" && effect->wish.value("condition", "refused") != "refused") {
+      tx.exec_params(
+          "UPDATE holdings SET exposed = true WHERE service_id = $1 AND upper_inf(period)"
+          " AND NOT exposed",
+          effect->service_id);
+    }
+    return leave;
+  });
+}
+
+bool Ledger::still_current(const v1::EffectRequest& request) {
+  const ServiceRef service = checked(request.service());
+  return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+    const auto found = tx.exec_params(
+        "SELECT service_id, number, system, object, status FROM effects WHERE id = $1",
+        request.effect().effect_id());
+    if (found.empty() || std::string{found[0][4].c_str()} == "superseded") return false;
+    Effect effect;
+    effect.id = request.effect().effect_id();
+    effect.service_id = found[0][0].as<std::int64_t>();
+    effect.number = found[0][1].as<std::int64_t>();
+    effect.system = found[0][2].c_str();
+    effect.object = found[0][3].c_str();
+    return is_current(tx, effect);
+  });
+}
+
+bool Ledger::finish(const v1::EffectRequest& request, int attempt, const v1::EffectReply& outcome) {
+  const ServiceRef service = checked(request.service());
+  return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+    // The head first, as everywhere: two orders of locks would meet in a deadlock.
+    const auto head = read_head(tx, service, Lock::kYes);
+    const auto effect = lock_effect(tx, request.effect().effect_id());
+    if (!head || !effect) return false;
+    if (outcome.netbox_id() != 0) {
+      tx.exec_params(
+          "UPDATE ip_reservations SET netbox_ip_id = $3 WHERE service_id = $1 AND netbox_key = $2",
+          effect->service_id, effect->object, outcome.netbox_id());
+    }
+    const bool current = effect->status != "superseded" && is_current(tx, *effect);
+    // What is final stays; a late answer of an earlier attempt may still make an unknown one known.
+    const bool late = attempt < effect->attempts && outcome.status() == "unknown";
+    if (!is_over(*effect) && !late) {
+      const std::string status = current ? outcome.status() : "superseded";
+      tx.exec_params(
+          "UPDATE effects SET status = $2, code = $3, detail = $4, reply = $5::jsonb,"
+          " updated_at = clock_timestamp() WHERE id = $1",
+          effect->id, status, outcome.code(), outcome.detail(), v1::to_json_text(outcome));
+    }
+    if (!current) state_again(tx, service, *effect);
+    return current;
+  });
+}
+
+std::optional<ports::NasRecord> Ledger::find(const std::string& tenant, const std::string& nas_ip) {
+  auto known = store_->as_tenant(tenant, [&](Tx& tx) -> std::optional<ports::NasRecord> {
+    const auto found = tx.exec_params(
+        "SELECT id, name, host(nas_ip), coa_host, coa_port, dialect, secret_ref, nas_identifier,"
+        " interim_interval_s FROM nas WHERE host(nas_ip) = $1",
+        nas_ip);
+    if (found.empty()) return std::nullopt;
+    const auto& row = found[0];
+    ports::NasRecord nas;
+    nas.id = row[0].as<std::int64_t>();
+    nas.tenant = tenant;
+    nas.name = row[1].c_str();
+    nas.nas_ip = row[2].c_str();
+    nas.coa_host = row[3].c_str();
+    nas.coa_port = static_cast<std::uint16_t>(row[4].as<int>());
+    nas.dialect = row[5].c_str();
+    nas.secret_ref = row[6].c_str();
+    nas.nas_identifier = row[7].c_str();
+    nas.interim_interval = std::chrono::seconds{row[8].as<std::int64_t>()};
+    return nas;
+  });
+  if (known) return known;
+  return settings_.default_nas;
+}
+
+}  // namespace addrflow::ledger

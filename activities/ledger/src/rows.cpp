@@ -1,0 +1,221 @@
+#include "rows.hpp"
+
+#include <fmt/format.h>
+#include <addrflow/domain/ids.hpp>
+#include <algorithm>
+
+namespace addrflow::ledger {
+
+ServiceRef checked(const ServiceRef& service) {
+  ServiceRef whole = service;
+  if (whole.service().empty()) whole.set_service(std::string{domain::kDefaultService});
+  const domain::ServiceId id{whole.tenant_id(), whole.subscriber_id(), whole.service()};
+  if (const auto ok = domain::check_service(id); !ok)
+    throw LedgerError{ErrorCode::kInvalidArgument, ok.error().message};
+  return whole;
+}
+
+std::optional<Head> read_head(Tx& tx, const ServiceRef& service, Lock lock) {
+  const auto found = tx.exec_params(
+      "SELECT id, number, coalesce(open_operation_id, 0), coalesce(last_operation_id, 0),"
+      " generation, username, nas_ip, plan FROM services"
+      " WHERE tenant_id = $1 AND subscriber_id = $2 AND service = $3" +
+          std::string{lock == Lock::kYes ? " FOR UPDATE" : ""},
+      service.tenant_id(), service.subscriber_id(), service.service());
+  if (found.empty()) return std::nullopt;
+  const auto& row = found[0];
+  return Head{.id = row[0].as<std::int64_t>(),
+              .number = row[1].as<std::int64_t>(),
+              .open_operation = row[2].as<std::int64_t>(),
+              .last_operation = row[3].as<std::int64_t>(),
+              .generation = row[4].as<std::int64_t>(),
+              .username = row[5].c_str(),
+              .nas_ip = row[6].c_str(),
+              .plan = row[7].c_str()};
+}
+
+std::vector<Row> read_rows(Tx& tx, std::int64_t service_id) {
+  std::vector<Row> rows;
+  for (const auto& row : tx.exec_params(
+           "SELECT DISTINCT ON (r.family) r.id, r.family, r.lifecycle_state::text,"
+           " host(r.ip_address), r.pool_id::text, r.generation, coalesce(r.holding_id, 0),"
+           " r.created_by_operation, r.created_by, coalesce(upper_inf(h.period), false),"
+           " coalesce(h.kept, false)"
+           " FROM ip_reservations r LEFT JOIN holdings h ON h.id = r.holding_id"
+           " WHERE r.service_id = $1 ORDER BY r.family, r.generation DESC, r.id DESC",
+           service_id)) {
+    rows.push_back({.id = row[0].as<std::int64_t>(),
+                    .family = row[1].c_str(),
+                    .state = domain::parse_state(row[2].c_str()).value(),
+                    .address = row[3].c_str(),
+                    .pool_id = row[4].c_str(),
+                    .generation = row[5].as<std::int64_t>(),
+                    .holding_id = row[6].as<std::int64_t>(),
+                    .created_by_operation = row[7].as<std::int64_t>(),
+                    .created_by = row[8].c_str(),
+                    .space_held = row[9].as<bool>(),
+                    .kept = row[10].as<bool>()});
+  }
+  return rows;
+}
+
+const Row* find_row(const std::vector<Row>& rows, std::string_view family) {
+  const auto found = std::ranges::find(rows, family, &Row::family);
+  return found == rows.end() ? nullptr : &*found;
+}
+
+std::vector<std::string> read_holds(Tx& tx, std::int64_t service_id) {
+  std::vector<std::string> holds;
+  for (const auto& row : tx.exec_params(
+           "SELECT reason FROM holds WHERE service_id = $1 ORDER BY since, reason", service_id))
+    holds.emplace_back(row[0].c_str());
+  return holds;
+}
+
+Head fenced_head(Tx& tx, const v1::Claim& claim, Fence fence) {
+  const auto head = read_head(tx, checked(claim.service()), Lock::kYes);
+  if (!head) throw LedgerError{ErrorCode::kNotFound, "service is not known"};
+  const bool current =
+      head->number == claim.number() && head->last_operation == claim.operation_id();
+  const bool open = head->open_operation == claim.operation_id();
+  if (!current || (fence == Fence::kOpenOperation && !open)) {
+    throw LedgerError{ErrorCode::kSuperseded,
+                      fmt::format("claim.number {} is not the service's: it is at {}",
+                                  claim.number(), head->number)};
+  }
+  return *head;
+}
+
+void record_step(Tx& tx, const std::string& tenant, std::int64_t operation, const std::string& step,
+                 const google::protobuf::Message& reply) {
+  tx.exec_params(
+      "INSERT INTO operation_steps (operation_id, tenant_id, step, reply)"
+      " VALUES ($1, $2, $3, $4::jsonb)",
+      operation, tenant, step, v1::to_json_text(reply));
+}
+
+nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t service_id) {
+  const auto head = tx.exec_params(
+      "SELECT username, to_jsonb(former_usernames)::text, nas_ip, plan FROM services WHERE id = $1",
+      service_id);
+  std::string username = head[0][0].c_str();
+  if (username.empty()) username = service.subscriber_id();
+  std::string plan = head[0][3].c_str();
+  if (plan.empty()) plan = "default";
+  nlohmann::json wish{{"username", username},
+                      {"former_usernames", nlohmann::json::parse(head[0][1].c_str())},
+                      {"nas_ip", head[0][2].c_str()},
+                      {"plan", plan},
+                      {"framed_ip", ""},
+                      {"condition", "refused"}};
+  for (const Row& row : read_rows(tx, service_id)) {
+    if (row.family != "ipv4") continue;
+    wish["framed_ip"] = row.address;
+    if (row.state == State::kAllocated || row.state == State::kActive) wish["condition"] = "full";
+    if (row.state == State::kSuspended) wish["condition"] = "restricted";
+  }
+  return wish;
+}
+
+v1::EffectRef plan_effect(Tx& tx, const ServiceRef& service, std::int64_t service_id,
+                          std::int64_t operation, std::int64_t number, const std::string& system,
+                          const std::string& action, const std::string& object,
+                          const nlohmann::json& wish) {
+  // The newest wish for an object stands for all older ones.
+  if (system == "netbox") {
+    tx.exec_params(
+        "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
+        " WHERE service_id = $1 AND system = 'netbox' AND object = $2"
+        " AND status IN ('planned', 'sent', 'unknown')",
+        service_id, object);
+  }
+  const auto made = tx.exec_params(
+      "INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
+      " wish) VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb) RETURNING id",
+      service.tenant_id(), service_id, operation, number, system, action, object, wish.dump());
+  v1::EffectRef effect;
+  effect.set_effect_id(made[0][0].as<std::int64_t>());
+  effect.set_system(system);
+  effect.set_action(action);
+  return effect;
+}
+
+v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
+                          std::int64_t operation, std::int64_t number, std::int64_t row_id,
+                          const std::string& action) {
+  const auto found = tx.exec_params(
+      "SELECT p.netbox_mode, r.netbox_key, host(r.ip_address), masklen(p.prefix),"
+      " coalesce(d.netbox_vrf_id, 0), coalesce(r.netbox_ip_id, 0), r.lifecycle_state::text"
+      " FROM ip_reservations r JOIN ip_pools p ON p.id = r.pool_id"
+      " JOIN routing_domains d ON d.id = p.routing_domain_id WHERE r.id = $1",
+      row_id);
+  if (found.empty() || std::string{found[0][0].c_str()} == "off") return {};
+  const auto& row = found[0];
+  const std::string state = action == "reserve"      ? "allocated"
+                            : action == "set_active" ? "active"
+                            : action == "deprecate"  ? "revoked"
+                                                     : row[6].c_str();
+  const nlohmann::json wish{
+      {"key", row[1].c_str()},
+      {"address", row[2].c_str()},
+      {"prefix_length", row[3].as<int>()},
+      {"vrf_id", row[4].as<std::int64_t>()},
+      {"netbox_id", row[5].as<std::int64_t>()},
+      {"tenant", service.tenant_id()},
+      {"subscriber", service.subscriber_id()},
+      {"service", service.service()},
+      {"state", state},
+      {"description", fmt::format("{} of {}", service.service(), service.subscriber_id())}};
+  return plan_effect(tx, service, service_id, operation, number, "netbox", action, row[1].c_str(),
+                     wish);
+}
+
+bool owes(Tx& tx, std::int64_t service_id, const std::string& system) {
+  return tx
+      .exec_params(
+          "SELECT EXISTS (SELECT 1 FROM effects e WHERE e.service_id = $1 AND e.system = $2"
+          " AND e.status = 'superseded' AND e.id > coalesce((SELECT max(c.id) FROM effects c"
+          " WHERE c.service_id = $1 AND c.system = $2"
+          " AND c.status IN ('confirmed', 'not_applicable')), 0))",
+          service_id, system)[0][0]
+      .as<bool>();
+}
+
+void close_holding(Tx& tx, std::int64_t holding_id, std::int64_t operation,
+                   const std::string& evidence, std::int64_t quarantine_s) {
+  const auto closed = tx.exec_params(
+      "UPDATE holdings SET period = tstzrange(lower(period), greatest(clock_timestamp(),"
+      " lower(period) + interval '1 microsecond')), releasing = false, closed_by = $2,"
+      " evidence = $3 WHERE id = $1 AND upper_inf(period)"
+      " RETURNING tenant_id, service_id, pool_id::text, host(space), upper(period)::text",
+      holding_id, operation, evidence);
+  if (closed.empty()) return;
+  const auto& row = closed[0];
+  tx.exec_params(
+      "UPDATE pool_addresses SET state = CASE WHEN state = 'blocked' THEN state ELSE 'free' END,"
+      " last_end = $3::timestamptz, last_service_id = $4,"
+      " free_after = $3::timestamptz + $5::bigint * interval '1 second'"
+      " WHERE pool_id = $1::uuid AND address = $2::inet",
+      row[2].c_str(), row[3].c_str(), row[4].c_str(), row[1].as<std::int64_t>(), quarantine_s);
+  if (quarantine_s > 0) {
+    tx.exec_params(
+        "INSERT INTO quarantines (tenant_id, service_id, pool_id, space, since, until, why)"
+        " VALUES ($1, $2, $3::uuid, $4::inet, $5::timestamptz,"
+        " $5::timestamptz + $6::bigint * interval '1 second', $7)",
+        row[0].c_str(), row[1].as<std::int64_t>(), row[2].c_str(), row[3].c_str(), row[4].c_str(),
+        quarantine_s, evidence);
+  }
+}
+
+void write_audit(Tx& tx, const ServiceRef& service, const std::string& event,
+                 const std::string& actor, const std::string& address, const std::string& pool_id,
+                 const std::string& code, const std::string& detail) {
+  tx.exec_params(
+      "INSERT INTO audit_log (tenant_id, subscriber_id, service, event, actor, address, pool_id,"
+      " code, detail) VALUES ($1, $2, $3, $4, $5, nullif($6, '')::inet, nullif($7, '')::uuid, $8,"
+      " $9)",
+      service.tenant_id(), service.subscriber_id(), service.service(), event, actor, address,
+      pool_id, code, detail);
+}
+
+}  // namespace addrflow::ledger

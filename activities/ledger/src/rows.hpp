@@ -1,0 +1,124 @@
+// What the activities share: the head row with its fence, steps on record, effects, holdings.
+#pragma once
+
+#include <addrflow/v1/activities.pb.h>
+#include <addrflow/domain/errors.hpp>
+#include <addrflow/domain/state.hpp>
+#include <addrflow/ledger/error.hpp>
+#include <addrflow/v1/json.hpp>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <pqxx/pqxx>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace addrflow::ledger {
+
+using Tx = pqxx::dbtransaction;
+using domain::ErrorCode;
+using domain::State;
+using v1::ServiceRef;
+
+// Throws `invalid_argument` naming the field; fills in the default service.
+ServiceRef checked(const ServiceRef& service);
+
+struct Head {
+  std::int64_t id = 0;
+  std::int64_t number = 0;
+  std::int64_t open_operation = 0;  // 0: none
+  std::int64_t last_operation = 0;
+  std::int64_t generation = 0;
+  std::string username;
+  std::string nas_ip;
+  std::string plan;
+};
+
+struct Row {
+  std::int64_t id = 0;
+  std::string family;
+  State state = State::kPending;
+  std::string address;
+  std::string pool_id;
+  std::int64_t generation = 0;
+  std::int64_t holding_id = 0;
+  std::int64_t created_by_operation = 0;
+  std::string created_by;
+  bool space_held = false;
+  bool kept = false;
+};
+
+enum class Lock { kNo, kYes };
+std::optional<Head> read_head(Tx& tx, const ServiceRef& service, Lock lock);
+// The newest row of each family.
+std::vector<Row> read_rows(Tx& tx, std::int64_t service_id);
+const Row* find_row(const std::vector<Row>& rows, std::string_view family);
+std::vector<std::string> read_holds(Tx& tx, std::int64_t service_id);
+
+// Locks the head row and checks number and operation. Throws `superseded`.
+enum class Fence { kOpenOperation, kNumberOnly };
+Head fenced_head(Tx& tx, const v1::Claim& claim, Fence fence = Fence::kOpenOperation);
+
+// --- steps on record
+template <class Message>
+std::optional<Message> recorded_step(Tx& tx, std::int64_t operation, const std::string& step) {
+  const auto found = tx.exec_params(
+      "SELECT reply::text FROM operation_steps WHERE operation_id = $1 AND step = $2", operation,
+      step);
+  if (found.empty()) return std::nullopt;
+  Message message;
+  const auto json = nlohmann::json::parse(found[0][0].c_str());
+  if (const auto read = v1::from_json(json, message); !read)
+    throw LedgerError{ErrorCode::kInternal,
+                      "a recorded step cannot be read: " + read.error().message};
+  return message;
+}
+void record_step(Tx& tx, const std::string& tenant, std::int64_t operation, const std::string& step,
+                 const google::protobuf::Message& reply);
+
+// --- effects
+// The condition that the ledger's rows and holds stand for: full, restricted or refused.
+nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t service_id);
+v1::EffectRef plan_effect(Tx& tx, const ServiceRef& service, std::int64_t service_id,
+                          std::int64_t operation, std::int64_t number, const std::string& system,
+                          const std::string& action, const std::string& object,
+                          const nlohmann::json& wish);
+// Of one row; unset (0) where the pool has no NetBox.
+v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
+                          std::int64_t operation, std::int64_t number, std::int64_t row_id,
+                          const std::string& action);
+// An older AAA or RADIUS effect that nobody confirmed before it was superseded.
+bool owes(Tx& tx, std::int64_t service_id, const std::string& system);
+
+// --- holdings
+// Ends the holding now and puts its address back: free after `quarantine_s` for anybody, at once
+// for the former holder.
+void close_holding(Tx& tx, std::int64_t holding_id, std::int64_t operation,
+                   const std::string& evidence, std::int64_t quarantine_s);
+
+v1::ServiceView read_view(Tx& tx, const ServiceRef& service);
+
+void write_audit(Tx& tx, const ServiceRef& service, const std::string& event,
+                 const std::string& actor, const std::string& address, const std::string& pool_id,
+                 const std::string& code, const std::string& detail);
+
+// Undoes what an operation created, and brings back what it changed. The head row is locked.
+v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head,
+                             std::int64_t operation, std::int64_t number);
+
+// The pool that the request means; throws no_such_pool or ambiguous_pool.
+struct Pool {
+  std::string id;
+  std::string name;
+  std::string netbox_mode;
+  std::int64_t domain = 0;
+};
+Pool resolve_pool(Tx& tx, const std::string& wanted);
+// Throws unless `address` can be handed out to this service now.
+void check_address(Tx& tx, const Pool& pool, const std::string& address, std::int64_t service_id,
+                   Lock lock);
+
+inline std::string text(std::string_view view) { return std::string{view}; }
+
+}  // namespace addrflow::ledger

@@ -1,0 +1,166 @@
+// Moves bindings, and writes down the effects that follow, in one transaction.
+#include <addrflow/domain/ids.hpp>
+#include <addrflow/ledger/ledger.hpp>
+#include <algorithm>
+
+#include "rows.hpp"
+#include "store.hpp"
+
+namespace addrflow::ledger {
+namespace {
+
+class Moving {
+ public:
+  Moving(Tx& tx, const v1::TransitionRequest& request, const Head& head, State to)
+      : tx_(tx),
+        request_(request),
+        service_(checked(request.claim().service())),
+        head_(head),
+        to_(to) {}
+
+  v1::TransitionReply run() {
+    take_names();
+    change_holds();
+    for (const std::string& family : families()) move(family);
+    v1::TransitionReply reply;
+    plan(reply);
+    *reply.mutable_view() = read_view(tx_, service_);
+    write_audit(tx_, service_, "moved to " + text(domain::to_string(to_)), request_.actor(),
+                address_, pool_id_, "ok", request_.reason());
+    return reply;
+  }
+
+ private:
+  std::vector<std::string> families() const {
+    if (request_.families().empty()) return {std::string{domain::kFamilyIpv4}};
+    return {request_.families().begin(), request_.families().end()};
+  }
+
+  // A username that changes stays known: an old session may still run under it.
+  void take_names() {
+    tx_.exec_params(
+        "UPDATE services SET former_usernames = CASE WHEN $2 = '' OR username IN ('', $2)"
+        " THEN former_usernames"
+        " ELSE array_append(array_remove(array_remove(former_usernames, $2), username), username)"
+        " END, username = CASE WHEN $2 = '' THEN username ELSE $2 END,"
+        " nas_ip = CASE WHEN $3 = '' THEN nas_ip ELSE $3 END,"
+        " plan = CASE WHEN $4 = '' THEN plan ELSE $4 END WHERE id = $1",
+        head_.id, request_.username(), request_.nas_ip(), request_.plan());
+  }
+
+  void change_holds() {
+    if (!request_.add_hold().empty()) {
+      tx_.exec_params(
+          "INSERT INTO holds (service_id, tenant_id, reason, actor) VALUES ($1, $2, $3, $4)"
+          " ON CONFLICT DO NOTHING",
+          head_.id, service_.tenant_id(), request_.add_hold(), request_.actor());
+    }
+    if (!request_.remove_hold().empty()) {
+      tx_.exec_params("DELETE FROM holds WHERE service_id = $1 AND reason = $2", head_.id,
+                      request_.remove_hold());
+      if (!read_holds(tx_, head_.id).empty()) to_ = State::kSuspended;
+    }
+    if (to_ == State::kRevoking || to_ == State::kRevoked)
+      tx_.exec_params("DELETE FROM holds WHERE service_id = $1", head_.id);
+  }
+
+  void move(const std::string& family) {
+    const auto rows = read_rows(tx_, head_.id);
+    const Row* row = find_row(rows, family);
+    if (row == nullptr) return;
+    address_ = row->address;
+    pool_id_ = row->pool_id;
+    // The gate may have opened, and closed the chapter, before the last confirmation came.
+    if (to_ == State::kRevoking && row->state == State::kRevoked) return;
+    tx_.exec_params(
+        "UPDATE ip_reservations SET lifecycle_state = $2::lifecyclestate,"
+        " lifecycle_allocated_at = CASE WHEN $2 = 'allocated' THEN clock_timestamp()"
+        "   ELSE lifecycle_allocated_at END,"
+        " lifecycle_activated_at = CASE WHEN $2 = 'active' THEN clock_timestamp()"
+        "   ELSE lifecycle_activated_at END,"
+        " lifecycle_suspended_at = CASE WHEN $2 = 'suspended' AND lifecycle_state <> 'suspended'"
+        "   THEN clock_timestamp() ELSE lifecycle_suspended_at END,"
+        " lifecycle_revoked_at = CASE WHEN $2 = 'revoked'"
+        "   THEN coalesce(lifecycle_revoked_at, clock_timestamp()) ELSE lifecycle_revoked_at END,"
+        " revoking_since = CASE WHEN $2 = 'revoking'"
+        "   THEN coalesce(revoking_since, clock_timestamp()) ELSE revoking_since END,"
+        " updated_at = clock_timestamp() WHERE id = $1",
+        row->id, text(domain::to_string(to_)));
+    if (to_ == State::kRevoking || to_ == State::kRevoked) release(*row);
+  }
+
+  void release(const Row& row) {
+    // `revoked` by the operation itself, not after its own `revoking`, is a person's force_release.
+    const bool forced = to_ == State::kRevoked && operation() == "force_release";
+    tx_.exec_params(
+        "UPDATE holdings SET releasing = true,"
+        " releasing_since = coalesce(releasing_since, clock_timestamp()), kept = kept OR $2,"
+        " forced = forced OR $3 WHERE id = $1 AND upper_inf(period)",
+        row.holding_id, request_.keep_for_subscriber(), forced);
+    if (forced)
+      tx_.exec_params("UPDATE holdings SET kept = false WHERE id = $1 AND upper_inf(period)",
+                      row.holding_id);
+  }
+
+  std::string operation() {
+    return tx_
+        .exec_params("SELECT operation FROM operations WHERE id = $1",
+                     request_.claim().operation_id())[0][0]
+        .c_str();
+  }
+
+  void plan(v1::TransitionReply& reply) {
+    const std::int64_t operation = request_.claim().operation_id();
+    const std::int64_t number = request_.claim().number();
+    const nlohmann::json wish = session_wish(tx_, service_, head_.id);
+    // What an older transition could not get done before this one came is still to be done.
+    if (request_.plan_aaa() || owes(tx_, head_.id, "aaa")) {
+      *reply.mutable_aaa() =
+          plan_effect(tx_, service_, head_.id, operation, number, "aaa", "apply", "", wish);
+    }
+    std::string radius = request_.plan_radius();
+    const bool live = wish.at("condition") != "refused";
+    if (radius.empty() && live && to_ != State::kAllocated && owes(tx_, head_.id, "radius"))
+      radius = "coa";
+    if (!radius.empty()) {
+      *reply.mutable_radius() =
+          plan_effect(tx_, service_, head_.id, operation, number, "radius", radius, "", wish);
+    }
+    if (request_.plan_netbox().empty()) return;
+    const auto wanted = families();
+    for (const Row& row : read_rows(tx_, head_.id)) {
+      if (std::ranges::find(wanted, row.family) == wanted.end()) continue;
+      *reply.mutable_netbox() =
+          plan_netbox(tx_, service_, head_.id, operation, number, row.id, request_.plan_netbox());
+    }
+  }
+
+  Tx& tx_;
+  const v1::TransitionRequest& request_;
+  const ServiceRef service_;
+  const Head head_;
+  State to_;
+  std::string address_;
+  std::string pool_id_;
+};
+
+}  // namespace
+
+v1::TransitionReply Ledger::transition(const v1::TransitionRequest& request) {
+  const ServiceRef service = checked(request.claim().service());
+  const auto to = domain::parse_state(request.state());
+  if (!to) throw LedgerError{ErrorCode::kInvalidArgument, "state is not known: " + request.state()};
+  const std::string step = "move:" + (request.step().empty() ? request.state() : request.step());
+  return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+    // `revoked` and a restatement come from the background, when the operation has its answer.
+    const Fence fence = request.step().empty() ? Fence::kOpenOperation : Fence::kNumberOnly;
+    const Head head = fenced_head(tx, request.claim(), fence);
+    const std::int64_t operation = request.claim().operation_id();
+    if (auto recorded = recorded_step<v1::TransitionReply>(tx, operation, step)) return *recorded;
+    v1::TransitionReply reply = Moving{tx, request, head, *to}.run();
+    record_step(tx, service.tenant_id(), operation, step, reply);
+    return reply;
+  });
+}
+
+}  // namespace addrflow::ledger

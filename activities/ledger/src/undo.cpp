@@ -1,0 +1,137 @@
+// Takes back what one operation created and changed, and nothing else.
+#include <addrflow/ledger/ledger.hpp>
+
+#include "rows.hpp"
+#include "store.hpp"
+
+namespace addrflow::ledger {
+namespace {
+
+// Space that AAA never saw is free at once; space that it may have handed out goes through the
+// gate.
+void undo_created(Tx& tx, const ServiceRef& service, const Head& head, std::int64_t operation,
+                  std::int64_t number, v1::UndoReply& reply) {
+  for (const auto& row : tx.exec_params(
+           "SELECT r.id, r.holding_id, coalesce(h.exposed, false), r.family, r.generation"
+           " FROM ip_reservations r LEFT JOIN holdings h ON h.id = r.holding_id"
+           " WHERE r.service_id = $1 AND r.created_by_operation = $2"
+           " AND r.lifecycle_state <> 'revoked'",
+           head.id, operation)) {
+    const auto id = row[0].as<std::int64_t>();
+    const auto holding = row[1].as<std::int64_t>();
+    const auto former = tx.exec_params(
+        "SELECT o.id FROM ip_reservations o, operations op,"
+        " jsonb_array_elements(op.before->'rows') b WHERE op.id = $1"
+        " AND o.id = (b->>'id')::bigint AND o.family = $2 AND o.generation = $3 - 1"
+        " AND o.holding_id IN (SELECT h.id FROM holdings h WHERE h.closed_by = $1"
+        " AND h.evidence = 'taken up again')",
+        operation, row[3].c_str(), row[4].as<std::int64_t>());
+    const bool exposed = row[2].as<bool>();
+    if (!exposed || !former.empty()) {
+      const auto effect = plan_netbox(tx, service, head.id, operation, number, id, "release");
+      if (effect.effect_id() != 0) *reply.mutable_netbox() = effect;
+    }
+    if (!former.empty()) {
+      // Taken up again while it was on its way out: it goes on its way out again.
+      tx.exec_params("DELETE FROM ip_reservations WHERE id = $1", id);
+      tx.exec_params("UPDATE ip_reservations SET holding_id = $2 WHERE id = $1",
+                     former[0][0].as<std::int64_t>(), holding);
+      tx.exec_params(
+          "UPDATE holdings SET releasing = true, releasing_since = clock_timestamp()"
+          " WHERE id = $1 AND upper_inf(period)",
+          holding);
+    } else if (exposed) {
+      tx.exec_params(
+          "UPDATE ip_reservations SET lifecycle_state = 'revoked',"
+          " lifecycle_revoked_at = clock_timestamp(), updated_at = clock_timestamp() WHERE id = $1",
+          id);
+      tx.exec_params(
+          "UPDATE holdings SET releasing = true, releasing_since = clock_timestamp()"
+          " WHERE id = $1 AND upper_inf(period)",
+          holding);
+      const auto effect = plan_netbox(tx, service, head.id, operation, number, id, "deprecate");
+      if (effect.effect_id() != 0) *reply.mutable_netbox() = effect;
+    } else {
+      close_holding(tx, holding, operation, "undone before AAA saw it", 0);
+      tx.exec_params("DELETE FROM ip_reservations WHERE id = $1", id);
+    }
+  }
+}
+
+void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
+  tx.exec_params(
+      "UPDATE ip_reservations r SET lifecycle_state = (b->>'state')::lifecyclestate,"
+      " lifecycle_activated_at = (b->>'activated')::timestamptz,"
+      " lifecycle_suspended_at = (b->>'suspended')::timestamptz,"
+      " lifecycle_revoked_at = (b->>'revoked')::timestamptz,"
+      " revoking_since = (b->>'revoking')::timestamptz, updated_at = clock_timestamp()"
+      " FROM operations o, jsonb_array_elements(o.before->'rows') b"
+      " WHERE o.id = $1 AND r.id = (b->>'id')::bigint"
+      // Space that went back to its pool does not come back.
+      " AND ((b->>'state') = 'revoked' OR EXISTS (SELECT 1 FROM holdings h"
+      "      WHERE h.id = r.holding_id AND upper_inf(h.period)))",
+      operation);
+  tx.exec_params(
+      "UPDATE holdings h SET releasing = false, releasing_since = NULL, kept = false"
+      " FROM ip_reservations r WHERE r.service_id = $1 AND r.holding_id = h.id"
+      " AND upper_inf(h.period) AND h.releasing"
+      " AND r.lifecycle_state NOT IN ('revoking', 'revoked')",
+      head.id);
+  tx.exec_params("DELETE FROM holds WHERE service_id = $1", head.id);
+  tx.exec_params(
+      "INSERT INTO holds (service_id, tenant_id, reason, actor, since)"
+      " SELECT o.service_id, o.tenant_id, b->>'reason', b->>'actor', (b->>'since')::timestamptz"
+      " FROM operations o, jsonb_array_elements(o.before->'holds') b WHERE o.id = $1",
+      operation);
+  // The username of a binding that was exposed stays known as a former one.
+  tx.exec_params(
+      "UPDATE services s SET former_usernames = CASE WHEN o.before->>'username' IN ('', s.username)"
+      " THEN s.former_usernames ELSE array_append(array_remove(array_remove(s.former_usernames,"
+      " o.before->>'username'), s.username), s.username) END,"
+      " username = CASE WHEN o.before->>'username' = '' THEN s.username"
+      " ELSE o.before->>'username' END,"
+      " nas_ip = o.before->>'nas_ip', plan = o.before->>'plan' FROM operations o"
+      " WHERE o.id = $1 AND s.id = o.service_id",
+      operation);
+}
+
+}  // namespace
+
+v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head,
+                             std::int64_t operation, std::int64_t number) {
+  v1::UndoReply reply;
+  undo_created(tx, service, head, operation, number, reply);
+  bring_back(tx, head, operation);
+  // What the operation wished of AAA, if it may have left, is put right again.
+  const auto touched = tx.exec_params(
+      "SELECT count(*) FILTER (WHERE system = 'aaa' AND attempts > 0),"
+      " count(*) FILTER (WHERE system = 'netbox' AND action = 'set_active') FROM effects"
+      " WHERE service_id = $1 AND operation_id = $2",
+      head.id, operation);
+  tx.exec_params(
+      "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
+      " WHERE service_id = $1 AND operation_id = $2 AND system IN ('aaa', 'radius')"
+      " AND status IN ('planned', 'sent', 'unknown', 'refused')",
+      head.id, operation);
+  if (touched[0][0].as<int>() > 0 || owes(tx, head.id, "aaa")) {
+    *reply.mutable_aaa() = plan_effect(tx, service, head.id, operation, number, "aaa", "apply", "",
+                                       session_wish(tx, service, head.id));
+  }
+  return reply;
+}
+
+v1::UndoReply Ledger::undo(const v1::UndoRequest& request) {
+  const ServiceRef service = checked(request.claim().service());
+  const std::int64_t operation = request.claim().operation_id();
+  return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+    const Head head = fenced_head(tx, request.claim());
+    if (auto recorded = recorded_step<v1::UndoReply>(tx, operation, "undo")) return *recorded;
+    v1::UndoReply reply = undo_operation(tx, service, head, operation, request.claim().number());
+    *reply.mutable_view() = read_view(tx, service);
+    write_audit(tx, service, "undone", "", "", "", request.code(), request.reason());
+    record_step(tx, service.tenant_id(), operation, "undo", reply);
+    return reply;
+  });
+}
+
+}  // namespace addrflow::ledger
