@@ -108,6 +108,7 @@ Task<Composition::Claimed> Composition::claim(Context& context) {
       throw as_refusal(failure);
     }
     if (reply.has_pace()) pace_ = Pace{reply.pace()};
+    if (i == 0) show(context);
     if (reply.outcome() == "claimed") co_return Claimed{.mine = true, .result = {}};
     if (reply.outcome() == "recorded") co_return Claimed{.mine = false, .result = reply.result()};
 
@@ -132,6 +133,16 @@ Task<Composition::Claimed> Composition::claim(Context& context) {
     request.set_take_over_from(reply.run_id());
   }
   throw refusal(ErrorCode::kConflict, "other requests for this service keep coming first");
+}
+
+// A start with plain JSON carries no search attributes.
+void Composition::show(Context& context) const {
+  if (!pace_.search_attributes()) return;
+  tempora::SearchAttributes shown;
+  shown.set_keyword("AddrflowTenant", subject_.service.tenant_id())
+      .set_keyword("AddrflowSubscriber", subject_.service.subscriber_id())
+      .set_keyword("AddrflowService", subject_.service.service());
+  context.upsert_search_attributes(shown);
 }
 
 Task<void> Composition::finish(Context& context, v1::CompositionResult result) {

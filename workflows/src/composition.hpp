@@ -68,6 +68,7 @@ class Composition {
   };
   Task<Claimed> claim(Context& context);
   Task<void> finish(Context& context, v1::CompositionResult result);
+  void show(Context& context) const;
   void throw_if_given_up() const;
 
   Subject subject_;

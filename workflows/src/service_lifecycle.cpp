@@ -160,6 +160,8 @@ bool ServiceLifecycle::idle(const Context& context) const {
 
 template <class Request>
 void ServiceLifecycle::must_have_shape(const Request& request) const {
+  // Not accepted: this run is about to fail, and an accepted update would be lost with it.
+  if (!refusal_.empty()) throw refusal(ErrorCode::kInvalidArgument, refusal_);
   if (const auto order = to_order(request, id_); !order) throw refusal(order.error());
 }
 

@@ -432,7 +432,9 @@ TEST_F(Lifecycle, ACancelledRunEndsWhatItDoesFirst) {
 
 TEST(LifecycleInput, AWorkflowIdThatNamesNoServiceFailsAtOnce) {
   Play play(workflow_registry(), "ServiceLifecycle", "my-workflow");
+  play.update("suspend:s", "suspend", v1::SuspendRequest{});
   play.finish();
+  EXPECT_THAT(play.update_failure("suspend:s"), HasSubstr("workflow_id"));
   EXPECT_EQ(play.closing_command(), enums::COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION);
   EXPECT_THAT(play.failure()->message(), HasSubstr("workflow_id"));
 }

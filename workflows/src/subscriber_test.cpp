@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <addrflow/workflows/registry.hpp>
+#include <algorithm>
 
 namespace addrflow::workflows::testing {
 namespace {
@@ -120,6 +121,26 @@ TEST_F(Composed, ProvisionAllocatesActivatesAndVerifies) {
   EXPECT_EQ(service.updates[0].allocate().created_by(), "order-1001");
   ASSERT_EQ(service.finished.size(), 1U);
   EXPECT_TRUE(service.finished[0].result().success());
+}
+
+TEST_F(Composed, SearchAttributesAreWrittenOnlyWhereTheyAreRegistered) {
+  provision().finish();
+  v1::ComposeClaimReply claimed;
+  claimed.set_outcome("claimed");
+  claimed.mutable_pace()->set_search_attributes(true);
+  service.claims = {claimed, claimed};
+  service.asked.clear();
+  Play& play = provision();
+  play.finish();
+  const auto& events = play.history().events();
+  const auto upserted = std::ranges::find_if(events, [](const auto& event) {
+    return event.has_upsert_workflow_search_attributes_event_attributes();
+  });
+  ASSERT_NE(upserted, events.end());
+  EXPECT_TRUE(upserted->upsert_workflow_search_attributes_event_attributes()
+                  .search_attributes()
+                  .indexed_fields()
+                  .contains("AddrflowTenant"));
 }
 
 TEST_F(Composed, AFailedProvisionUndoesWhatItCreatedAndFails) {
