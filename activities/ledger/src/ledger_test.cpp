@@ -81,6 +81,7 @@ class LedgerTest : public ::testing::Test {
     request.set_request_hash(operation + key);
     request.set_request_json("{}");
     request.set_run_id("run");
+    request.set_username(tenant + "-" + subscriber);  // unique over all tenants
     return request;
   }
 
