@@ -185,10 +185,10 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
 
     const std::int64_t holding = open_holding(tx, service, head.id, pool, family, generation,
                                               picked.address, operation, exposed);
+    // The same address again for the same service is the same NetBox object, adopted by its key.
     const std::string key =
         fmt::format("{}/{}/{}/{}/{}", service.tenant_id(), service.subscriber_id(),
-                    service.service(), family, generation) +
-        (request.avoid_size() > 0 ? fmt::format(".{}", request.avoid_size()) : "");
+                    service.service(), family, picked.address);
     const nlohmann::json metadata{{"pool_id", pool.id}, {"allocation_method", picked.method}};
     const auto made = tx.exec_params(
         "INSERT INTO ip_reservations (tenant_id, subscriber_id, service, service_id, family,"

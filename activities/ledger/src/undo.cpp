@@ -28,7 +28,8 @@ void undo_created(Tx& tx, const ServiceRef& service, const Head& head, std::int6
         operation, row[3].c_str(), row[4].as<std::int64_t>());
     const bool exposed = row[2].as<bool>();
     if (!exposed || !former.empty()) {
-      const auto effect = plan_netbox(tx, service, head.id, operation, number, id, "release");
+      const auto effect = plan_netbox(tx, service, head.id, operation, number, id,
+                                      former.empty() ? "release" : "deprecate");
       if (effect.effect_id() != 0) *reply.mutable_netbox() = effect;
     }
     if (!former.empty()) {
