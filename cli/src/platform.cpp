@@ -6,6 +6,7 @@
 
 #include <addrflow/v1/provision.pb.h>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <addrflow/aaa/setup.hpp>
 #include <addrflow/catalog/payload.hpp>
 #include <addrflow/ledger/migrator.hpp>
@@ -41,7 +42,7 @@ Exit apply_schedules(const Output& output, const tempora::Client& client) {
   std::string done = "created";
   if (!created && created.error().code == tempora::ErrorCode::kAlreadyExists) {
     // Whoever paused it meant it: only what it does and when is ours to set.
-    const auto proto = tempora::to_proto(wanted, client.identity());
+    const auto proto = tempora::to_proto(wanted);
     created = client.schedules().update(kCleanupIpv4, [&proto](tempora::ScheduleProto& present) {
       *present.mutable_spec() = proto.spec();
       *present.mutable_action() = proto.action();

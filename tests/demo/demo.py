@@ -59,8 +59,8 @@ class Demo:
     def ledger(self, what="effects"):
         """The rows as they are, newest last."""
         return self.world.sql(
-            "select e.effect_id, e.system, e.action, e.status, coalesce(e.code, '')"
-            " from effects e where e.subscriber_id = '%s' order by e.effect_id" % self.subscriber)
+            "select e.id, e.system, e.action, e.status, e.code from effects e join services s"
+            " on s.id = e.service_id where s.subscriber_id = '%s' order by e.id" % self.subscriber)
 
     def operate(self, verb, *arguments):
         answer = self.world.addrflow(verb, self.subscriber, "--tenant", TENANT, "--actor", "demo", *arguments)
@@ -144,8 +144,8 @@ class Demo:
         self.packet_of("Disconnect-Request")
         world.accounting("Stop", self.username, self.session, address, Acct_Terminate_Cause="Admin-Reset")
         eventually("the release gate to open on the accounting Stop", lambda: world.sql(
-            f"select 1 from holdings where subscriber_id='{self.subscriber}' and upper(held) is not null"))
-        show.rows("holding", world.sql("select space, lower(held), upper(held) from holdings"
+            f"select 1 from holdings where subscriber_id='{self.subscriber}' and not upper_inf(period)"))
+        show.rows("holding", world.sql("select space, lower(period), upper(period) from holdings"
                                        f" where subscriber_id='{self.subscriber}'"))
         self.netbox(address)
         answer, _ = self.login()

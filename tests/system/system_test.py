@@ -94,7 +94,7 @@ class SystemTest(unittest.TestCase):
 
     def assert_exists_once(self, subscriber, address):
         """Address, NetBox object and AAA row: one of each."""
-        held = self.world.sql("select count(*) from holdings where upper(held) is null and"
+        held = self.world.sql("select count(*) from holdings where upper_inf(period) and"
                               f" tenant_id='{self.tenant}' and subscriber_id='{subscriber}'")
         self.assertEqual(held, [["1"]])
         self.assertEqual(len(self.world.netbox_addresses(address)), 1)
@@ -230,8 +230,9 @@ class Faults(SystemTest):
         for moment in ("operations", "holdings", "effects"):
             subscriber = f"kill-{moment}"
             running = self.provision_in_background(subscriber)
-            eventually(f"the first row in {moment}", lambda m=moment, s=subscriber: self.world.sql(
-                f"select 1 from {m} where subscriber_id='{s}' limit 1"), every_s=0.01)
+            rows = ("effects e join services s on s.id = e.service_id" if moment == "effects" else moment)
+            eventually(f"the first row in {moment}", lambda r=rows, s=subscriber: self.world.sql(
+                f"select 1 from {r} where subscriber_id='{s}' limit 1"), every_s=0.01)
             self.world.kill_worker(self.worker)
             self.worker = self.world.start_worker()
             result = running.result()

@@ -12,6 +12,7 @@ import secrets
 import signal
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -224,9 +225,12 @@ class World:
     # --- looking -----------------------------------------------------------------------------------
 
     def sql(self, query, database="ledger"):
-        url = self.peers["AAA_URL" if database == "aaa" else "ADDRFLOW_TEST_PG_URL"]
-        done = subprocess.run(["psql", "-X", "-At", "-F", "|", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", query],
-                              capture_output=True, text=True, timeout=30)
+        url = urllib.parse.urlsplit(self.peers["AAA_URL" if database == "aaa" else "ADDRFLOW_TEST_PG_URL"])
+        # The password goes by the environment: arguments can be read by every user of the machine.
+        done = subprocess.run(
+            ["psql", "-X", "-At", "-F", "|", "-v", "ON_ERROR_STOP=1", "-h", url.hostname, "-p", str(url.port),
+             "-U", url.username, "-d", url.path.lstrip("/"), "-c", query],
+            env={**os.environ, "PGPASSWORD": url.password or ""}, capture_output=True, text=True, timeout=30)
         if done.returncode != 0:
             raise Trouble(f"psql: {done.stderr.strip()}")
         return [line.split("|") for line in done.stdout.splitlines()]
