@@ -47,7 +47,7 @@ v1::NasAnswer nas_answer(const Pursuit& pursuit) {
     answer.set_code("not-applicable");
   } else if (status == "superseded") {
     answer.set_code("superseded");
-  } else if (code == "ack") {
+  } else if (code.starts_with("ack")) {
     answer.set_code(kind + "-ACK");
   } else if (code.starts_with("nak")) {
     answer.set_code(kind + "-NAK");

@@ -95,9 +95,12 @@ ports::SessionEvidence AccountingSessions::evidence(const std::vector<std::strin
 
     const auto since_us =
         std::chrono::duration_cast<microseconds>(since.time_since_epoch()).count();
+    // Accounting knows whole seconds only: a Stop in the same second counts. Whoever logged in
+    // again within it has an open row.
     const auto stopped = work.exec_params1(
         "select exists (select 1 from radacct where username = any($1::text[])"
-        "   and acctstoptime > 'epoch'::timestamptz + $2 * interval '1 microsecond'"
+        "   and acctstoptime >= date_trunc('second',"
+        "     'epoch'::timestamptz + $2 * interval '1 microsecond')"
         "   and ($3 = '' or framedipaddress is null or framedipaddress = nullif($3, '')::inet))",
         names, since_us, address);
     evidence.stopped_since = stopped[0].as<bool>();

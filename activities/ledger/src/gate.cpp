@@ -59,7 +59,7 @@ void read_session_facts(Tx& tx, Facts& facts) {
       "SELECT extract(epoch FROM e.updated_at) FROM effects e JOIN services s ON s.id = "
       "e.service_id"
       " WHERE e.service_id = $1 AND e.number = s.number AND e.action = 'disconnect'"
-      " AND (e.code = 'Disconnect-ACK' OR (e.reply->>'error_cause')::int = 503)"
+      " AND e.code IN ('ack', 'session-not-found')"
       " AND e.status IN ('confirmed', 'not_applicable') ORDER BY e.id DESC LIMIT 1",
       facts.service_id);
   if (!cut.empty()) {

@@ -137,7 +137,7 @@ class LedgerTest : public ::testing::Test {
 
   // Up to the gate.
   v1::Claim revoke(const std::string& subscriber, const std::string& key,
-                   const std::string& disconnect = "Disconnect-ACK") {
+                   const std::string& disconnect = "ack") {
     const auto claimed = ledger->claim(ask("revoke", subscriber, key));
     auto move = to(claimed.claim(), "revoking");
     move.set_plan_radius("disconnect");

@@ -224,6 +224,8 @@ v1::EffectReply RadiusEffects::carry_out_on(Work& work, std::vector<ports::Sessi
       if (work.hinted && !unanswered && reply.status() != "confirmed" && !reply.retry()) {
         reply = no_session();
       }
+      // Nobody knew of a session there: no evidence for the release gate.
+      if (work.hinted && reply.code() == "ack") reply.set_code("ack-hinted");
       if (work.superseded) {
         // What left may have been taken: unknown. What did not leave is superseded.
         const bool left = outcomes[i].sendings > 0;

@@ -58,7 +58,8 @@ class RadiusEffects {
                 ports::SessionDirectory& sessions, ports::NasDirectory& network,
                 EffectsSettings settings = {});
 
-  // Carries out one radius effect (coa, disconnect). Codes of the reply: ack, nak-NNN, nak,
+  // Carries out one radius effect (coa, disconnect). Codes of the reply: ack, ack-hinted
+  // (a NAS that a caller named, where accounting knows no session), nak-NNN, nak,
   // timeout, session-not-found (the NAS says so), no-session (accounting says so; nothing proves
   // more), not-sent, unknown_nas, unknown_dialect, bad_dialect, bad_secret, sessions_unreachable,
   // fence. Throws what the journal throws: then nothing was sent.
