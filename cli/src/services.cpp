@@ -29,6 +29,13 @@ void ensure_key(Target& target) {
   }
 }
 
+// Tells two requests under one key apart: else the server, which knows an update or a workflow by
+// its id alone, would answer the second with the outcome of the first. The ledger refuses it.
+std::string fingerprint(const google::protobuf::Message& request) {
+  const std::size_t hash = std::hash<std::string>{}(v1::to_json_text(request));
+  return fmt::format("{:08x}", static_cast<std::uint32_t>(hash ^ (hash >> 32)));
+}
+
 std::expected<void, domain::FieldError> check(const Target& target) {
   if (auto valid = domain::check_service({target.tenant, target.subscriber, target.service});
       !valid) {
@@ -73,9 +80,10 @@ Exit run_composition(const Shell& shell, const Target& target, const char* workf
     return report(shell.output, client.error());
   }
   tempora::StartOptions options;
-  options.id = fmt::format("{}/{}/{}/{}/{}", verb, domain::escape_part(target.tenant),
-                           domain::escape_part(target.subscriber),
-                           domain::escape_part(target.service), domain::escape_part(target.key));
+  options.id =
+      fmt::format("{}/{}/{}/{}/{}.{}", verb, domain::escape_part(target.tenant),
+                  domain::escape_part(target.subscriber), domain::escape_part(target.service),
+                  domain::escape_part(target.key), fingerprint(request));
   options.task_queue = workflows::kTaskQueue;
   options.conflict = tempora::IdConflictPolicy::kUseExisting;
   options.priority.fairness_key = target.tenant;
@@ -103,7 +111,7 @@ Exit run_operation(const Shell& shell, const Target& target, domain::Operation o
   options.conflict = tempora::IdConflictPolicy::kUseExisting;
   options.priority.fairness_key = target.tenant;
   tempora::UpdateOptions update;
-  update.id = domain::update_id(operation, target.key);
+  update.id = domain::update_id(operation, target.key) + "." + fingerprint(request);
   const std::string name(to_string(operation));
   auto answer = client->update_with_start<v1::LifecycleResult>(
       workflows::service_lifecycle::kName, options, tempora::encode_all(request.service()), name,

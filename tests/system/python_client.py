@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import uuid
 
@@ -16,7 +17,8 @@ async def main(address, tenant, subscriber):
         id=f"order-{uuid.uuid4()}",
         task_queue="addrflow",
     )
-    print(json.dumps(result))
+    print(json.dumps(result), flush=True)
 
 
 asyncio.run(main(*sys.argv[1:]))
+os._exit(0)  # the SDK's native threads sometimes bring an interpreter down that ends in order
