@@ -82,6 +82,9 @@ Exit run_migrate(const Shell& shell, const MigrateArguments& arguments);
 Exit run_setup(const Shell& shell);
 Exit run_schedules(const Shell& shell, const std::string& action, const std::string& schedule_id);
 Exit run_config(const Shell& shell);
+// Histories as `temporal workflow show -o json` prints them, replayed with this program's
+// workflows: what fails here would stand still after a deployment.
+Exit run_replay(const Shell& shell, const std::vector<std::string>& files);
 
 // --- the network --------------------------------------------------------------------------------
 Exit run_tenant_add(const Shell& shell, const std::string& tenant);

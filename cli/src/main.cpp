@@ -29,6 +29,7 @@ struct Arguments {
   std::string schedule_action = "list";
   std::string schedule_id;
   std::string state;
+  std::vector<std::string> files;
   bool no_coa = false;
 };
 
@@ -103,6 +104,10 @@ class CommandLine {
         ->check(CLI::IsMember({"apply", "list", "trigger", "delete"}));
     schedules->add_option("id", a.schedule_id, "trigger, delete: which one");
 
+    command("replay", "Replay exported histories: would they go on with this version?",
+            [&a](const Shell& shell) { return run_replay(shell, a.files); })
+        ->add_option("files", a.files, "JSON of `temporal workflow show -o json`")
+        ->required();
     command("config", "Print every setting, its source and its value", run_config);
     command("audit", "Check the ledger's invariants: 0 clean, 1 violated, 3 could not check",
             run_audit);

@@ -12,10 +12,14 @@
 #include <addrflow/ledger/migrator.hpp>
 #include <addrflow/netbox/client.hpp>
 #include <addrflow/workflows/names.hpp>
+#include <addrflow/workflows/registry.hpp>
+#include <tempora/replayer.hpp>
 #include <tempora/schedule.hpp>
 
 #include <array>
 #include <csignal>
+#include <fstream>
+#include <iterator>
 #include <thread>
 
 namespace addrflow::cli {
@@ -183,6 +187,25 @@ Exit run_schedules(const Shell& shell, const std::string& action, const std::str
     return report(shell.output, done.error());
   }
   return shell.output.facts({{schedule_id, action == "trigger" ? "triggered" : "deleted"}});
+}
+
+Exit run_replay(const Shell& shell, const std::vector<std::string>& files) {
+  const tempora::Replayer replayer(workflows::workflow_registry());
+  std::vector<std::pair<std::string, std::string>> facts;
+  bool all_replay = true;
+  for (const std::string& file : files) {
+    std::ifstream stream(file, std::ios::binary);
+    if (!stream) {
+      return shell.output.fail(Exit::kUsage, "invalid_argument",
+                               fmt::format("files: '{}' cannot be read", file));
+    }
+    const std::string json{std::istreambuf_iterator<char>(stream), {}};
+    const auto replayed = replayer.replay_json(json);
+    all_replay = all_replay && replayed.has_value();
+    facts.emplace_back(file, replayed ? "replays" : replayed.error().message);
+  }
+  shell.output.facts(facts);
+  return all_replay ? Exit::kDone : Exit::kRefused;
 }
 
 Exit run_config(const Shell& shell) {

@@ -31,8 +31,44 @@ def setUpModule():
 
 
 def tearDownModule():
-    if WORLD is not None:
+    if WORLD is None:
+        return
+    try:
+        check_histories()
+        check_rows()
+    finally:
         WORLD.stop()
+
+
+def check_histories():
+    """What the tests left in Temporal replays with this program, and holds no secret."""
+    command = [WORLD.peers["TEMPORAL_CLI"], "--address", WORLD.peers["TEMPORAL_ADDRESS"], "-o", "json"]
+    listed = json.loads(subprocess.run([*command, "workflow", "list", "--limit", "120"], check=True,
+                                       capture_output=True, text=True, timeout=60).stdout)
+    folder = WORLD.directory / "histories"
+    folder.mkdir(exist_ok=True)
+    files = []
+    for number, workflow in enumerate(listed):
+        execution = workflow["execution"]
+        shown = subprocess.run([*command, "workflow", "show", "-w", execution["workflowId"], "-r", execution["runId"]],
+                               check=True, capture_output=True, text=True, timeout=60).stdout
+        file = folder / f"{number}.json"
+        file.write_text(shown)
+        files.append(str(file))
+        for secret in WORLD.secrets():
+            assert secret not in shown, f"a secret stands in the history of {execution['workflowId']}"
+    answer = WORLD.addrflow("replay", *files)
+    assert answer.exit == 0, f"{answer!r}"
+    print(f"{len(files)} histories replay", file=sys.stderr)
+
+
+def check_rows():
+    """No secret stands in a row of the ledger."""
+    for table, in WORLD.sql("select table_name from information_schema.tables where table_schema = 'public'"
+                            " and table_type = 'BASE TABLE'"):
+        for secret in WORLD.secrets():
+            found = WORLD.sql(f"select count(*) from \"{table}\" r where r::text like '%{secret}%'")
+            assert found == [["0"]], f"a secret stands in {table}"
 
 
 class SystemTest(unittest.TestCase):
@@ -86,11 +122,12 @@ class SystemTest(unittest.TestCase):
         self.assertEqual(answer.exit, 0, repr(answer))
 
     def assert_no_secret_leaks(self):
-        secret = pathlib.Path(self.world.peers["RADIUS_NAS_SECRET_FILE"]).read_text().strip()
-        for log in self.world.directory.glob("worker*.log"):
-            text = log.read_text(errors="replace")
-            self.assertNotIn(secret, text, log)
-            self.assertNotIn(self.world.netbox_token, text, log)
+        said = {log: log.read_text(errors="replace") for log in self.world.directory.glob("worker*.log")}
+        for worker in self.world.workers:
+            said["arguments"] = pathlib.Path(f"/proc/{worker.pid}/cmdline").read_text()
+        for where, text in said.items():
+            for secret in self.world.secrets():
+                self.assertNotIn(secret, text, where)
 
     def assert_exists_once(self, subscriber, address):
         """Address, NetBox object and AAA row: one of each."""
@@ -289,6 +326,14 @@ class Faults(SystemTest):
         self.assertEqual((answer["state"], answer["enforcement"]), ("active", "pending"))
         self.run_on("revoke", "kim", exits=(0, 4))
 
+    def test_a_revoke_with_the_wrong_nas_ip_reaches_the_session_where_it_is(self):
+        self.provision("mia")
+        address, session = self.login_and_start("mia")
+        answer = self.run_on("revoke", "mia", "--nas-ip", "192.0.2.99", exits=(0, 4))
+        self.assertTrue(self.binding("mia")["space_held"], answer)
+        self.run_on("allocate", "nora", "--address", address, exits=(1,))
+        self.assertTrue([l for l in self.world.nas_log() if session in l and "Disconnect-Request" in l])
+
     def test_an_address_is_held_while_the_disconnect_is_unanswered(self):
         username = f"drop@lee-{self.tenant}"
         self.run_on("allocate", "lee", "--username", username)
@@ -298,6 +343,42 @@ class Faults(SystemTest):
         self.assertTrue(self.binding("lee")["space_held"])
         refused = self.run_on("allocate", "mallory", "--address", address, exits=(1,))
         self.assertFalse(refused.get("success", False))
+
+
+class NetboxFaults(SystemTest):
+    def setUp(self):
+        super().setUp()
+        if self.world.netbox_is_real:
+            self.skipTest("a real NetBox cannot be made to fail on demand")
+
+    def reserve_fault(self, kind, **more):
+        self.world.netbox_fault(kind, count=1, method="POST", path="ip-addresses", **more)
+
+    def test_a_500_is_caught_up_and_the_provision_stands(self):
+        self.reserve_fault("500")
+        result = self.provision("quinn", exits=(0, 4))
+        address = result["context"]["ipv4_address"]
+        eventually("NetBox to be caught up", lambda: self.status("quinn")["enforcement"] == "confirmed")
+        self.assert_exists_once("quinn", address)
+
+    def test_an_answer_after_our_time_out_leaves_one_object(self):
+        self.reserve_fault("late", delay_s=4)
+        result = self.provision("rita", exits=(0, 4))
+        eventually("NetBox to be confirmed", lambda: self.status("rita")["enforcement"] == "confirmed")
+        self.assert_exists_once("rita", result["context"]["ipv4_address"])
+
+    def test_a_request_that_wants_netbox_fails_and_undoes_without_it(self):
+        self.world.netbox_fault("503", count=50, path="ip-addresses")
+        try:
+            self.provision("sam", "--on-netbox-failure", "fail", exits=(1,))
+        finally:
+            self.world.netbox_clear()
+        held = self.world.sql("select count(*) from holdings where upper_inf(period) and"
+                              f" tenant_id='{self.tenant}' and not releasing")
+        self.assertEqual(held, [["0"]])
+        rows = self.world.sql("select count(*) from radreply where attribute='Framed-IP-Address' and"
+                              f" username='sam@{self.tenant}'", "aaa")
+        self.assertEqual(rows, [["0"]])
 
 
 class BadInput(SystemTest):

@@ -242,6 +242,25 @@ class World:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
+    def netbox_fault(self, kind, **more):
+        """Orders a fault from the stand-in (a real NetBox cannot be made to fail on demand)."""
+        if self.netbox_is_real:
+            raise Trouble("faults can be ordered from the stand-in only")
+        request = urllib.request.Request(
+            self.netbox_url.rstrip("/").removesuffix("/api") + "/standin/faults", method="POST",
+            data=json.dumps({"kind": kind, **more}).encode(), headers={"Content-Type": "application/json"})
+        urllib.request.urlopen(request, timeout=10).close()
+
+    def netbox_clear(self):
+        request = urllib.request.Request(
+            self.netbox_url.rstrip("/").removesuffix("/api") + "/standin/faults", method="DELETE")
+        urllib.request.urlopen(request, timeout=10).close()
+
+    def secrets(self):
+        """What must stand in no log, row, history or argument."""
+        password = urllib.parse.urlsplit(self.peers["ADDRFLOW_TEST_PG_URL"]).password
+        return [s for s in (self._radius_secret(), self.netbox_token, password) if s]
+
     def netbox_addresses(self, address=None):
         found = self.netbox_get("ipam/ip-addresses/?limit=1000")["results"]
         return [o for o in found if address is None or o["address"].split("/")[0] == address]
