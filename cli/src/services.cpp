@@ -68,6 +68,29 @@ void fill_nested(Message& message, const Target& target) {
   caller.set_reason(target.reason);
 }
 
+template <class Message>
+void fill_lift(Message& message, const LiftArguments& arguments) {
+  message.set_send_disconnect(!arguments.no_disconnect);
+  message.set_release_to_pool(!arguments.keep_space);
+  message.set_update_netbox(!arguments.skip_netbox);
+}
+
+template <class Message>
+void fill_policies(Message& message, const ProvisionArguments& arguments) {
+  message.set_send_coa(arguments.send_coa);
+  message.set_update_netbox(!arguments.skip_netbox);
+  message.set_on_coa_failure(arguments.on_coa_failure);
+  message.set_on_netbox_failure(arguments.on_netbox_failure);
+}
+
+v1::SubscriberRequest subscriber_request(const Target& target, bool no_coa) {
+  v1::SubscriberRequest request;
+  fill_flat(request, target);
+  request.set_reason(target.reason);
+  request.set_send_coa(!no_coa);
+  return request;
+}
+
 // The same key reaches the same run: a repeat waits for it, or reads its result.
 template <class Request>
 Exit run_composition(const Shell& shell, const Target& target, const char* workflow,
@@ -130,10 +153,7 @@ Exit run_provision(const Shell& shell, Target target, const ProvisionArguments& 
   request.set_ipv4_pool_id(arguments.pool);
   request.set_requested_address(arguments.address);
   request.set_plan(arguments.plan);
-  request.set_send_coa(arguments.send_coa);
-  request.set_update_netbox(!arguments.skip_netbox);
-  request.set_on_coa_failure(arguments.on_coa_failure);
-  request.set_on_netbox_failure(arguments.on_netbox_failure);
+  fill_policies(request, arguments);
   return run_composition(shell, target, workflows::kProvisionSubscriber, "provision", request);
 }
 
@@ -142,28 +162,20 @@ Exit run_deprovision(const Shell& shell, Target target, const LiftArguments& arg
   v1::DeprovisionRequest request;
   fill_flat(request, target);
   request.set_reason(target.reason);
-  request.set_send_disconnect(!arguments.no_disconnect);
-  request.set_release_to_pool(!arguments.keep_space);
-  request.set_update_netbox(!arguments.skip_netbox);
+  fill_lift(request, arguments);
   return run_composition(shell, target, workflows::kDeprovisionSubscriber, "deprovision", request);
 }
 
 Exit run_suspend(const Shell& shell, Target target, bool no_coa) {
   ensure_key(target);
-  v1::SubscriberRequest request;
-  fill_flat(request, target);
-  request.set_reason(target.reason);
-  request.set_send_coa(!no_coa);
-  return run_composition(shell, target, workflows::kSuspendSubscriber, "suspend", request);
+  return run_composition(shell, target, workflows::kSuspendSubscriber, "suspend",
+                         subscriber_request(target, no_coa));
 }
 
 Exit run_reactivate(const Shell& shell, Target target, bool no_coa) {
   ensure_key(target);
-  v1::SubscriberRequest request;
-  fill_flat(request, target);
-  request.set_reason(target.reason);
-  request.set_send_coa(!no_coa);
-  return run_composition(shell, target, workflows::kReactivateSubscriber, "reactivate", request);
+  return run_composition(shell, target, workflows::kReactivateSubscriber, "reactivate",
+                         subscriber_request(target, no_coa));
 }
 
 Exit run_allocate(const Shell& shell, Target target, const ProvisionArguments& arguments) {
@@ -185,10 +197,7 @@ Exit run_activate(const Shell& shell, Target target, const ProvisionArguments& a
   fill_nested(request, target);
   request.set_username(target.username);
   request.set_nas_ip(target.nas_ip);
-  request.set_send_coa(arguments.send_coa);
-  request.set_update_netbox(!arguments.skip_netbox);
-  request.set_on_coa_failure(arguments.on_coa_failure);
-  request.set_on_netbox_failure(arguments.on_netbox_failure);
+  fill_policies(request, arguments);
   return run_operation(shell, target, domain::Operation::kActivate, request);
 }
 
@@ -198,9 +207,7 @@ Exit run_revoke(const Shell& shell, Target target, const LiftArguments& argument
   fill_nested(request, target);
   request.set_username(target.username);
   request.set_nas_ip(target.nas_ip);
-  request.set_send_disconnect(!arguments.no_disconnect);
-  request.set_release_to_pool(!arguments.keep_space);
-  request.set_update_netbox(!arguments.skip_netbox);
+  fill_lift(request, arguments);
   if (arguments.generation) {
     request.set_generation(*arguments.generation);
   }

@@ -26,6 +26,7 @@ def setUpModule():
     global WORLD
     directory = ARGUMENTS.dir or tempfile.mkdtemp(prefix="addrflow-system-")
     WORLD = World(directory, ARGUMENTS.binary, FAST)
+    WORLD.wipe()  # of an earlier run that was broken off
     WORLD.start_peers()
     WORLD.prepare()
 
@@ -37,6 +38,7 @@ def tearDownModule():
         check_histories()
         check_rows()
     finally:
+        # Logs and histories stay for whoever looks for the cause of a failure; the next run begins empty.
         WORLD.stop()
 
 

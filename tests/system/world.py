@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -143,7 +144,7 @@ class World:
         return True
 
     def stop(self):
-        for worker in self.workers:
+        for worker in list(self.workers):
             self.stop_worker(worker)
         pid_file = self.directory / "netbox.pid"
         if pid_file.exists():
@@ -155,6 +156,13 @@ class World:
         if self._standin is not None:
             self._standin.wait(timeout=10)
         self._peers("stop")
+
+    def wipe(self):
+        """Stops everything and deletes its data: the next start finds an empty world."""
+        self.stop()
+        self._peers("wipe")
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir(parents=True)
 
     # --- addrflow ----------------------------------------------------------------------------------
 
