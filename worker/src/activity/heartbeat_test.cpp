@@ -43,19 +43,24 @@ TEST(Heartbeat, SendsTheFirstAtOnceAndHoldsTheRestBack) {
 }
 
 TEST(Heartbeat, SendsTheNewestDetailsWhenTheIntervalIsOver) {
-  std::promise<Payloads> second;
-  int calls = 0;
+  // Owned by the callback: the timer's thread may still be in it when the test is over.
+  struct Seen {
+    std::promise<Payloads> second;
+    int calls = 0;
+  };
+  const auto seen = std::make_shared<Seen>();
+  auto second = seen->second.get_future();
   const auto heartbeater = std::make_shared<Heartbeater>(
       std::make_shared<pollers::TimerQueue>(), std::chrono::milliseconds{20},
-      [&](Payloads payloads, std::chrono::milliseconds, auto done) {
-        if (++calls == 2) second.set_value(std::move(payloads));
-        if (calls < 3) done(HeartbeatAnswer{});
+      [seen](Payloads payloads, std::chrono::milliseconds, auto done) {
+        if (++seen->calls == 2) seen->second.set_value(std::move(payloads));
+        if (seen->calls < 3) done(HeartbeatAnswer{});
       },
       [](const HeartbeatAnswer&) {});
   heartbeater->beat(details("1"));
   heartbeater->beat(details("2"));
   heartbeater->beat(details("3"));
-  EXPECT_EQ(PayloadCodec<std::string>::decode(second.get_future().get().payloads(0)), "3");
+  EXPECT_EQ(PayloadCodec<std::string>::decode(second.get().payloads(0)), "3");
   heartbeater->close();
 }
 
