@@ -1,0 +1,374 @@
+// The ledger when things go wrong between it and its database, and the ways out of the gate that a
+// good day does not take.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <atomic>
+#include <mutex>
+#include <random>
+#include <set>
+#include <string_view>
+#include <thread>
+
+#include "ledger_fixture.hpp"
+
+namespace addrflow::ledger {
+namespace {
+
+// Stands between the ledger and PostgreSQL. Armed, it lets the next COMMIT through and then cuts
+// the line before its answer: the client cannot know whether the commit happened.
+class CuttingProxy {
+ public:
+  explicit CuttingProxy(std::uint16_t to) : to_(to), listener_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address = loopback(0);
+    socklen_t size = sizeof address;
+    EXPECT_EQ(::bind(listener_, as_sockaddr(address), size), 0);
+    EXPECT_EQ(::listen(listener_, 8), 0);
+    ::getsockname(listener_, as_sockaddr(address), &size);
+    port = ntohs(address.sin_port);
+    acceptor_ = std::thread{[this] { accept_all(); }};
+  }
+  ~CuttingProxy() {
+    stopping_ = true;
+    ::shutdown(listener_, SHUT_RDWR);
+    acceptor_.join();
+    for (auto& thread : relays_) thread.join();
+    ::close(listener_);
+  }
+  CuttingProxy(const CuttingProxy&) = delete;
+  CuttingProxy& operator=(const CuttingProxy&) = delete;
+
+  void arm(int commits_until_the_cut) { until_cut = commits_until_the_cut; }
+  std::uint16_t port = 0;
+  std::atomic<int> until_cut = -1;  // negative: nothing is cut
+  std::atomic<int> cuts = 0;
+
+ private:
+  static sockaddr_in loopback(std::uint16_t port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port);
+    return address;
+  }
+  static sockaddr* as_sockaddr(sockaddr_in& address) {
+    return reinterpret_cast<sockaddr*>(&address);
+  }
+
+  void accept_all() {
+    for (;;) {
+      const int client = ::accept(listener_, nullptr, nullptr);
+      if (client < 0) return;
+      relays_.emplace_back([this, client] { relay(client); });
+    }
+  }
+
+  void relay(int client) {
+    const int server = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address = loopback(to_);
+    if (::connect(server, as_sockaddr(address), sizeof address) == 0) {
+      std::array<pollfd, 2> ends{{{client, POLLIN, 0}, {server, POLLIN, 0}}};
+      bool cutting = false;
+      while (::poll(ends.data(), ends.size(), 50) >= 0 && !stopping_) {
+        if (ends[0].revents != 0 && !pass_on(client, server, &cutting)) break;
+        if (ends[1].revents != 0) {
+          if (cutting) {  // the server has answered, so the commit is done
+            ++cuts;
+            break;
+          }
+          if (!pass_on(server, client, nullptr)) break;
+        }
+      }
+    }
+    ::close(client);
+    ::close(server);
+  }
+
+  bool pass_on(int from, int to, bool* cutting) {
+    std::array<char, 65'536> buffer;
+    const ssize_t got = ::recv(from, buffer.data(), buffer.size(), 0);
+    if (got <= 0) return false;
+    const std::string_view bytes{buffer.data(), static_cast<std::size_t>(got)};
+    if (cutting != nullptr && until_cut >= 0 && bytes.find("COMMIT") != std::string_view::npos)
+      *cutting = until_cut-- == 0;
+    return ::send(to, buffer.data(), bytes.size(), MSG_NOSIGNAL) == got;
+  }
+
+  const std::uint16_t to_;
+  const int listener_;
+  std::atomic<bool> stopping_ = false;
+  std::thread acceptor_;
+  std::vector<std::thread> relays_;
+};
+
+// "postgres://user@127.0.0.1:5433/name" → the port, and the same URL with another one.
+std::uint16_t port_of(const std::string& url) {
+  const auto colon = url.rfind(':', url.rfind('/'));
+  return static_cast<std::uint16_t>(std::stoi(url.substr(colon + 1)));
+}
+std::string with_port(const std::string& url, std::uint16_t port) {
+  const auto slash = url.rfind('/');
+  const auto colon = url.rfind(':', slash);
+  return url.substr(0, colon + 1) + std::to_string(port) + url.substr(slash);
+}
+
+class LedgerFaultsTest : public LedgerTest {
+ protected:
+  // What an activity does: the same call again, until it has an answer.
+  template <class F>
+  static auto retried(F work, int& doubts) {
+    for (;;) {
+      try {
+        return work();
+      } catch (const LedgerError& error) {
+        EXPECT_TRUE(error.retryable()) << error.what();
+        doubts += error.in_doubt() ? 1 : 0;
+        if (!error.retryable()) throw;
+      }
+    }
+  }
+};
+
+TEST_F(LedgerFaultsTest, ACommitWhoseAnswerIsLostIsDoneOnceHoweverOftenItIsRepeated) {
+  pool();
+  CuttingProxy proxy{port_of(database_url())};
+  settings.url = with_port(database_url(), proxy.port);
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+
+  int doubts = 0;
+  proxy.arm(0);
+  const auto claimed = retried([&] { return ledger->claim(ask("allocate", "s", "k")); }, doubts);
+  proxy.arm(0);
+  const auto reserved = retried([&] { return reserve(claimed.claim()); }, doubts);
+  proxy.arm(0);
+  const auto moved =
+      retried([&] { return ledger->transition(to(claimed.claim(), "allocated")); }, doubts);
+  proxy.arm(0);
+  retried([&] { return finish(claimed.claim()), true; }, doubts);
+  EXPECT_EQ(proxy.cuts, 4);
+  EXPECT_EQ(doubts, 4);
+
+  const auto view = ledger->view(service("s"));
+  EXPECT_EQ(view.number(), 1);
+  ASSERT_EQ(view.bindings_size(), 1);
+  EXPECT_EQ(view.bindings(0).address(), reserved.address());
+  pqxx::connection connection{database_url()};
+  pqxx::nontransaction tx{connection};
+  const auto count = [&](const std::string& what) {
+    return tx.exec_params("SELECT count(*) FROM " + what + " WHERE tenant_id = $1", tenant)[0][0]
+        .as<int>();
+  };
+  EXPECT_EQ(count("operations"), 1);
+  EXPECT_EQ(count("holdings"), 1);
+  EXPECT_EQ(count("effects"), 1) << moved.aaa().effect_id();
+  expect_clean();
+}
+
+TEST_F(LedgerFaultsTest, AnEffectsOutcomeIsNotLostWithTheAnswerToItsCommit) {
+  pool();
+  const auto claimed = ledger->claim(ask("allocate", "s", "k"));
+  reserve(claimed.claim());
+  const auto moved = ledger->transition(to(claimed.claim(), "allocated"));
+  CuttingProxy proxy{port_of(database_url())};
+  settings.url = with_port(database_url(), proxy.port);
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+
+  v1::EffectRequest request;
+  *request.mutable_service() = service("s");
+  request.set_number(claimed.claim().number());
+  *request.mutable_effect() = moved.aaa();
+  int doubts = 0;
+  proxy.arm(0);
+  const auto leave =
+      retried([&] { return ledger->begin(request, std::chrono::seconds{1}); }, doubts);
+  ASSERT_EQ(leave.kind, ports::Leave::Kind::kSend);
+  EXPECT_EQ(leave.attempt, 2);  // the first may have been sent, as far as anybody knows
+  EXPECT_TRUE(leave.earlier_unknown);
+  v1::EffectReply reply;
+  reply.set_status("confirmed");
+  proxy.arm(0);
+  EXPECT_TRUE(retried([&] { return ledger->finish(request, leave.attempt, reply); }, doubts));
+  EXPECT_EQ(doubts, 2);
+  EXPECT_EQ(ledger->begin(request, std::chrono::seconds{1}).kind, ports::Leave::Kind::kRecorded);
+}
+
+TEST_F(LedgerFaultsTest, AnUnreachableDatabaseIsARetryableErrorWithoutTheUrl) {
+  settings.url = with_port(database_url(), 1) + "?password=hunter2";
+  Ledger unreachable{settings};
+  try {
+    unreachable.view(service("s"));
+    FAIL() << "there is nobody at that port";
+  } catch (const LedgerError& error) {
+    EXPECT_TRUE(error.retryable());
+    EXPECT_FALSE(error.in_doubt());
+    EXPECT_EQ(std::string{error.what()}.find("hunter2"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(LedgerFaultsTest, TheHoldTimeOpensTheGateWhenNothingElseDoes) {
+  auto spec = pool_spec("198.51.100.0/29");
+  spec.hold_time = std::chrono::seconds{0};
+  spec.quarantine = std::chrono::hours{1};
+  ledger->add_pool(spec);
+  const auto address = allocate("s", "k", true);
+  const auto opened = gate(revoke("s", "r", "timeout"));
+  EXPECT_TRUE(opened.open());
+  EXPECT_EQ(opened.evidence(), "hold_time");
+  auto stranger = ask("allocate", "x", "k");
+  stranger.set_requested_address(address);
+  EXPECT_EQ(code_of([&] { ledger->claim(stranger); }), ErrorCode::kAddressTaken);  // quarantine
+  expect_clean();
+}
+
+TEST_F(LedgerFaultsTest, AnAddressThatAaaNeverSawIsFreeAtOnce) {
+  auto spec = pool_spec("198.51.100.0/29");
+  spec.hold_time = std::chrono::hours{24};
+  ledger->add_pool(spec);
+  const auto address = allocate("s", "k");  // its AAA effect was never sent
+  const auto claimed = ledger->claim(ask("revoke", "s", "r"));
+  ledger->transition(to(claimed.claim(), "revoking"));
+  finish(claimed.claim());
+  const auto opened = gate(claimed.claim());
+  EXPECT_TRUE(opened.open());
+  EXPECT_EQ(opened.evidence(), "strong");
+  auto stranger = ask("allocate", "x", "k");
+  stranger.set_requested_address(address);
+  const auto taken = ledger->claim(stranger);
+  EXPECT_EQ(reserve(taken.claim(), address).address(), address);
+}
+
+TEST_F(LedgerFaultsTest, WhatAPersonForcesIsFreedAtOnceButRestsForTheLongestTime) {
+  auto spec = pool_spec("198.51.100.0/29");
+  spec.hold_time = std::chrono::hours{24};
+  spec.quarantine = std::chrono::seconds{0};
+  ledger->add_pool(spec);
+  const auto address = allocate("s", "k", true);
+  EXPECT_FALSE(gate(revoke("s", "r", "timeout")).open());
+  auto request = ask("force_release", "s", "f");
+  request.mutable_caller()->set_reason("the BNG is scrap");
+  const auto claimed = ledger->claim(request);
+  auto move = to(claimed.claim(), "revoked");
+  move.set_plan_aaa(false);
+  ledger->transition(move);
+  finish(claimed.claim());
+  const auto opened = gate(claimed.claim());
+  EXPECT_TRUE(opened.open());
+  EXPECT_EQ(opened.evidence(), "forced");
+  auto stranger = ask("allocate", "x", "k");
+  stranger.set_requested_address(address);
+  EXPECT_EQ(code_of([&] { ledger->claim(stranger); }), ErrorCode::kAddressTaken);
+  expect_clean();
+}
+
+TEST_F(LedgerFaultsTest, SpaceKeptForItsSubscriberGoesToNobodyElse) {
+  pool("198.51.100.0/29");
+  const auto address = allocate("s", "k", true);
+  const auto claimed = ledger->claim(ask("revoke", "s", "r"));
+  auto move = to(claimed.claim(), "revoking");
+  move.set_keep_for_subscriber(true);
+  send(claimed.claim(), ledger->transition(move).aaa());
+  finish(claimed.claim());
+  sessions.seen.stopped_since = true;
+  EXPECT_TRUE(gate(claimed.claim()).open());  // nothing is left to wait for
+  EXPECT_TRUE(ledger->view(service("s")).bindings(0).space_held());
+  auto stranger = ask("allocate", "x", "k");
+  stranger.set_requested_address(address);
+  EXPECT_EQ(code_of([&] { ledger->claim(stranger); }), ErrorCode::kAddressTaken);
+  EXPECT_EQ(allocate("s", "k2"), address);
+  expect_clean();
+}
+
+TEST_F(LedgerFaultsTest, AfterTheFloorADisconnectAckWithFreshAccountingIsMediumEvidence) {
+  ports::NasRecord nas;
+  nas.tenant = tenant;
+  nas.name = "bng";
+  nas.nas_ip = "192.0.2.1";
+  nas.coa_host = "127.0.0.1";
+  nas.secret_ref = "env:NOBODY_READS_IT";
+  nas.interim_interval = std::chrono::seconds{1};
+  ledger->add_nas(nas);
+  pool("198.51.100.0/29");
+  allocate("s", "k", true);
+  auto request = ask("revoke", "s", "r");
+  request.set_nas_ip(nas.nas_ip);
+  const auto claimed = ledger->claim(request);
+  auto move = to(claimed.claim(), "revoking");
+  move.set_plan_radius("disconnect");
+  const auto moved = ledger->transition(move);
+  send(claimed.claim(), moved.aaa());
+  send(claimed.claim(), moved.radius(), "ack");
+  finish(claimed.claim());
+  sessions.seen.nas_last_heard = std::chrono::system_clock::now() + std::chrono::minutes{1};
+  EXPECT_FALSE(gate(claimed.claim()).open());  // the floor: two interim intervals
+  {
+    // As if the Disconnect-ACK had come long ago.
+    pqxx::connection connection{database_url()};
+    pqxx::work tx{connection};
+    tx.exec_params("UPDATE effects SET updated_at = updated_at - interval '1 hour' WHERE id = $1",
+                   moved.radius().effect_id());
+    tx.commit();
+  }
+  const auto opened = gate(claimed.claim());
+  EXPECT_TRUE(opened.open());
+  EXPECT_EQ(opened.evidence(), "medium");
+}
+
+TEST_F(LedgerFaultsTest, AnAddressThatNetBoxCallsTakenIsBlockedAndAnotherOneGiven) {
+  pool("198.51.100.0/29");
+  const auto claimed = ledger->claim(ask("allocate", "s", "k"));
+  const auto first = reserve(claimed.claim());
+  v1::ReserveRequest again;
+  *again.mutable_claim() = claimed.claim();
+  again.set_family("ipv4");
+  again.add_avoid(first.address());
+  const auto second = ledger->reserve(again);
+  EXPECT_NE(second.address(), first.address());
+  EXPECT_EQ(ledger->reserve(again).address(), second.address());  // a repeated step
+  ledger->transition(to(claimed.claim(), "allocated"));
+  finish(claimed.claim());
+  auto stranger = ask("allocate", "x", "k");
+  stranger.set_requested_address(first.address());
+  EXPECT_EQ(code_of([&] { ledger->claim(stranger); }), ErrorCode::kAddressTaken);
+  expect_clean();
+}
+
+TEST_F(LedgerFaultsTest, SixteenThreadsThatAllocateAndRevokeNeverShareAnAddress) {
+  auto spec = pool_spec("198.51.100.0/27");
+  spec.hold_time = spec.quarantine = std::chrono::seconds{0};
+  ledger->add_pool(spec);
+  std::mutex mutex;
+  std::set<std::string> held;
+  std::atomic<int> rounds = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 16; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937 random(static_cast<unsigned>(t));
+      for (int i = 0; i < 12; ++i) {
+        const std::string subscriber = fmt::format("s{}-{}", t, random() % 2);
+        const auto address = allocate(subscriber, fmt::format("a{}", i), true);
+        {
+          const std::lock_guard lock{mutex};
+          EXPECT_TRUE(held.insert(address).second) << address << " is held twice";
+        }
+        const auto claimed = ledger->claim(ask("revoke", subscriber, fmt::format("r{}", i)));
+        send(claimed.claim(), ledger->transition(to(claimed.claim(), "revoking")).aaa());
+        finish(claimed.claim());
+        {
+          const std::lock_guard lock{mutex};
+          held.erase(address);  // from here on the ledger may give it to another
+        }
+        EXPECT_TRUE(gate(claimed.claim()).open());
+        ++rounds;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(rounds, 16 * 12);
+  expect_clean();
+}
+
+}  // namespace
+}  // namespace addrflow::ledger

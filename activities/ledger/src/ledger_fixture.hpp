@@ -1,0 +1,182 @@
+// The ledger on a real PostgreSQL: a database for each test program, a tenant for each test, and
+// the steps of a service's workflow as plain calls.
+#pragma once
+
+#include <fmt/format.h>
+#include <unistd.h>
+#include <addrflow/ledger/ledger.hpp>
+#include <addrflow/ledger/migrator.hpp>
+#include <pqxx/pqxx>
+
+#include "peers.hpp"
+
+namespace addrflow::ledger {
+
+using domain::ErrorCode;
+
+struct FakeSessions : ports::SessionDirectory {
+  std::vector<ports::Session> open_sessions(const std::vector<std::string>&) override {
+    return seen.open;
+  }
+  ports::SessionEvidence evidence(const std::vector<std::string>&, const std::string&,
+                                  const std::string&,
+                                  std::chrono::system_clock::time_point) override {
+    return seen;
+  }
+  ports::SessionEvidence seen;
+};
+
+inline std::string database_url() {
+  static const std::string url = [] {
+    const std::string base = testing::need_peer("ADDRFLOW_TEST_PG_URL");
+    const std::string name = fmt::format("ledger_test_{}", ::getpid());
+    pqxx::connection connection{base};
+    pqxx::nontransaction tx{connection};
+    tx.exec("CREATE DATABASE " + name);
+    return base.substr(0, base.rfind('/') + 1) + name;
+  }();
+  return url;
+}
+
+class LedgerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ADDRFLOW_NEEDS_PEER("ADDRFLOW_TEST_PG_URL");
+    Migrator{database_url()}.up();
+    settings.url = database_url();
+    ledger = std::make_unique<Ledger>(settings, &sessions);
+    static int count = 0;
+    tenant = fmt::format("t{}", ++count);
+    ledger->add_tenant(tenant);
+  }
+
+  PoolSpec pool_spec(const std::string& prefix = "198.51.100.0/24") const {
+    PoolSpec spec;
+    spec.tenant = tenant;
+    spec.name = "main";
+    spec.prefix = prefix;
+    spec.routing_domain = tenant;
+    spec.netbox_mode = "off";
+    return spec;
+  }
+  PoolInfo pool(const std::string& prefix = "198.51.100.0/24") {
+    return ledger->add_pool(pool_spec(prefix));
+  }
+
+  v1::ServiceRef service(const std::string& subscriber) const {
+    v1::ServiceRef ref;
+    ref.set_tenant_id(tenant);
+    ref.set_subscriber_id(subscriber);
+    ref.set_service("internet");
+    return ref;
+  }
+
+  v1::ClaimRequest ask(const std::string& operation, const std::string& subscriber,
+                       const std::string& key) const {
+    v1::ClaimRequest request;
+    *request.mutable_service() = service(subscriber);
+    request.mutable_caller()->set_key(key);
+    request.mutable_caller()->set_actor("test");
+    request.set_operation(operation);
+    request.set_request_hash(operation + key);
+    request.set_request_json("{}");
+    request.set_run_id("run");
+    request.set_username(tenant + "-" + subscriber);  // unique over all tenants
+    return request;
+  }
+
+  v1::ReserveReply reserve(const v1::Claim& claim, const std::string& address = {}) {
+    v1::ReserveRequest request;
+    *request.mutable_claim() = claim;
+    request.set_family("ipv4");
+    request.set_requested_address(address);
+    return ledger->reserve(request);
+  }
+
+  v1::TransitionRequest to(const v1::Claim& claim, const std::string& state) {
+    v1::TransitionRequest move;
+    *move.mutable_claim() = claim;
+    move.add_families("ipv4");
+    move.set_state(state);
+    move.set_plan_aaa(true);
+    return move;
+  }
+
+  void finish(const v1::Claim& claim, bool success = true) {
+    v1::FinishRequest request;
+    *request.mutable_claim() = claim;
+    request.mutable_result()->set_success(success);
+    request.mutable_result()->set_code(success ? "ok" : "internal");
+    ledger->finish(request);
+  }
+
+  void send(const v1::Claim& claim, const v1::EffectRef& effect, const std::string& code = "ok",
+            const std::string& status = "confirmed") {
+    v1::EffectRequest request;
+    *request.mutable_service() = claim.service();
+    request.set_number(claim.number());
+    *request.mutable_effect() = effect;
+    const auto leave = ledger->begin(request, std::chrono::seconds{1});
+    ASSERT_EQ(leave.kind, ports::Leave::Kind::kSend);
+    v1::EffectReply reply;
+    reply.set_status(status);
+    reply.set_code(code);
+    ASSERT_TRUE(ledger->finish(request, leave.attempt, reply));
+  }
+
+  std::string allocate(const std::string& subscriber, const std::string& key,
+                       bool exposed = false) {
+    const auto claimed = ledger->claim(ask("allocate", subscriber, key));
+    EXPECT_EQ(claimed.outcome(), "claimed");
+    const auto reserved = reserve(claimed.claim());
+    const auto moved = ledger->transition(to(claimed.claim(), "allocated"));
+    if (exposed) send(claimed.claim(), moved.aaa());
+    finish(claimed.claim());
+    return reserved.address();
+  }
+
+  // Up to the gate.
+  v1::Claim revoke(const std::string& subscriber, const std::string& key,
+                   const std::string& disconnect = "ack") {
+    const auto claimed = ledger->claim(ask("revoke", subscriber, key));
+    auto move = to(claimed.claim(), "revoking");
+    move.set_plan_radius("disconnect");
+    const auto moved = ledger->transition(move);
+    send(claimed.claim(), moved.aaa());
+    send(claimed.claim(), moved.radius(), disconnect,
+         disconnect == "timeout" ? "unknown" : "confirmed");
+    finish(claimed.claim());
+    return claimed.claim();
+  }
+
+  v1::GateReply gate(const v1::Claim& claim) {
+    v1::GateRequest request;
+    *request.mutable_service() = claim.service();
+    request.set_number(claim.number());
+    return ledger->gate(request);
+  }
+
+  template <class F>
+  static ErrorCode code_of(F work) {
+    try {
+      work();
+    } catch (const LedgerError& error) {
+      return error.code();
+    }
+    return ErrorCode::kOk;
+  }
+
+  void expect_clean() {
+    const auto report = ledger->audit();
+    for (const auto& violation : report.violations)
+      ADD_FAILURE() << violation.invariant << " " << violation.tenant << " " << violation.what;
+    EXPECT_EQ(report.result, AuditReport::Result::kClean) << report.why;
+  }
+
+  FakeSessions sessions;
+  Settings settings;
+  std::unique_ptr<Ledger> ledger;
+  std::string tenant;
+};
+
+}  // namespace addrflow::ledger
