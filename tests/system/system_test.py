@@ -239,7 +239,8 @@ class Races(SystemTest):
 class Pools(SystemTest):
     def test_200_at_once_from_a_pool_of_250_are_200_distinct_addresses(self):
         def one(index):
-            return self.provision(f"s{index}", limit_s=240)["context"]["ipv4_address"]
+            # On a busy machine NetBox may still have to confirm when the answer comes: exit 4, and the audit looks.
+            return self.provision(f"s{index}", exits=(0, 4), limit_s=240)["context"]["ipv4_address"]
         with concurrent.futures.ThreadPoolExecutor(25) as pool:
             addresses = list(pool.map(one, range(200)))
         self.assertEqual(len(set(addresses)), 200)
@@ -250,7 +251,7 @@ class SmallPool(SystemTest):
 
     def test_ten_more_than_the_pool_has_fail_and_exactly_those(self):
         def one(index):
-            return self.provision(f"s{index}", exits=(0, 1))
+            return self.provision(f"s{index}", exits=(0, 1, 4))
         with concurrent.futures.ThreadPoolExecutor(12) as pool:
             answers = list(pool.map(one, range(24)))
         failed = [a for a in answers if not a["success"]]
