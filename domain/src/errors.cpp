@@ -26,6 +26,8 @@ constexpr std::array kErrors{
               "The address does not belong to the pool", false},
     ErrorInfo{ErrorCode::kAddressTaken, "address_taken",
               "The address is held, blocked or in quarantine", false},
+    ErrorInfo{ErrorCode::kWrongAssignmentMode, "wrong_assignment_mode",
+              "The subscriber's profile has no delegated prefix", false},
     ErrorInfo{ErrorCode::kUnknownNas, "unknown_nas", "There is no such NAS", false},
     ErrorInfo{ErrorCode::kUsernameTaken, "username_taken",
               "The username belongs to another service", false},

@@ -23,6 +23,7 @@ enum class ErrorCode {
   kPoolExhausted,
   kAddressOutsidePool,
   kAddressTaken,
+  kWrongAssignmentMode,
   kUnknownNas,
   kUsernameTaken,
   kSuperseded,

@@ -53,9 +53,13 @@ inline constexpr const char* kCleanupStaleAddresses = "CleanupStaleAddresses";
 // The seeds' step names, as `v1::Step.name` has them.
 inline constexpr const char* kStepAllocate = "allocate_ip_handler";
 inline constexpr const char* kStepActivateIpv4 = "activate_ipv4_lifecycle";
+inline constexpr const char* kStepActivateIpv6 = "activate_ipv6_lifecycle";
 inline constexpr const char* kStepSuspendIpv4 = "suspend_ipv4_lifecycle";
+inline constexpr const char* kStepSuspendIpv6 = "suspend_ipv6_lifecycle";
 inline constexpr const char* kStepReactivateIpv4 = "reactivate_ipv4_lifecycle";
+inline constexpr const char* kStepReactivateIpv6 = "resume_ipv6_lifecycle";
 inline constexpr const char* kStepRevokeIpv4 = "revoke_ipv4_lifecycle";
+inline constexpr const char* kStepRevokeIpv6 = "revoke_ipv6_lifecycle";
 inline constexpr const char* kStepVerify = "verify";
 
 }  // namespace addrflow::workflows
