@@ -13,8 +13,10 @@ function(addrflow_library)
   cmake_parse_arguments(arg "" "NAME" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
   if(arg_SOURCES)
     add_library(${arg_NAME} STATIC ${arg_SOURCES})
-    target_include_directories(${arg_NAME} PUBLIC include PRIVATE src)
-    target_link_libraries(${arg_NAME} PUBLIC ${arg_PUBLIC} PRIVATE addrflow_flags ${arg_PRIVATE})
+    target_include_directories(${arg_NAME}
+      PUBLIC $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> PRIVATE src)
+    target_link_libraries(${arg_NAME}
+      PUBLIC ${arg_PUBLIC} PRIVATE $<BUILD_INTERFACE:addrflow_flags> ${arg_PRIVATE})
   else()
     add_library(${arg_NAME} INTERFACE)
     target_include_directories(${arg_NAME} INTERFACE include)

@@ -1,0 +1,82 @@
+// Several steps, all or none: when the last one fails, those before are undone, newest first.
+#include <cstdio>
+#include <must.hpp>
+#include <mutex>
+#include <string>
+#include <tempora/definition.hpp>
+#include <tempora/saga.hpp>
+#include <tempora/worker.hpp>
+#include <vector>
+
+using namespace std::chrono_literals;
+using tempora::ActivityContext;
+using tempora::ApplicationError;
+using tempora::Context;
+using tempora::Failure;
+using tempora::Task;
+
+// Values travel as JSON; nlohmann's macro says how.
+struct Booking {
+  std::string trip;
+  std::string what;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Booking, trip, what)
+
+const tempora::ActivityType<Booking, std::string> kBook{"book", {.start_to_close = 10s}};
+const tempora::ActivityType<Booking, tempora::Void> kCancel{"cancel", {.start_to_close = 10s}};
+
+struct Trip {
+  Task<std::vector<std::string>> run(Context& ctx, std::string trip) {
+    tempora::Saga saga{ctx};
+    try {
+      std::vector<std::string> booked;
+      for (const char* what : {"flight", "hotel", "car"}) {
+        const Booking wanted{trip, what};
+        saga.on_failure(kCancel, wanted);  // before we ask: a lost answer must be undone too
+        booked.push_back(co_await ctx.execute(kBook, wanted));
+      }
+      co_return booked;
+    } catch (const Failure&) {
+      saga.remember();
+    }
+    co_await saga.unwind();
+    saga.rethrow();
+  }
+};
+const tempora::Definition<Trip> kTrip{"Trip", tempora::run(&Trip::run)};
+
+// What the outer world would be.
+struct World {
+  std::string book(const Booking& wanted) {
+    if (wanted.what == "car")  // not worth a retry: there will be no car tomorrow either
+      throw ApplicationError{"no car is left", "SoldOut", true};
+    say("booked " + wanted.what);
+    return wanted.what + " of " + wanted.trip;
+  }
+  void cancel(const Booking& wanted) { say("cancelled " + wanted.what); }
+  void say(const std::string& line) {
+    const std::lock_guard lock{mutex};
+    std::printf("%s\n", line.c_str());
+  }
+  std::mutex mutex;
+};
+
+int main() {
+  const tempora::Client client = examples::connect();
+  World world;
+  tempora::Worker worker{client, {.task_queue = "saga"}};
+  worker.add(kTrip);
+  worker.add(kBook, [&](ActivityContext&, const Booking& wanted) { return world.book(wanted); });
+  worker.add(kCancel, [&](ActivityContext&, const Booking& wanted) {
+    world.cancel(wanted);
+    return tempora::Void{};
+  });
+  worker.start();
+
+  const auto handle = examples::must(client.start(
+      kTrip, {.id = examples::new_id("trip"), .task_queue = "saga"}, std::string{"Lisbon"}));
+  const auto booked = handle.result<std::vector<std::string>>();
+  if (booked) return 1;
+  const auto* why = tempora::find_application_error(*booked.error().failure);
+  std::printf("the trip failed: %s\n", why == nullptr ? "?" : why->message().c_str());
+}
