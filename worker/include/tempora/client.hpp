@@ -18,6 +18,7 @@
 #include <tempora/payload.hpp>
 #include <tempora/search_attributes.hpp>
 #include <tempora/time.hpp>
+#include <tempora/workflow_policies.hpp>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -36,11 +37,6 @@ class Definition;  // definition.hpp
 
 template <class T>
 using Outcome = std::expected<T, ClientError>;
-
-// What happens to a start while a run with the same id is open …
-enum class IdConflictPolicy { kFail, kUseExisting, kTerminateExisting };
-// … and when the last one has ended.
-enum class IdReusePolicy { kAllowDuplicate, kAllowDuplicateFailedOnly, kRejectDuplicate };
 
 enum class WorkflowStatus {
   kUnknown,

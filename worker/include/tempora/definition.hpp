@@ -93,6 +93,12 @@ inline constexpr bool kIsTask = false;
 template <class T>
 inline constexpr bool kIsTask<Task<T>> = true;
 
+// What the workflow of class `W` returns.
+template <class W>
+struct RunOf {
+  using Result = typename Member<decltype(&W::run)>::Result::value_type;
+};
+
 template <class Tuple, std::size_t... I>
 Tuple decode_tuple(const Payloads& payloads, std::index_sequence<I...>) {
   return Tuple{decode_argument<std::tuple_element_t<I, Tuple>>(payloads, static_cast<int>(I))...};

@@ -102,6 +102,20 @@ class CanceledError : public Failure {
 class ChildWorkflowError : public Failure {
  public:
   explicit ChildWorkflowError(FailureProto proto) : Failure(std::move(proto)) {}
+  const std::string& workflow_id() const {
+    return proto().child_workflow_execution_failure_info().workflow_execution().workflow_id();
+  }
+  const std::string& run_id() const {
+    return proto().child_workflow_execution_failure_info().workflow_execution().run_id();
+  }
+  const std::string& workflow_type() const {
+    return proto().child_workflow_execution_failure_info().workflow_type().name();
+  }
+  temporal::api::enums::v1::RetryState retry_state() const {
+    return proto().child_workflow_execution_failure_info().retry_state();
+  }
+  // Nothing was started: a workflow with the id is running, or the reuse policy refuses.
+  bool already_started() const;
 };
 
 class TerminatedError : public Failure {

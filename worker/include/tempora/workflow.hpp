@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <tempora/activity_type.hpp>
+#include <tempora/child_workflow.hpp>
 #include <tempora/failure.hpp>
 #include <tempora/logging.hpp>
 #include <tempora/payload.hpp>
@@ -28,6 +29,10 @@ namespace tempora {
 
 namespace engine {
 class RunState;
+}
+namespace detail {
+template <class W>
+struct RunOf;  // definition.hpp
 }
 
 using SourceLocation = std::source_location;
@@ -148,6 +153,43 @@ class Context {
                     const ActivityOptions& overrides = {},
                     SourceLocation where = SourceLocation::current()) = delete;
 
+  // --- other workflows
+  // Starts a child, by name (with its position in the code) or by its definition. `execute_child`
+  // is the same for those who want nothing but its result.
+  template <class O = void, class... A>
+  ChildWorkflow<O> start_child(NamedHere workflow_type, ChildWorkflowOptions options,
+                               const A&... arguments) {
+    auto started = detail::make_ref<detail::ValueState<std::string>>();
+    auto result = detail::make_ref<detail::DecodedState<O>>();
+    std::string id =
+        start_child_workflow(started, result, workflow_type, std::move(options),
+                             needs_arguments() ? encode_all(arguments...) : Payloads{});
+    return {*this, std::move(id), Future<std::string>{std::move(started)},
+            Future<O>{std::move(result)}};
+  }
+  template <class W, class... A>
+  auto start_child(const Definition<W>& definition, ChildWorkflowOptions options,
+                   const A&... arguments) {
+    using O = typename detail::RunOf<W>::Result;
+    return start_child<O>(NamedHere{definition.name(), SourceLocation{}}, std::move(options),
+                          arguments...);
+  }
+  template <class O = void, class... A>
+  Future<O> execute_child(NamedHere workflow_type, ChildWorkflowOptions options,
+                          const A&... arguments) {
+    return start_child<O>(workflow_type, std::move(options), arguments...).result();
+  }
+  template <class W, class... A>
+  auto execute_child(const Definition<W>& definition, ChildWorkflowOptions options,
+                     const A&... arguments) {
+    return start_child(definition, std::move(options), arguments...).result();
+  }
+  // A workflow of the namespace, for signals and requests to cancel. Empty `run_id`: its latest
+  // run.
+  ExternalWorkflow external(std::string workflow_id, std::string run_id = {}) {
+    return {*this, std::move(workflow_id), std::move(run_id)};
+  }
+
   // --- time
   // Zero or less is ready at once and leaves nothing in the history.
   Future<void> timer(Duration duration, const TimerOptions& options = {},
@@ -238,6 +280,11 @@ class Context {
 
  private:
   friend class Mutex;
+  friend bool detail::encodes_arguments(Context&);
+  friend Future<void> detail::signal_workflow(Context&, const detail::WorkflowTarget&, NamedHere,
+                                              Payloads);
+  friend Future<void> detail::cancel_workflow(Context&, const detail::WorkflowTarget&,
+                                              const std::string&, std::source_location);
   friend Task<std::size_t> select(Context&, std::vector<AnyFuture>);
 
   template <class T>
@@ -258,6 +305,11 @@ class Context {
   void schedule_activity(detail::Ref<detail::FutureState> state, const std::string& type,
                          const ActivityOptions& defaults, const ActivityOptions& overrides,
                          Payloads input, SourceLocation where);
+  // The child's id.
+  std::string start_child_workflow(detail::Ref<detail::ValueState<std::string>> started,
+                                   detail::Ref<detail::FutureState> result,
+                                   const NamedHere& workflow_type, ChildWorkflowOptions options,
+                                   Payloads input);
   void spawn_root(detail::Ref<detail::FutureState> state, Task<void> task, SourceLocation where);
 
   engine::RunState* run_;

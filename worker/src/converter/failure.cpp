@@ -97,6 +97,10 @@ CanceledError::CanceledError(std::string message)
         return proto;
       }()) {}
 
+bool ChildWorkflowError::already_started() const {
+  return proto().cause().application_failure_info().type() == "WorkflowExecutionAlreadyStarted";
+}
+
 std::exception_ptr to_exception(const FailureProto& proto) {
   return with_class_of(proto,
                        [](auto failure) { return std::make_exception_ptr(std::move(failure)); });

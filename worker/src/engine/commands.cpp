@@ -8,6 +8,8 @@
 
 #include "engine/run_state.hpp"
 #include "machines/activity.hpp"
+#include "machines/child.hpp"
+#include "machines/external.hpp"
 #include "machines/marker.hpp"
 #include "machines/timer.hpp"
 
@@ -61,6 +63,41 @@ void RunState::schedule_activity(const detail::Ref<detail::FutureState>& future,
   auto machine = detail::make_ref<ActivityMachine>(*this, future, std::move(id), type,
                                                    options.cancellation, where);
   machine->schedule(options, std::move(input));
+}
+
+std::string RunState::start_child(const detail::Ref<detail::ValueState<std::string>>& started,
+                                  const detail::Ref<detail::FutureState>& result,
+                                  const NamedHere& type, ChildWorkflowOptions options,
+                                  Payloads input) {
+  started->what = "start of a child";
+  started->where = type.where;
+  if (!enter_scope(*result, "child workflow", type.where)) {
+    started->fail(result->failure());
+    return std::move(options.id);
+  }
+  if (options.id.empty()) options.id = uuid();
+  auto machine = detail::make_ref<ChildMachine>(
+      *this, started, result, options.id, std::string{type.name}, options.cancellation, type.where);
+  machine->start(options, std::move(input));
+  return std::move(options.id);
+}
+
+void RunState::signal_workflow(const detail::Ref<detail::FutureState>& future,
+                               const detail::WorkflowTarget& target, const NamedHere& signal,
+                               Payloads input) {
+  if (!enter_scope(*future, "signal to another workflow", signal.where)) return;
+  auto machine = detail::make_ref<SignalExternalMachine>(*this, future, target,
+                                                         std::string{signal.name}, signal.where);
+  machine->send(std::move(input));
+}
+
+// In no scope: it is what one does when one is cancelled oneself.
+void RunState::cancel_workflow(const detail::Ref<detail::FutureState>& future,
+                               const detail::WorkflowTarget& target, const std::string& reason,
+                               SourceLocation where) {
+  future->what = "cancellation of another workflow";
+  future->where = where;
+  detail::make_ref<CancelExternalMachine>(*this, future, target, where)->send(reason);
 }
 
 void RunState::start_timer(const detail::Ref<detail::FutureState>& future, Duration duration,

@@ -40,6 +40,36 @@ void Context::schedule_activity(Ref<detail::FutureState> state, const std::strin
   run_->schedule_activity(state, type, merge(defaults, overrides), std::move(input), where);
 }
 
+std::string Context::start_child_workflow(Ref<detail::ValueState<std::string>> started,
+                                          Ref<detail::FutureState> result,
+                                          const NamedHere& workflow_type,
+                                          ChildWorkflowOptions options, Payloads input) {
+  if (!run_->may_command("start_child")) return std::move(options.id);
+  return run_->start_child(started, result, workflow_type, std::move(options), std::move(input));
+}
+
+namespace detail {
+
+bool encodes_arguments(Context& context) { return context.needs_arguments(); }
+
+Future<void> signal_workflow(Context& context, const WorkflowTarget& target, NamedHere signal,
+                             Payloads input) {
+  auto state = make_ref<ValueState<void>>();
+  if (context.run_->may_command("signal"))
+    context.run_->signal_workflow(state, target, signal, std::move(input));
+  return Future<void>{std::move(state)};
+}
+
+Future<void> cancel_workflow(Context& context, const WorkflowTarget& target,
+                             const std::string& reason, std::source_location where) {
+  auto state = make_ref<ValueState<void>>();
+  if (context.run_->may_command("cancel"))
+    context.run_->cancel_workflow(state, target, reason, where);
+  return Future<void>{std::move(state)};
+}
+
+}  // namespace detail
+
 Future<void> Context::timer(Duration duration, const TimerOptions& options, SourceLocation where) {
   auto state = detail::make_ref<detail::ValueState<void>>();
   if (run_->may_command("timer")) run_->start_timer(state, duration, options.summary, where);

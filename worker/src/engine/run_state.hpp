@@ -77,6 +77,16 @@ class RunState {
 
   void schedule_activity(const detail::Ref<detail::FutureState>& future, const std::string& type,
                          const ActivityOptions& options, Payloads input, SourceLocation where);
+  // The child's id.
+  std::string start_child(const detail::Ref<detail::ValueState<std::string>>& started,
+                          const detail::Ref<detail::FutureState>& result, const NamedHere& type,
+                          ChildWorkflowOptions options, Payloads input);
+  void signal_workflow(const detail::Ref<detail::FutureState>& future,
+                       const detail::WorkflowTarget& target, const NamedHere& signal,
+                       Payloads input);
+  void cancel_workflow(const detail::Ref<detail::FutureState>& future,
+                       const detail::WorkflowTarget& target, const std::string& reason,
+                       SourceLocation where);
   void start_timer(const detail::Ref<detail::FutureState>& future, Duration duration,
                    const std::string& summary, SourceLocation where);
   void spawn(const detail::Ref<detail::FutureState>& future, Task<void> task, SourceLocation where);

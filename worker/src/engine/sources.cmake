@@ -10,6 +10,8 @@ list(APPEND WORKER_SOURCES
   src/engine/scheduler.cpp
   src/history/chunks.cpp
   src/machines/activity.cpp
+  src/machines/child.cpp
+  src/machines/external.cpp
   src/machines/machine.cpp
   src/machines/marker.cpp
   src/machines/timer.cpp
@@ -18,6 +20,7 @@ list(APPEND WORKER_SOURCES
 list(APPEND WORKER_PUBLIC fmt::fmt nlohmann_json::nlohmann_json)
 list(APPEND WORKER_TESTS
   src/converter/converter_test.cpp
+  src/engine/child_test.cpp
   src/engine/patch_test.cpp
   src/engine/run_test.cpp
   src/testing/replayer_test.cpp)

@@ -4,7 +4,7 @@
 
 #include <tempora/failure.hpp>
 
-#include "converter/time.hpp"
+#include "converter/options.hpp"
 #include "engine/run_state.hpp"
 
 namespace tempora::engine {
@@ -41,30 +41,11 @@ void ActivityMachine::schedule(const ActivityOptions& options, Payloads input) {
     set(options.schedule_to_start, [&] { return attributes.mutable_schedule_to_start_timeout(); });
     set(options.start_to_close, [&] { return attributes.mutable_start_to_close_timeout(); });
     set(options.heartbeat, [&] { return attributes.mutable_heartbeat_timeout(); });
-    if (options.retry) {
-      auto& retry = *attributes.mutable_retry_policy();
-      write(options.retry->initial_interval, retry.mutable_initial_interval());
-      retry.set_backoff_coefficient(options.retry->backoff_coefficient);
-      if (options.retry->maximum_interval > Duration{}) {
-        write(options.retry->maximum_interval, retry.mutable_maximum_interval());
-      }
-      retry.set_maximum_attempts(options.retry->maximum_attempts);
-      for (const std::string& type : options.retry->non_retryable_error_types) {
-        retry.add_non_retryable_error_types(type);
-      }
-    }
-    if (options.priority.key != 0 || !options.priority.fairness_key.empty() ||
-        options.priority.fairness_weight != 0) {
-      attributes.mutable_priority()->set_priority_key(options.priority.key);
-      attributes.mutable_priority()->set_fairness_key(options.priority.fairness_key);
-      attributes.mutable_priority()->set_fairness_weight(options.priority.fairness_weight);
-    }
+    if (options.retry) write(*options.retry, attributes.mutable_retry_policy());
+    if (is_set(options.priority)) write(options.priority, attributes.mutable_priority());
     attributes.set_request_eager_execution(options.eager && run_.options().eager_activities &&
                                            queue == run_.task_queue());
-    if (!options.summary.empty()) {
-      *command->mutable_user_metadata()->mutable_summary() =
-          PayloadCodec<std::string>::encode(options.summary);
-    }
+    write_metadata(options.summary, {}, *command);
   }
   run_.queue(enums::COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK, this, std::move(command), where_);
 }

@@ -36,6 +36,12 @@ enums::EventType event_of(enums::CommandType type) {
       return enums::EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES;
     case enums::COMMAND_TYPE_MODIFY_WORKFLOW_PROPERTIES:
       return enums::EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED;
+    case enums::COMMAND_TYPE_START_CHILD_WORKFLOW_EXECUTION:
+      return enums::EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED;
+    case enums::COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION:
+      return enums::EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED;
+    case enums::COMMAND_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION:
+      return enums::EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED;
     case enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION:
       return enums::EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED;
     case enums::COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION:
@@ -187,9 +193,17 @@ std::string describe(const HistoryEvent& event) {
       add("workflow_type", child.workflow_type().name());
       break;
     }
-    case enums::EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED:
-      add("signal_name",
-          event.signal_external_workflow_execution_initiated_event_attributes().signal_name());
+    case enums::EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: {
+      const auto& signal = event.signal_external_workflow_execution_initiated_event_attributes();
+      add("workflow_id", signal.workflow_execution().workflow_id());
+      add("signal_name", signal.signal_name());
+      break;
+    }
+    case enums::EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED:
+      add("workflow_id",
+          event.request_cancel_external_workflow_execution_initiated_event_attributes()
+              .workflow_execution()
+              .workflow_id());
       break;
     case enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
       add("update_id",

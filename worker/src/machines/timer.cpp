@@ -4,7 +4,7 @@
 
 #include <tempora/failure.hpp>
 
-#include "converter/time.hpp"
+#include "converter/options.hpp"
 #include "engine/run_state.hpp"
 
 namespace tempora::engine {
@@ -25,10 +25,7 @@ void TimerMachine::start(Duration duration, const std::string& summary) {
     auto& attributes = *command->mutable_start_timer_command_attributes();
     attributes.set_timer_id(id_);
     write(duration, attributes.mutable_start_to_fire_timeout());
-    if (!summary.empty()) {
-      *command->mutable_user_metadata()->mutable_summary() =
-          PayloadCodec<std::string>::encode(summary);
-    }
+    write_metadata(summary, {}, *command);
   }
   run_.queue(enums::COMMAND_TYPE_START_TIMER, this, std::move(command), where_);
 }

@@ -135,6 +135,42 @@ class HistoryBuilder {
     fired.set_timer_id(id);
     return *this;
   }
+  HistoryBuilder& child_initiated(const std::string& id, const std::string& type) {
+    auto& child = *add(enums::EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED)
+                       .mutable_start_child_workflow_execution_initiated_event_attributes();
+    child.set_workflow_id(id);
+    child.mutable_workflow_type()->set_name(type);
+    return *this;
+  }
+  HistoryBuilder& child_started(std::int64_t initiated, const std::string& id) {
+    auto& child = *add(enums::EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
+                       .mutable_child_workflow_execution_started_event_attributes();
+    child.set_initiated_event_id(initiated);
+    child.mutable_workflow_execution()->set_workflow_id(id);
+    child.mutable_workflow_execution()->set_run_id("run of " + id);
+    return *this;
+  }
+  HistoryBuilder& child_refused(std::int64_t initiated) {
+    auto& child = *add(enums::EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED)
+                       .mutable_start_child_workflow_execution_failed_event_attributes();
+    child.set_initiated_event_id(initiated);
+    child.set_cause(enums::START_CHILD_WORKFLOW_EXECUTION_FAILED_CAUSE_WORKFLOW_ALREADY_EXISTS);
+    return *this;
+  }
+  template <class T>
+  HistoryBuilder& child_completed(std::int64_t initiated, const T& result) {
+    auto& child = *add(enums::EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED)
+                       .mutable_child_workflow_execution_completed_event_attributes();
+    child.set_initiated_event_id(initiated);
+    *child.mutable_result() = encode_all(result);
+    return *this;
+  }
+  HistoryBuilder& child_canceled(std::int64_t initiated) {
+    add(enums::EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_CANCELED)
+        .mutable_child_workflow_execution_canceled_event_attributes()
+        ->set_initiated_event_id(initiated);
+    return *this;
+  }
   HistoryBuilder& patch_marker(const std::string& id, bool deprecated) {
     auto& marker =
         *add(enums::EVENT_TYPE_MARKER_RECORDED).mutable_marker_recorded_event_attributes();

@@ -72,6 +72,45 @@ class Scenario {
     builder_.activity_canceled(activities_.at(id));
     return *this;
   }
+  Scenario& start_child(const std::string& id) {
+    builder_.child_started(children_.at(id), id);
+    return *this;
+  }
+  Scenario& refuse_child(const std::string& id) {
+    builder_.child_refused(children_.at(id));
+    return *this;
+  }
+  template <class T>
+  Scenario& complete_child(const std::string& id, const T& result) {
+    builder_.child_completed(children_.at(id), result);
+    return *this;
+  }
+  Scenario& cancel_child(const std::string& id) {
+    builder_.child_canceled(children_.at(id));
+    return *this;
+  }
+  // The answer to a signal to, or a request to cancel, another workflow; refused: it is not there.
+  Scenario& answer_external(const std::string& id, bool taken) {
+    const auto& [initiated, is_signal] = externals_.at(id);
+    if (is_signal && taken) {
+      builder_.add(enums::EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_SIGNALED)
+          .mutable_external_workflow_execution_signaled_event_attributes()
+          ->set_initiated_event_id(initiated);
+    } else if (is_signal) {
+      builder_.add(enums::EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED)
+          .mutable_signal_external_workflow_execution_failed_event_attributes()
+          ->set_initiated_event_id(initiated);
+    } else if (taken) {
+      builder_.add(enums::EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED)
+          .mutable_external_workflow_execution_cancel_requested_event_attributes()
+          ->set_initiated_event_id(initiated);
+    } else {
+      builder_.add(enums::EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED)
+          .mutable_request_cancel_external_workflow_execution_failed_event_attributes()
+          ->set_initiated_event_id(initiated);
+    }
+    return *this;
+  }
   Scenario& fire_timer(const std::string& id) {
     builder_.timer_fired(timers_.at(id), id);
     return *this;
@@ -180,6 +219,32 @@ class Scenario {
         canceled.set_started_event_id(timers_.at(id));
         return;
       }
+      case enums::COMMAND_TYPE_START_CHILD_WORKFLOW_EXECUTION: {
+        const auto& child = command.start_child_workflow_execution_command_attributes();
+        builder_.child_initiated(child.workflow_id(), child.workflow_type().name());
+        children_[child.workflow_id()] = builder_.last_id();
+        return;
+      }
+      case enums::COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION: {
+        const auto& attributes = command.signal_external_workflow_execution_command_attributes();
+        auto& initiated =
+            *builder_.add(enums::EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED)
+                 .mutable_signal_external_workflow_execution_initiated_event_attributes();
+        *initiated.mutable_workflow_execution() = attributes.execution();
+        initiated.set_signal_name(attributes.signal_name());
+        externals_[attributes.execution().workflow_id()] = {builder_.last_id(), true};
+        return;
+      }
+      case enums::COMMAND_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION: {
+        const std::string& id =
+            command.request_cancel_external_workflow_execution_command_attributes().workflow_id();
+        builder_.add(enums::EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED)
+            .mutable_request_cancel_external_workflow_execution_initiated_event_attributes()
+            ->mutable_workflow_execution()
+            ->set_workflow_id(id);
+        externals_[id] = {builder_.last_id(), false};
+        return;
+      }
       case enums::COMMAND_TYPE_RECORD_MARKER: {
         auto& marker = *builder_.add(enums::EVENT_TYPE_MARKER_RECORDED)
                             .mutable_marker_recorded_event_attributes();
@@ -252,6 +317,8 @@ class Scenario {
   std::map<std::string, temporal::api::query::v1::WorkflowQuery> queries_;
   std::map<std::string, std::int64_t> activities_;
   std::map<std::string, std::int64_t> timers_;
+  std::map<std::string, std::int64_t> children_;
+  std::map<std::string, std::pair<std::int64_t, bool>> externals_;  // true: a signal
   engine::TaskOutcome last_outcome_;
   std::int64_t last_started_ = 0;
   std::int64_t answered_ = 0;
@@ -271,6 +338,17 @@ inline std::string commands_of(const Scenario::Completion& completion) {
       name += "(" + command.start_timer_command_attributes().timer_id() + ")";
     } else if (command.has_cancel_timer_command_attributes()) {
       name += "(" + command.cancel_timer_command_attributes().timer_id() + ")";
+    } else if (command.has_start_child_workflow_execution_command_attributes()) {
+      const auto& child = command.start_child_workflow_execution_command_attributes();
+      name += "(" + child.workflow_id() + " " + child.workflow_type().name() + ")";
+    } else if (command.has_signal_external_workflow_execution_command_attributes()) {
+      const auto& signal = command.signal_external_workflow_execution_command_attributes();
+      name += "(" + signal.execution().workflow_id() + " " + signal.signal_name() + ")";
+    } else if (command.has_request_cancel_external_workflow_execution_command_attributes()) {
+      name +=
+          "(" +
+          command.request_cancel_external_workflow_execution_command_attributes().workflow_id() +
+          ")";
     } else if (command.has_protocol_message_command_attributes()) {
       name += "(" + command.protocol_message_command_attributes().message_id() + ")";
     }
