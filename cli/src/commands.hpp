@@ -26,6 +26,7 @@ struct Target {
   std::string reason;
   std::string username;
   std::string nas_ip;
+  std::vector<std::string> families;  // empty: all that the line has
 };
 
 struct ProvisionArguments {
@@ -33,6 +34,12 @@ struct ProvisionArguments {
   std::string address;
   std::string plan;
   bool ipv6 = false;
+  bool no_ipv4 = false;
+  std::string ipv6_pool;
+  std::string prefix;
+  int pd_size = 0;
+  std::string optional_family;
+  std::string restrict_when;
   bool send_coa = false;
   bool skip_netbox = false;
   std::string on_coa_failure;

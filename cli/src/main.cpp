@@ -195,6 +195,14 @@ class CommandLine {
     subcommand->add_flag("--skip-netbox", lift.skip_netbox, "leave NetBox alone");
   }
 
+  CLI::App* with_families(CLI::App* subcommand) {
+    subcommand
+        ->add_option("--family", arguments_.target.families,
+                     "ipv4 or ipv6_pd, may be repeated; default: what the line has")
+        ->check(CLI::IsMember({"ipv4", "ipv6_pd"}));
+    return subcommand;
+  }
+
   void add_coa_policy(CLI::App* subcommand) {
     ProvisionArguments& provision = arguments_.provision;
     subcommand->add_flag("--send-coa", provision.send_coa, "tell a live session as well");
@@ -207,6 +215,18 @@ class CommandLine {
     add_line_hints(subcommand);
     subcommand->add_option("--pool", provision.pool, "name or id; default: the tenant's only one");
     subcommand->add_option("--address", provision.address, "this address and no other");
+    subcommand->add_option("--ipv6-pool", provision.ipv6_pool, "pool of delegated prefixes");
+    subcommand->add_option("--prefix", provision.prefix, "this delegated prefix and no other");
+    subcommand->add_option("--pd-size", provision.pd_size,
+                           "48 to 64; default: the pool's, else 56");
+    subcommand
+        ->add_option("--optional-family", provision.optional_family,
+                     "come up without it when it cannot be had")
+        ->check(CLI::IsMember({"ipv4", "ipv6_pd"}));
+    subcommand
+        ->add_option("--restrict-when", provision.restrict_when,
+                     "any: one suspended family restricts the session; all: only when both are")
+        ->check(CLI::IsMember({"any", "all"}));
     subcommand->add_option("--plan", provision.plan, "RADIUS group of the full plan");
     add_policies(subcommand);
   }
@@ -219,10 +239,11 @@ class CommandLine {
     add_space_options(provision);
     add_coa_policy(provision);
     provision->add_flag("--ipv6", a.provision.ipv6, "an IPv6 delegated prefix as well");
+    provision->add_flag("--no-ipv4", a.provision.no_ipv4, "with --ipv6: the prefix alone");
 
-    add_lift_options(
+    add_lift_options(with_families(
         changing_command("deprovision", "Take a subscriber's addresses back",
-                         [&a](const Shell& s) { return run_deprovision(s, a.target, a.lift); }));
+                         [&a](const Shell& s) { return run_deprovision(s, a.target, a.lift); })));
 
     CLI::App* suspend =
         changing_command("suspend", "Restrict a line; --reason is the hold it adds",
@@ -231,34 +252,39 @@ class CommandLine {
         changing_command("reactivate", "Remove the hold named by --reason; the last one frees it",
                          [&a](const Shell& s) { return run_reactivate(s, a.target, a.no_coa); });
     for (CLI::App* subcommand : {suspend, reactivate}) {
-      add_line_hints(subcommand);
+      add_line_hints(with_families(subcommand));
       subcommand->add_flag("--no-coa", a.no_coa, "leave the live session alone");
     }
 
-    add_space_options(
-        changing_command("allocate", "One operation: reserve an address",
-                         [&a](const Shell& s) { return run_allocate(s, a.target, a.provision); }));
+    add_space_options(with_families(
+        changing_command("allocate", "One operation: reserve an address, a prefix, or both",
+                         [&a](const Shell& s) { return run_allocate(s, a.target, a.provision); })));
     CLI::App* activate =
         changing_command("activate", "One operation: the allocated address becomes active",
                          [&a](const Shell& s) { return run_activate(s, a.target, a.provision); });
-    add_line_hints(activate);
+    add_line_hints(with_families(activate));
     add_coa_policy(activate);
     add_policies(activate);
 
     CLI::App* revoke =
         changing_command("revoke", "One operation: end the present generation",
                          [&a](const Shell& s) { return run_revoke(s, a.target, a.lift); });
-    add_lift_options(revoke);
+    add_lift_options(with_families(revoke));
     revoke->add_option("--generation", a.lift.generation, "only this generation");
 
-    changing_command("retry", "Run the failed step of a failed or revoking line again",
-                     [&a](const Shell& s) { return run_retry(s, a.target); });
-    changing_command("adopt", "Declare a failed line to be in a state, checked against the ledger",
-                     [&a](const Shell& s) { return run_adopt(s, a.target, a.state); })
+    with_families(changing_command("retry",
+                                   "Run the failed step of a failed or revoking line again",
+                                   [&a](const Shell& s) { return run_retry(s, a.target); }));
+    with_families(
+        changing_command("adopt",
+                         "Declare a failed line to be in a state, checked against the "
+                         "ledger",
+                         [&a](const Shell& s) { return run_adopt(s, a.target, a.state); }))
         ->add_option("--state", a.state, "allocated, active or suspended")
         ->required();
-    changing_command("force-release", "Free the space of a failed or revoking line; needs --reason",
-                     [&a](const Shell& s) { return run_force_release(s, a.target); });
+    with_families(changing_command(
+        "force-release", "Free the space of a failed or revoking line; needs --reason",
+        [&a](const Shell& s) { return run_force_release(s, a.target); }));
     service_command("status", "What the ledger knows of a line",
                     [&a](const Shell& s) { return run_status(s, a.target); });
   }

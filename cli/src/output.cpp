@@ -49,10 +49,25 @@ std::string describe(const v1::NasAnswer& answer) {
   return answer.message().empty() ? text : text + ": " + answer.message();
 }
 
+std::string space_of(const v1::BindingView& binding) {
+  if (!binding.prefix().empty()) return binding.prefix();
+  return binding.address().empty() ? "-" : binding.address();
+}
+
+std::string netbox_of(const v1::BindingView& binding) {
+  if (binding.has_netbox_ip_id()) return fmt::format(", NetBox id {}", binding.netbox_ip_id());
+  return binding.has_netbox_prefix_id()
+             ? fmt::format(", NetBox prefix id {}", binding.netbox_prefix_id())
+             : "";
+}
+
 Facts facts_of(const v1::LifecycleResult& result) {
   Facts facts{{"state", result.state()},
               {"address", result.address()},
+              {"prefix", result.prefix()},
               {"NetBox id", result.has_netbox_ip_id() ? std::to_string(result.netbox_ip_id()) : ""},
+              {"NetBox prefix id",
+               result.has_netbox_prefix_id() ? std::to_string(result.netbox_prefix_id()) : ""},
               {"CoA", describe(result.coa_result())},
               {"Disconnect", describe(result.disconnect_result())},
               {"allocated at", result.allocated_at()},
@@ -128,12 +143,9 @@ Exit Output::view(const v1::ServiceView& view) const {
   for (const v1::BindingView& binding : view.bindings()) {
     facts.emplace_back(
         binding.family(),
-        fmt::format(
-            "{} {} (generation {}, pool {}{}{})", binding.state(),
-            binding.address().empty() ? "-" : binding.address(), binding.generation(),
-            binding.pool().empty() ? "-" : binding.pool(),
-            binding.has_netbox_ip_id() ? fmt::format(", NetBox id {}", binding.netbox_ip_id()) : "",
-            binding.space_held() ? ", space held" : ""));
+        fmt::format("{} {} (generation {}, pool {}{}{})", binding.state(), space_of(binding),
+                    binding.generation(), binding.pool().empty() ? "-" : binding.pool(),
+                    netbox_of(binding), binding.space_held() ? ", space held" : ""));
   }
   for (const v1::EffectView& effect : view.unconfirmed()) {
     facts.emplace_back("unconfirmed", describe(effect));

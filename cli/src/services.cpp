@@ -69,6 +69,24 @@ void fill_nested(Message& message, const Target& target) {
 }
 
 template <class Message>
+void fill_families(Message& message, const Target& target) {
+  for (const std::string& family : target.families) message.add_families(family);
+}
+
+// Which space, of either family.
+template <class Message>
+void fill_space(Message& message, const ProvisionArguments& arguments) {
+  message.set_ipv4_pool_id(arguments.pool);
+  message.set_requested_address(arguments.address);
+  message.set_ipv6_pool_id(arguments.ipv6_pool);
+  message.set_requested_prefix(arguments.prefix);
+  message.set_ipv6_pd_size(arguments.pd_size);
+  message.set_optional_family(arguments.optional_family);
+  message.set_restrict_when(arguments.restrict_when);
+  message.set_plan(arguments.plan);
+}
+
+template <class Message>
 void fill_lift(Message& message, const LiftArguments& arguments) {
   message.set_send_disconnect(!arguments.no_disconnect);
   message.set_release_to_pool(!arguments.keep_space);
@@ -88,6 +106,7 @@ v1::SubscriberRequest subscriber_request(const Target& target, bool no_coa) {
   fill_flat(request, target);
   request.set_reason(target.reason);
   request.set_send_coa(!no_coa);
+  fill_families(request, target);
   return request;
 }
 
@@ -148,11 +167,9 @@ Exit run_provision(const Shell& shell, Target target, const ProvisionArguments& 
   ensure_key(target);
   v1::ProvisionRequest request;
   fill_flat(request, target);
-  request.set_enable_ipv4(true);
+  request.set_enable_ipv4(!arguments.no_ipv4);
   request.set_enable_ipv6(arguments.ipv6);
-  request.set_ipv4_pool_id(arguments.pool);
-  request.set_requested_address(arguments.address);
-  request.set_plan(arguments.plan);
+  fill_space(request, arguments);
   fill_policies(request, arguments);
   return run_composition(shell, target, workflows::kProvisionSubscriber, "provision", request);
 }
@@ -162,6 +179,7 @@ Exit run_deprovision(const Shell& shell, Target target, const LiftArguments& arg
   v1::DeprovisionRequest request;
   fill_flat(request, target);
   request.set_reason(target.reason);
+  fill_families(request, target);
   fill_lift(request, arguments);
   return run_composition(shell, target, workflows::kDeprovisionSubscriber, "deprovision", request);
 }
@@ -184,9 +202,8 @@ Exit run_allocate(const Shell& shell, Target target, const ProvisionArguments& a
   fill_nested(request, target);
   request.set_username(target.username);
   request.set_nas_ip(target.nas_ip);
-  request.set_ipv4_pool_id(arguments.pool);
-  request.set_requested_address(arguments.address);
-  request.set_plan(arguments.plan);
+  fill_families(request, target);
+  fill_space(request, arguments);
   request.set_on_netbox_failure(arguments.on_netbox_failure);
   return run_operation(shell, target, domain::Operation::kAllocate, request);
 }
@@ -197,6 +214,7 @@ Exit run_activate(const Shell& shell, Target target, const ProvisionArguments& a
   fill_nested(request, target);
   request.set_username(target.username);
   request.set_nas_ip(target.nas_ip);
+  fill_families(request, target);
   fill_policies(request, arguments);
   return run_operation(shell, target, domain::Operation::kActivate, request);
 }
@@ -207,6 +225,7 @@ Exit run_revoke(const Shell& shell, Target target, const LiftArguments& argument
   fill_nested(request, target);
   request.set_username(target.username);
   request.set_nas_ip(target.nas_ip);
+  fill_families(request, target);
   fill_lift(request, arguments);
   if (arguments.generation) {
     request.set_generation(*arguments.generation);
@@ -218,6 +237,7 @@ Exit run_retry(const Shell& shell, Target target) {
   ensure_key(target);
   v1::RetryRequest request;
   fill_nested(request, target);
+  fill_families(request, target);
   return run_operation(shell, target, domain::Operation::kRetry, request);
 }
 
@@ -226,6 +246,7 @@ Exit run_adopt(const Shell& shell, Target target, const std::string& state) {
   v1::AdoptRequest request;
   fill_nested(request, target);
   request.set_state(state);
+  fill_families(request, target);
   return run_operation(shell, target, domain::Operation::kAdopt, request);
 }
 
@@ -233,6 +254,7 @@ Exit run_force_release(const Shell& shell, Target target) {
   ensure_key(target);
   v1::ForceReleaseRequest request;
   fill_nested(request, target);
+  fill_families(request, target);
   return run_operation(shell, target, domain::Operation::kForceRelease, request);
 }
 

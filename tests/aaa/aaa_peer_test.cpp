@@ -14,6 +14,7 @@
 #include <atomic>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "peers.hpp"
 
@@ -131,11 +132,9 @@ class AaaPeerTest : public ::testing::Test {
 
   v1::EffectReply apply(const std::string& condition, const std::string& name, int number,
                         int effect = 1, const std::string& plan = "gold") {
-    journal.wish = {{"username", name},
-                    {"former_usernames", nlohmann::json::array()},
-                    {"condition", condition},
-                    {"framed_ip", address},
-                    {"plan", plan}};
+    journal.wish = {{"username", name},           {"former_usernames", nlohmann::json::array()},
+                    {"condition", condition},     {"framed_ip", address},
+                    {"delegated_prefix", prefix}, {"plan", plan}};
     request.set_number(number);
     request.mutable_effect()->set_effect_id(effect);
     return effects->apply(request);
@@ -166,6 +165,7 @@ class AaaPeerTest : public ::testing::Test {
   std::unique_ptr<AaaEffects> effects;
   std::unique_ptr<AccountingSessions> sessions;
   std::string unique, user, address;
+  std::string prefix;  // delegated; empty: none
   v1::EffectRequest request;
 };
 
@@ -202,6 +202,64 @@ TEST_F(AaaPeerTest, EachConditionIsWhatTheNextLoginGets) {
   answer = login(user);
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->code, Code::kAccessAccept) << "the next generation";
+}
+
+// RFC 3162: a reserved octet, the length, and as much of the prefix as it has.
+std::string prefix_octets(const std::string& network, int length) {
+  in6_addr address{};
+  inet_pton(AF_INET6, network.c_str(), &address);
+  std::string octets{'\0', static_cast<char>(length)};
+  return octets.append(reinterpret_cast<const char*>(&address), (length + 7) / 8);
+}
+
+TEST_F(AaaPeerTest, ADualStackLineGetsItsAddressAndItsPrefixInOneLogin) {
+  constexpr int kFramedIp = 8;
+  constexpr int kDelegatedPrefix = 123;
+  prefix = "2001:db8:1200::/56";
+  EXPECT_EQ(apply("full", user, 1).detail(),
+            "Framed-IP-Address " + address + ", Delegated-IPv6-Prefix " + prefix);
+  const auto answer = login(user);
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->code, Code::kAccessAccept);
+  ASSERT_NE(answer->find(kFramedIp), nullptr);
+  EXPECT_EQ(answer->find(kFramedIp)->value, ip_octets(address));
+  ASSERT_NE(answer->find(kDelegatedPrefix), nullptr);
+  EXPECT_EQ(answer->find(kDelegatedPrefix)->value.substr(0, 9),
+            prefix_octets("2001:db8:1200::", 56));
+
+  // One family goes; the other one stays as it was.
+  const std::string held = std::exchange(address, "");
+  EXPECT_EQ(apply("full", user, 2).status(), "confirmed");
+  const auto ipv6_alone = login(user);
+  ASSERT_TRUE(ipv6_alone);
+  EXPECT_EQ(ipv6_alone->code, Code::kAccessAccept);
+  EXPECT_EQ(ipv6_alone->find(kFramedIp), nullptr);
+  EXPECT_NE(ipv6_alone->find(kDelegatedPrefix), nullptr);
+  address = held;
+
+  EXPECT_EQ(apply("refused", user, 3).status(), "confirmed");
+  EXPECT_EQ(login(user)->code, Code::kAccessReject);
+  EXPECT_EQ(count("radreply where username = '" + user + "'"), 0);
+  prefix = "2001:db8:1200::/129";
+  EXPECT_EQ(apply("full", user, 4).status(), "refused") << "one bad value refuses every login";
+}
+
+TEST_F(AaaPeerTest, AccountingShowsWhichSessionHasThePrefix) {
+  prefix = "2001:db8:3400::/56";
+  sql("insert into radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime,"
+      " acctupdatetime, framedipaddress, delegatedipv6prefix) values ('p1', 'u" +
+      unique + "', '" + user + "', '192.0.2.1', clock_timestamp(), clock_timestamp(), '" + address +
+      "', '" + prefix + "')");
+  const auto now = std::chrono::system_clock::now();
+  const auto open = sessions->evidence({"somebody-else"}, prefix, "", now).open;
+  ASSERT_EQ(open.size(), 1U) << "found by the prefix alone";
+  EXPECT_EQ(open.front().delegated_prefix, prefix);
+  EXPECT_EQ(open.front().framed_ip, address);
+  EXPECT_TRUE(sessions->evidence({"somebody-else"}, "2001:db8:3500::/56", "", now).open.empty());
+  sql("update radacct set acctstoptime = clock_timestamp() where acctuniqueid = 'u" + unique + "'");
+  EXPECT_TRUE(sessions->evidence({user}, prefix, "", now).stopped_since);
+  EXPECT_FALSE(sessions->evidence({user}, "2001:db8:3500::/56", "", now).stopped_since)
+      << "the Stop of a session with another prefix";
 }
 
 TEST_F(AaaPeerTest, RepeatsChangeNothing) {

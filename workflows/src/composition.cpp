@@ -25,6 +25,11 @@ std::string upper(std::string text) {
 
 Composition::Composition(const std::vector<std::string>& steps) {
   progress_.set_state("running");
+  set_steps(steps);
+}
+
+void Composition::set_steps(const std::vector<std::string>& steps) {
+  progress_.clear_steps();
   for (const std::string& name : steps) {
     v1::Step* step = progress_.add_steps();
     step->set_name(name);
@@ -109,6 +114,7 @@ Task<Composition::Claimed> Composition::claim(Context& context) {
     }
     if (reply.has_pace()) pace_ = Pace{reply.pace()};
     if (i == 0) show(context);
+    view_ = reply.view();
     if (reply.outcome() == "claimed") co_return Claimed{.mine = true, .result = {}};
     if (reply.outcome() == "recorded") co_return Claimed{.mine = false, .result = reply.result()};
 
@@ -222,12 +228,17 @@ v1::Caller Composition::caller_for(std::string_view step, std::string reason) co
   return caller;
 }
 
+void Composition::together(const std::string& leader, const std::string& follower) {
+  if (leader != follower) followers_[leader] = follower;
+}
+
 void Composition::mark(std::string_view name, std::string_view status, std::string message) {
+  const auto follower = followers_.find(std::string{name});
   for (v1::Step& step : *progress_.mutable_steps()) {
-    if (step.name() != name) continue;
+    const bool follows = follower != followers_.end() && step.name() == follower->second;
+    if (step.name() != name && !follows) continue;
     step.set_status(std::string{status});
-    step.set_message(std::move(message));
-    return;
+    step.set_message(message);
   }
 }
 
@@ -238,8 +249,22 @@ bool Composition::maybe_done(std::string_view name) const {
 }
 
 void Composition::fill_context(const v1::LifecycleResult& last) {
-  result_.mutable_context()->set_ipv4_address(last.address());
-  result_.mutable_context()->set_ipv4_lifecycle_state(upper(last.state()));
+  v1::ProvisionContext& shown = *result_.mutable_context();
+  if (last.service_view().bindings().empty()) {
+    shown.set_ipv4_address(last.address());
+    shown.set_ipv4_lifecycle_state(upper(last.state()));
+    return;
+  }
+  for (const v1::BindingView& binding : last.service_view().bindings()) {
+    if (binding.family() == domain::kFamilyIpv4) {
+      shown.set_ipv4_address(binding.address());
+      shown.set_ipv4_lifecycle_state(upper(binding.state()));
+    }
+    if (binding.family() == domain::kFamilyIpv6Pd) {
+      shown.set_ipv6_prefix(binding.prefix());
+      shown.set_ipv6_lifecycle_state(upper(binding.state()));
+    }
+  }
 }
 
 void throw_result(const v1::CompositionResult& result) {

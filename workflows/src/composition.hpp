@@ -8,6 +8,7 @@
 #include <addrflow/v1/provision.pb.h>
 #include <addrflow/catalog/catalog.hpp>
 #include <addrflow/domain/operation.hpp>
+#include <map>
 #include <optional>
 #include <string>
 #include <tempora/workflow.hpp>
@@ -55,10 +56,16 @@ class Composition {
   v1::ComposeUpdateRequest request_for(domain::Operation operation, std::string_view step) const;
   v1::Caller caller_for(std::string_view step, std::string reason) const;
   void mark(std::string_view name, std::string_view status, std::string message = {});
+  // Replaces the list of steps once it is known what there is to do.
+  void set_steps(const std::vector<std::string>& steps);
+  // One update does both families' steps: the follower is marked with its leader.
+  void together(const std::string& leader, const std::string& follower);
   // True while nothing is known to have been refused: an update that was sent may have happened.
   bool maybe_done(std::string_view name) const;
 
   const Subject& subject() const { return subject_; }
+  // The service as it was when this composition claimed it.
+  const v1::ServiceView& view() const { return view_; }
   void fill_context(const v1::LifecycleResult& last);
 
  private:
@@ -74,6 +81,8 @@ class Composition {
   Subject subject_;
   Pace pace_;
   v1::Progress progress_;
+  v1::ServiceView view_;
+  std::map<std::string, std::string> followers_;
   v1::CompositionResult result_;
   std::optional<tempora::Future<v1::ComposeUpdateReply>> current_;
   bool given_up_ = false;

@@ -2,6 +2,7 @@
 
 #include <openssl/evp.h>
 #include <addrflow/domain/ipv4.hpp>
+#include <addrflow/domain/ipv6.hpp>
 #include <addrflow/domain/state.hpp>
 #include <addrflow/v1/json.hpp>
 #include <algorithm>
@@ -53,20 +54,6 @@ Checked check_caller(const v1::Caller& caller) {
 }
 
 template <class Request>
-Checked adopt_families(Request& request) {
-  if (request.families().empty()) request.add_families(std::string{domain::kFamilyIpv4});
-  for (int i = 0; i < request.families_size(); ++i) {
-    const std::string field = "families[" + std::to_string(i) + "]";
-    if (request.families(i) == domain::kFamilyIpv6Pd)
-      return refuse(field, "is not supported yet: ipv6_pd");
-    if (request.families(i) != domain::kFamilyIpv4)
-      return refuse(field, "must be \"ipv4\" or \"ipv6_pd\"");
-    if (i > 0) return refuse(field, "names a family twice");
-  }
-  return {};
-}
-
-template <class Request>
 Checked check_session(const Request& request) {
   return first_refusal(check_text("username", request.username(), kLongestUsername),
                        check_address("nas_ip", request.nas_ip()));
@@ -79,21 +66,58 @@ void take_session(Order& order, const Request& request) {
   order.nas_ip = request.nas_ip();
 }
 
+// What an allocate says of the space that it wants. A field of a family that is not asked for is a
+// mistake: it would be dropped in silence.
+Checked check_space(v1::AllocateRequest& request) {
+  const auto wants = [&](std::string_view family) {
+    return std::ranges::find(request.families(), family) != request.families().end();
+  };
+  auto checked = check_text("ipv4_pool_id", request.ipv4_pool_id(), kLongestText);
+  if (checked) checked = check_text("ipv6_pool_id", request.ipv6_pool_id(), kLongestText);
+  if (checked) checked = check_address("requested_address", request.requested_address());
+  if (checked) checked = domain::check_pd_size("ipv6_pd_size", request.ipv6_pd_size());
+  if (checked) {
+    checked = adopt_prefix("requested_prefix", *request.mutable_requested_prefix(),
+                           request.ipv6_pd_size());
+  }
+  if (!checked) return checked;
+  if (!wants(domain::kFamilyIpv4) && !request.requested_address().empty())
+    return refuse("requested_address", "is given, but ipv4 is not among the families");
+  if (!wants(domain::kFamilyIpv6Pd)) {
+    if (!request.requested_prefix().empty())
+      return refuse("requested_prefix", "is given, but ipv6_pd is not among the families");
+    if (request.ipv6_pd_size() != 0)
+      return refuse("ipv6_pd_size", "is given, but ipv6_pd is not among the families");
+  }
+  const std::string& optional = request.optional_family();
+  if (optional.empty()) return {};
+  if (auto known = check_family("optional_family", optional); !known) return known;
+  if (request.families_size() < 2)
+    return refuse("optional_family", "needs another family beside it");
+  return {};
+}
+
 // Each `take` reads one kind of request into an order and says what is wrong with it.
 Checked take(Order& order, v1::AllocateRequest& request) {
   order.operation = Operation::kAllocate;
-  auto checked = adopt_families(request);
+  if (request.families().empty()) request.add_families(std::string{domain::kFamilyIpv4});
+  auto checked = check_families(request.families());
   if (checked) checked = check_session(request);
   if (checked) checked = check_text("plan", request.plan(), kLongestPlan);
-  if (checked) checked = check_text("ipv4_pool_id", request.ipv4_pool_id(), kLongestText);
-  if (checked) checked = check_address("requested_address", request.requested_address());
+  if (checked) checked = check_space(request);
   if (checked) checked = check_policy("on_netbox_failure", request.on_netbox_failure());
   if (checked) checked = check_text("created_by", request.created_by(), kLongestText);
+  if (checked) checked = check_restriction("restrict_when", request.restrict_when());
   if (!checked) return checked;
   take_session(order, request);
   order.plan = request.plan();
   order.pool_id = request.ipv4_pool_id();
   order.requested_address = request.requested_address();
+  order.ipv6_pool_id = request.ipv6_pool_id();
+  order.requested_prefix = request.requested_prefix();
+  order.pd_size = request.ipv6_pd_size();
+  order.optional_family = request.optional_family();
+  order.restrict_when = request.restrict_when();
   order.created_by = request.created_by();
   order.fail_on_netbox = request.on_netbox_failure() == "fail";
   return {};
@@ -101,7 +125,7 @@ Checked take(Order& order, v1::AllocateRequest& request) {
 
 Checked take(Order& order, v1::ActivateRequest& request) {
   order.operation = Operation::kActivate;
-  auto checked = adopt_families(request);
+  auto checked = check_families(request.families());
   if (checked) checked = check_session(request);
   if (checked) checked = check_policy("on_coa_failure", request.on_coa_failure());
   if (checked) checked = check_policy("on_netbox_failure", request.on_netbox_failure());
@@ -116,7 +140,7 @@ Checked take(Order& order, v1::ActivateRequest& request) {
 
 template <class Request>
 Checked take_coa(Order& order, Request& request) {
-  auto checked = adopt_families(request);
+  auto checked = check_families(request.families());
   if (checked) checked = check_session(request);
   if (!checked) return checked;
   take_session(order, request);
@@ -136,7 +160,7 @@ Checked take(Order& order, v1::ReactivateRequest& request) {
 
 Checked take(Order& order, v1::RevokeRequest& request) {
   order.operation = Operation::kRevoke;
-  auto checked = adopt_families(request);
+  auto checked = check_families(request.families());
   if (checked) checked = check_session(request);
   if (checked && request.has_generation() && request.generation() < 1) {
     checked = refuse("generation", "must be 1 or more");
@@ -158,21 +182,26 @@ Checked require_person(const v1::Caller& caller) {
   return {};
 }
 
-Checked take(Order& order, v1::RetryRequest&) {
+Checked take(Order& order, v1::RetryRequest& request) {
   order.operation = Operation::kRetry;
   order.send_radius = true;
-  return {};
+  order.families.assign(request.families().begin(), request.families().end());
+  return check_families(request.families());
 }
 
 Checked take(Order& order, v1::AdoptRequest& request) {
   order.operation = Operation::kAdopt;
   if (!domain::parse_state(request.state())) return refuse("state", "must be a state of a binding");
   order.adopted_state = request.state();
+  order.families.assign(request.families().begin(), request.families().end());
+  if (auto checked = check_families(request.families()); !checked) return checked;
   return require_person(request.caller());
 }
 
 Checked take(Order& order, v1::ForceReleaseRequest& request) {
   order.operation = Operation::kForceRelease;
+  order.families.assign(request.families().begin(), request.families().end());
+  if (auto checked = check_families(request.families()); !checked) return checked;
   return require_person(request.caller());
 }
 
@@ -205,7 +234,6 @@ std::expected<Order, FieldError> to_order(Request request, const domain::Service
   if (auto taken = take(order, request); !taken) return std::unexpected(taken.error());
   order.service = request.service();
   order.caller = request.caller();
-  if (order.families.empty()) order.families.emplace_back(domain::kFamilyIpv4);
   order.request_json = canonical_json(request, "");
   request.mutable_caller()->clear_key();
   order.request_hash =
@@ -272,6 +300,11 @@ v1::ClaimRequest claim_request(const Order& order) {
   claim.set_plan(order.plan);
   claim.set_requested_address(order.requested_address);
   claim.set_ipv4_pool_id(order.pool_id);
+  claim.set_ipv6_pool_id(order.ipv6_pool_id);
+  claim.set_requested_prefix(order.requested_prefix);
+  claim.set_ipv6_pd_size(order.pd_size);
+  claim.set_optional_family(order.optional_family);
+  claim.set_restrict_when(order.restrict_when);
   claim.set_only_created_by(order.only_created_by);
   return claim;
 }
@@ -301,6 +334,26 @@ std::string sha256_hex(std::string_view text) {
 Checked check_address(std::string_view field, std::string_view value) {
   if (value.empty() || domain::parse_ipv4(value)) return {};
   return refuse(field, "must be an IPv4 address");
+}
+
+Checked adopt_prefix(std::string_view field, std::string& value, std::int64_t pd_size) {
+  if (value.empty()) return {};
+  auto written = domain::check_delegated_prefix(field, value);
+  if (!written) return std::unexpected(written.error());
+  value = *std::move(written);
+  if (pd_size != 0 && !value.ends_with("/" + std::to_string(pd_size)))
+    return refuse(field, "has not the length that ipv6_pd_size names");
+  return {};
+}
+
+Checked check_family(std::string_view field, std::string_view value) {
+  if (value == domain::kFamilyIpv4 || value == domain::kFamilyIpv6Pd) return {};
+  return refuse(field, "must be \"ipv4\" or \"ipv6_pd\"");
+}
+
+Checked check_restriction(std::string_view field, std::string_view value) {
+  if (value.empty() || value == "any" || value == "all") return {};
+  return refuse(field, "must be \"any\" or \"all\"");
 }
 
 Checked check_text(std::string_view field, std::string_view value, std::size_t longest) {

@@ -17,12 +17,18 @@ struct Order {
   domain::Operation operation{};
   v1::ServiceRef service;
   v1::Caller caller;
-  std::vector<std::string> families;
+  std::vector<std::string> families;  // empty: what the line has, as the ledger's claim says
   std::string username;
   std::string nas_ip;
   std::string plan;
+  // Of one family each.
   std::string pool_id;
   std::string requested_address;
+  std::string ipv6_pool_id;
+  std::string requested_prefix;
+  int pd_size = 0;
+  std::string optional_family;
+  std::string restrict_when;
   std::string created_by;
   std::string only_created_by;
   std::optional<std::int64_t> generation;
@@ -58,6 +64,26 @@ std::string sha256_hex(std::string_view text);
 
 std::expected<void, domain::FieldError> check_address(std::string_view field,
                                                       std::string_view value);
+// Brings the prefix into its one written form.
+std::expected<void, domain::FieldError> adopt_prefix(std::string_view field, std::string& value,
+                                                     std::int64_t pd_size);
+std::expected<void, domain::FieldError> check_family(std::string_view field,
+                                                     std::string_view value);
+std::expected<void, domain::FieldError> check_restriction(std::string_view field,
+                                                          std::string_view value);
+// "ipv4" and "ipv6_pd", each at most once. `families` is a repeated field.
+template <class Families>
+std::expected<void, domain::FieldError> check_families(const Families& families) {
+  for (int i = 0; i < families.size(); ++i) {
+    const std::string field = "families[" + std::to_string(i) + "]";
+    if (auto known = check_family(field, families.Get(i)); !known) return known;
+    for (int j = 0; j < i; ++j) {
+      if (families.Get(j) == families.Get(i))
+        return std::unexpected(domain::FieldError{field, field + " names a family twice"});
+    }
+  }
+  return {};
+}
 std::expected<void, domain::FieldError> check_text(std::string_view field, std::string_view value,
                                                    std::size_t longest);
 std::expected<void, domain::FieldError> check_policy(std::string_view field,

@@ -4,6 +4,7 @@
 #include "service_lifecycle.hpp"
 
 #include <addrflow/domain/operation.hpp>
+#include <addrflow/domain/state.hpp>
 #include <algorithm>
 
 namespace addrflow::workflows {
@@ -25,6 +26,8 @@ const tempora::ActivityType<v1::EffectRequest, v1::EffectReply>& activity_for(
   return catalog::kAaaApply;
 }
 
+}  // namespace
+
 std::vector<std::string> families_in(const v1::ServiceView& view, std::string_view state) {
   std::vector<std::string> families;
   for (const v1::BindingView& binding : view.bindings()) {
@@ -33,7 +36,23 @@ std::vector<std::string> families_in(const v1::ServiceView& view, std::string_vi
   return families;
 }
 
-}  // namespace
+std::vector<std::string> families_on_the_way_out(const v1::ServiceView& view) {
+  std::vector<std::string> families;
+  for (const v1::BindingView& binding : view.bindings()) {
+    const auto state = domain::parse_state(binding.state());
+    const bool leaving = !state || !domain::is_live(*state) || *state == domain::State::kRevoking;
+    if (binding.space_held() && leaving) families.push_back(binding.family());
+  }
+  return families;
+}
+
+std::vector<std::string> with_others(std::vector<std::string> families,
+                                     const std::vector<std::string>& others) {
+  for (const std::string& other : others) {
+    if (std::ranges::find(families, other) == families.end()) families.push_back(other);
+  }
+  return families;
+}
 
 // --- effects
 // ---------------------------------------------------------------------------------------------------------
@@ -65,6 +84,8 @@ Pursuits ServiceLifecycle::start_pursuits(Context& context, const v1::Transition
     started.push_back(start_pursuit(context, moved.radius(), number, aaa));
   if (moved.netbox().effect_id() != 0)
     started.push_back(start_pursuit(context, moved.netbox(), number));
+  for (const v1::EffectRef& effect : moved.more())
+    started.push_back(start_pursuit(context, effect, number));
   return started;
 }
 
@@ -417,10 +438,9 @@ void ServiceLifecycle::take_up(Context& context, const v1::Carried& carried) {
   if (carried.gate() && !gate_wanted_) {
     gate_wanted_ = true;
     gate_open_ = false;
-    gate_families_ =
-        carried.families().empty()
-            ? std::vector<std::string>{std::string{domain::kFamilyIpv4}}
-            : std::vector<std::string>(carried.families().begin(), carried.families().end());
+    gate_families_.assign(carried.families().begin(), carried.families().end());
+    if (gate_families_.empty()) gate_families_ = families_on_the_way_out(view_);
+    if (gate_families_.empty()) gate_families_.emplace_back(domain::kFamilyIpv4);
     run_in_background(context, watch_gate(context, claim_, gate_families_));
   }
 }

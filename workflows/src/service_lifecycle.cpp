@@ -3,9 +3,11 @@
 #include "failures.hpp"
 
 #include <addrflow/domain/transition_table.hpp>
+#include <addrflow/v1/answers.hpp>
 #include <addrflow/v1/json.hpp>
 #include <addrflow/workflows/names.hpp>
 #include <algorithm>
+#include <set>
 
 namespace addrflow::workflows {
 namespace {
@@ -69,19 +71,29 @@ v1::EffectView effect_view(const Pursuit& pursuit) {
   return view;
 }
 
-// The binding fields of an answer (A8).
-void show_binding(v1::LifecycleResult& result, const v1::ServiceView& view) {
+// The holds of a family. A view from before families had holds of their own names them once.
+std::vector<std::string> holds_of(const v1::ServiceView& view, std::string_view family) {
+  const bool own = std::ranges::any_of(
+      view.bindings(), [](const v1::BindingView& binding) { return binding.holds_size() > 0; });
+  if (!own) return {view.holds().begin(), view.holds().end()};
   for (const v1::BindingView& binding : view.bindings()) {
-    if (binding.family() != domain::kFamilyIpv4) continue;
-    result.set_address(binding.address());
-    result.set_state(binding.state());
-    if (binding.has_allocated_at()) result.set_allocated_at(binding.allocated_at());
-    if (binding.has_activated_at()) result.set_activated_at(binding.activated_at());
-    if (binding.has_suspended_at()) result.set_suspended_at(binding.suspended_at());
-    if (binding.has_revoked_at()) result.set_revoked_at(binding.revoked_at());
-    if (binding.has_netbox_ip_id()) result.set_netbox_ip_id(binding.netbox_ip_id());
-    *result.mutable_metadata() = binding.metadata();
+    if (binding.family() == family) return {binding.holds().begin(), binding.holds().end()};
   }
+  return {};
+}
+
+// The hold that a reactivate without a reason means: the only one there is.
+std::string hold_to_lift(const Order& order, const v1::ServiceView& view) {
+  if (!order.caller.reason().empty()) return order.caller.reason();
+  std::set<std::string> reasons;
+  for (const std::string& family : order.families) {
+    for (std::string& hold : holds_of(view, family)) reasons.insert(std::move(hold));
+  }
+  if (reasons.size() > 1) {
+    throw refusal(ErrorCode::kInvalidArgument,
+                  "caller.reason must name the hold: there are several");
+  }
+  return reasons.empty() ? "operator" : *reasons.begin();
 }
 
 }  // namespace
@@ -347,6 +359,10 @@ Task<v1::LifecycleResult> ServiceLifecycle::carry_out(Context& context, Order or
   see(context, claimed.view());
   if (claimed.outcome() != "claimed") co_return claimed.result();
   owns(claimed.claim());
+  // What is meant and what is done may differ: a family that is there already is left alone.
+  if (claimed.families_size() > 0)
+    order.families.assign(claimed.families().begin(), claimed.families().end());
+  if (order.families.empty()) order.families.emplace_back(domain::kFamilyIpv4);
 
   Outcome outcome;
   std::optional<ApplicationError> refused;
@@ -360,6 +376,7 @@ Task<v1::LifecycleResult> ServiceLifecycle::carry_out(Context& context, Order or
     if (refused->type() == domain::to_string(ErrorCode::kSuperseded)) throw *refused;
     outcome = co_await undo(context, claimed.claim(), refused->type(), refused->message());
   }
+  if (outcome.success && !claimed.left_out().empty()) outcome.message = claimed.left_out();
   v1::FinishRequest finish;
   *finish.mutable_claim() = claimed.claim();
   *finish.mutable_result() = result_of(order, outcome);
@@ -370,6 +387,7 @@ Task<v1::LifecycleResult> ServiceLifecycle::carry_out(Context& context, Order or
     throw as_refusal(failure);
   }
   if (finished.result().has_service_view()) see(context, finished.result().service_view());
+  pursue_others(context, order, claimed.claim(), outcome.pursuits);
   co_return finished.result();
 }
 
@@ -392,26 +410,7 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::steps(Context& context, Order 
       if (order.send_radius) move.set_plan_radius("coa");
       co_return co_await entitle_steps(context, order, claimed, move);
     }
-    case Operation::kReactivate: {
-      std::vector<std::string> holds(claimed.view().holds().begin(), claimed.view().holds().end());
-      std::string lifted = order.caller.reason();
-      if (lifted.empty()) {
-        if (holds.size() > 1) {
-          throw refusal(ErrorCode::kInvalidArgument,
-                        "caller.reason must name the hold: there are several");
-        }
-        lifted = holds.empty() ? "operator" : holds.front();
-      }
-      std::erase(holds, lifted);
-      v1::TransitionRequest move = move_of(order, claim, holds.empty() ? "active" : "suspended");
-      move.set_remove_hold(lifted);
-      // While a hold is left nothing changes for the session.
-      move.set_plan_aaa(holds.empty());
-      if (holds.empty() && order.send_radius) move.set_plan_radius("coa");
-      Outcome outcome = co_await entitle_steps(context, order, claimed, move);
-      if (!holds.empty()) outcome.message = "still suspended: " + holds.front();
-      co_return outcome;
-    }
+    case Operation::kReactivate: co_return co_await reactivate_steps(context, order, claimed);
     case Operation::kRevoke: co_return co_await revoke_steps(context, order, claimed);
     case Operation::kRetry:
       if (!has_binding_in(claimed.view(), "revoking")) {
@@ -427,6 +426,27 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::steps(Context& context, Order 
     case Operation::kForceRelease: co_return co_await force_release_steps(context, order, claim);
   }
   throw refusal(ErrorCode::kInternal, "an operation without steps");
+}
+
+Task<ServiceLifecycle::Outcome> ServiceLifecycle::reactivate_steps(Context& context, Order order,
+                                                                   v1::ClaimReply claimed) {
+  const std::string lifted = hold_to_lift(order, claimed.view());
+  bool frees = false;  // one family at least
+  std::string left;
+  for (const std::string& family : order.families) {
+    std::vector<std::string> holds = holds_of(claimed.view(), family);
+    std::erase(holds, lifted);
+    frees = frees || holds.empty();
+    if (!holds.empty()) left = holds.front();
+  }
+  v1::TransitionRequest move = move_of(order, claimed.claim(), frees ? "active" : "suspended");
+  move.set_remove_hold(lifted);
+  // While a hold is left nothing changes for the session.
+  move.set_plan_aaa(frees);
+  if (frees && order.send_radius) move.set_plan_radius("coa");
+  Outcome outcome = co_await entitle_steps(context, order, claimed, move);
+  if (!left.empty()) outcome.message = "still suspended: " + left;
+  co_return outcome;
 }
 
 v1::TransitionRequest ServiceLifecycle::move_of(const Order& order, const v1::Claim& claim,
@@ -454,9 +474,21 @@ Task<v1::TransitionReply> ServiceLifecycle::transition(Context& context,
 Task<ServiceLifecycle::Outcome> ServiceLifecycle::allocate_steps(Context& context, Order order,
                                                                  v1::Claim claim) {
   Outcome outcome;
-  for (const std::string& family : order.families) {
-    Reserved reserved = co_await reserve(context, order, claim, family);
-    if (reserved.netbox) outcome.pursuits.push_back(std::move(reserved.netbox));
+  // All space first: both families are had, or nothing has happened that anybody could see.
+  const std::vector<std::string> wanted = order.families;
+  for (const std::string& family : wanted) {
+    std::optional<ApplicationError> refused;
+    try {
+      Reserved reserved = co_await reserve(context, order, claim, family);
+      if (reserved.netbox) outcome.pursuits.push_back(std::move(reserved.netbox));
+    } catch (const Failure& failure) {
+      refused = as_refusal(failure);
+    }
+    if (!refused) continue;
+    const bool superseded = refused->type() == domain::to_string(ErrorCode::kSuperseded);
+    if (family != order.optional_family || superseded) throw *refused;
+    outcome.message = co_await leave_out(context, claim, family, *refused);
+    std::erase(order.families, family);
   }
   v1::TransitionRequest move = move_of(order, claim, "allocated");
   move.set_plan_aaa(true);  // the next login gets its address
@@ -471,6 +503,23 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::allocate_steps(Context& contex
   co_return outcome;
 }
 
+// The line comes up without a family that its caller can do without. What was begun for it is taken
+// back, and the answer says why it is not there.
+Task<std::string> ServiceLifecycle::leave_out(Context& context, v1::Claim claim, std::string family,
+                                              ApplicationError why) {
+  v1::UndoRequest request;
+  *request.mutable_claim() = claim;
+  request.set_family(family);
+  request.set_code(why.type());
+  request.set_reason(why.message());
+  const v1::UndoReply undone =
+      co_await context.execute(catalog::kUndo, request, pace_.ledger(id_.tenant));
+  see(context, undone.view());
+  if (undone.netbox().effect_id() != 0) start_pursuit(context, undone.netbox(), claim.number());
+  context.log().warn("{} is left out: {}", family, why.message());
+  co_return family + " is left out: " + why.message();
+}
+
 // Takes an address, and asks NetBox before anybody is told: an address that NetBox gave to somebody
 // else is not ours.
 Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Order order,
@@ -478,8 +527,10 @@ Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Ord
   v1::ReserveRequest request;
   *request.mutable_claim() = claim;
   request.set_family(family);
-  request.set_pool_id(order.pool_id);
-  request.set_requested_address(order.requested_address);
+  const bool ipv4 = family == domain::kFamilyIpv4;
+  request.set_pool_id(ipv4 ? order.pool_id : order.ipv6_pool_id);
+  request.set_requested_address(ipv4 ? order.requested_address : order.requested_prefix);
+  request.set_prefix_length(ipv4 ? 0 : order.pd_size);
   request.set_created_by(order.created_by.empty() ? order.caller.key() : order.created_by);
   for (int i = 0; i < kMostConflicts; ++i) {
     Reserved reserved;
@@ -498,9 +549,10 @@ Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Ord
       }
       co_return reserved;
     }
-    if (!order.requested_address.empty()) {
+    if (!request.requested_address().empty()) {
+      const std::string field = ipv4 ? "requested_address" : "requested_prefix";
       throw refusal(ErrorCode::kNetboxConflict,
-                    "requested_address is taken in NetBox: " + order.requested_address);
+                    field + " is taken in NetBox: " + request.requested_address());
     }
     request.add_avoid(reserved.reply.address());
   }
@@ -560,10 +612,11 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::revoke_steps(Context& context,
   restate_later(context, claimed, move);
   gate_wanted_ = true;
   gate_open_ = false;
-  gate_families_ = order.families;
+  gate_families_ = with_others(order.families, families_on_the_way_out(view_));
   settling_number_ = claim.number();
-  run_in_background(context, settle_revoke(context, claim, order.families, outcome.pursuits));
-  run_in_background(context, watch_gate(context, claim, order.families));
+  const auto settling = with_others(order.families, families_in(view_, "revoking"));
+  run_in_background(context, settle_revoke(context, claim, settling, outcome.pursuits));
+  run_in_background(context, watch_gate(context, claim, gate_families_));
   const std::function<bool()> answered = [this, number = claim.number(),
                                           pursuits = outcome.pursuits] {
     const bool refused =
@@ -585,8 +638,8 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::force_release_steps(Context& c
   revoked_number_ = claim.number();
   gate_wanted_ = true;
   gate_open_ = false;
-  gate_families_ = order.families;
-  run_in_background(context, watch_gate(context, claim, order.families));
+  gate_families_ = with_others(order.families, families_on_the_way_out(view_));
+  run_in_background(context, watch_gate(context, claim, gate_families_));
   const std::function<bool()> opened = [this] { return gate_open_; };
   co_await context.wait_until(opened, pace_.answer_wait());
   co_return Outcome{};
@@ -609,26 +662,47 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::undo(Context& context, v1::Cla
   }
   see(context, undone.view());
   Outcome outcome{.success = false, .code = code, .message = reason, .pursuits = {}};
-  for (const v1::EffectRef& effect : {undone.aaa(), undone.netbox()}) {
+  std::vector<v1::EffectRef> effects{undone.aaa(), undone.netbox()};
+  effects.insert(effects.end(), undone.more().begin(), undone.more().end());
+  for (const v1::EffectRef& effect : effects) {
     if (effect.effect_id() != 0)
       outcome.pursuits.push_back(start_pursuit(context, effect, claim.number()));
   }
   co_await await_answers(context, outcome.pursuits);
   // Space that AAA has seen comes free through the gate only.
-  const bool held =
-      std::ranges::any_of(undone.view().bindings(), [](const v1::BindingView& binding) {
-        const auto state = domain::parse_state(binding.state());
-        return binding.space_held() &&
-               (!state || !domain::is_live(*state) || *state == domain::State::kRevoking);
-      });
-  if (held) {
+  const std::vector<std::string> held = families_on_the_way_out(undone.view());
+  if (!held.empty()) {
     gate_wanted_ = true;
     gate_open_ = false;
     revoked_number_ = claim.number();
-    gate_families_.assign({std::string{domain::kFamilyIpv4}});
+    gate_families_ = held;
     run_in_background(context, watch_gate(context, claim, gate_families_));
   }
   co_return outcome;
+}
+
+// A family that was on its way out before this operation came still is: its revoke is this number's
+// to confirm now, and its gate is watched under it.
+void ServiceLifecycle::pursue_others(Context& context, const Order& order, const v1::Claim& claim,
+                                     const Pursuits& pursuits) {
+  if (claim_.number() != claim.number()) return;
+  const auto without = [&](std::vector<std::string> families) {
+    for (const std::string& own : order.families) std::erase(families, own);
+    return families;
+  };
+  const std::vector<std::string> revoking = without(families_in(view_, "revoking"));
+  if (!revoking.empty() && settling_number_ != claim.number() &&
+      refused_number_ != claim.number()) {
+    settling_number_ = claim.number();
+    run_in_background(context, settle_revoke(context, claim, revoking, pursuits));
+  }
+  const std::vector<std::string> held = without(families_on_the_way_out(view_));
+  if (held.empty() || gate_wanted_) return;
+  gate_wanted_ = true;
+  gate_open_ = false;
+  gate_families_ = held;
+  if (revoking.empty()) revoked_number_ = claim.number();
+  run_in_background(context, watch_gate(context, claim, gate_families_));
 }
 
 v1::LifecycleResult ServiceLifecycle::result_of(const Order& order, const Outcome& outcome) const {
@@ -636,7 +710,7 @@ v1::LifecycleResult ServiceLifecycle::result_of(const Order& order, const Outcom
   result.set_success(outcome.success);
   result.set_code(outcome.code);
   result.set_operation(std::string{domain::to_string(order.operation)});
-  show_binding(result, view_);
+  v1::show_bindings(result, view_, order.families);
   bool confirmed = true;
   for (const auto& pursuit : outcome.pursuits) {
     *result.add_effects() = effect_view(*pursuit);

@@ -42,6 +42,13 @@ struct Pursuit {
 };
 using Pursuits = std::vector<std::shared_ptr<Pursuit>>;
 
+std::vector<std::string> families_in(const v1::ServiceView& view, std::string_view state);
+// Those whose space is held although they are not live any more: their gate is still to open.
+std::vector<std::string> families_on_the_way_out(const v1::ServiceView& view);
+// `families`, and those of `others` that are not among them.
+std::vector<std::string> with_others(std::vector<std::string> families,
+                                     const std::vector<std::string>& others);
+
 class ServiceLifecycle {
  public:
   ServiceLifecycle(Context& context, const tempora::RawPayload& input);
@@ -106,12 +113,17 @@ class ServiceLifecycle {
   Task<Outcome> steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Outcome> allocate_steps(Context& context, Order order, v1::Claim claim);
   Task<Reserved> reserve(Context& context, Order order, v1::Claim claim, std::string family);
+  Task<std::string> leave_out(Context& context, v1::Claim claim, std::string family,
+                              tempora::ApplicationError why);
+  Task<Outcome> reactivate_steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Outcome> entitle_steps(Context& context, Order order, v1::ClaimReply claimed,
                               v1::TransitionRequest move);
   Task<Outcome> revoke_steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Outcome> force_release_steps(Context& context, Order order, v1::Claim claim);
   void check_policies(const Order& order, const Pursuits& pursuits) const;
   Task<Outcome> undo(Context& context, v1::Claim claim, std::string code, std::string reason);
+  void pursue_others(Context& context, const Order& order, const v1::Claim& claim,
+                     const Pursuits& pursuits);
   Task<v1::TransitionReply> transition(Context& context, v1::TransitionRequest move);
   v1::TransitionRequest move_of(const Order& order, const v1::Claim& claim,
                                 std::string_view state) const;

@@ -50,6 +50,94 @@ TEST_F(Lifecycle, AllocateReservesThenWritesAaaAndEnds) {
   EXPECT_EQ(play.elapsed().count(), 0) << "nothing had to be waited for";
 }
 
+v1::AllocateRequest both_families(const std::string& key) {
+  v1::AllocateRequest request;
+  request.mutable_caller()->set_key(key);
+  request.add_families("ipv4");
+  request.add_families("ipv6_pd");
+  request.set_ipv6_pd_size(56);
+  return request;
+}
+
+TEST_F(Lifecycle, BothFamiliesComeInOneTransactionOfTheAaaRows) {
+  play.update("allocate:a", "allocate", both_families("a"));
+  play.finish();
+  const auto result = answer("allocate:a");
+  EXPECT_TRUE(result.success()) << result.message();
+  EXPECT_EQ(result.address(), "203.0.113.7");
+  EXPECT_EQ(result.prefix(), "2001:db8:1200::/56");
+  EXPECT_THAT(ledger.log, ElementsAre("netbox/reserve", "aaa/apply"));
+  ASSERT_EQ(ledger.moves.size(), 1U);
+  EXPECT_THAT(ledger.moves[0].families(), ElementsAre("ipv4", "ipv6_pd"));
+  EXPECT_EQ(ledger.reserved[1].prefix_length(), 56);
+}
+
+TEST_F(Lifecycle, NeitherFamilyIsLeftWhenOneCannotBeHad) {
+  ledger.reserve_refusal = "pool_exhausted";
+  ledger.reserve_refused_family = "ipv6_pd";
+  play.update("allocate:a", "allocate", both_families("a"));
+  play.finish();
+  EXPECT_FALSE(answer("allocate:a").success());
+  EXPECT_EQ(answer("allocate:a").code(), "pool_exhausted");
+  ASSERT_EQ(ledger.undone.size(), 1U);
+  EXPECT_EQ(ledger.undone[0].family(), "") << "all that the operation made";
+  EXPECT_THAT(ledger.moves, IsEmpty());
+}
+
+TEST_F(Lifecycle, TheLineComesUpWithoutItsOptionalFamily) {
+  ledger.reserve_refusal = "pool_exhausted";
+  ledger.reserve_refused_family = "ipv6_pd";
+  auto wanted = both_families("a");
+  wanted.set_optional_family("ipv6_pd");
+  play.update("allocate:a", "allocate", wanted);
+  play.finish();
+  const auto result = answer("allocate:a");
+  EXPECT_TRUE(result.success());
+  EXPECT_THAT(result.message(), HasSubstr("ipv6_pd is left out: No available IP addresses"));
+  ASSERT_EQ(ledger.undone.size(), 1U);
+  EXPECT_EQ(ledger.undone[0].family(), "ipv6_pd");
+  ASSERT_EQ(ledger.moves.size(), 1U);
+  EXPECT_THAT(ledger.moves[0].families(), ElementsAre("ipv4"));
+}
+
+TEST_F(Lifecycle, ARequestWithoutFamiliesMeansWhatTheLineHas) {
+  ledger.state = State::kActive;
+  ledger.state6 = State::kActive;
+  play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s", "billing"));
+  play.finish();
+  ASSERT_EQ(ledger.moves.size(), 1U);
+  EXPECT_THAT(ledger.moves[0].families(), ElementsAre("ipv4", "ipv6_pd"));
+  EXPECT_THAT(ledger.log, ElementsAre("aaa/apply", "radius/coa")) << "one session, one CoA";
+}
+
+TEST_F(Lifecycle, AnAnswerForIpv6AloneCarriesThePrefix) {
+  ledger.state = State::kActive;
+  ledger.state6 = State::kAllocated;
+  auto wanted = request<v1::ActivateRequest>("a");
+  wanted.add_families("ipv6_pd");
+  play.update("activate:a", "activate", wanted);
+  play.finish();
+  const auto result = answer("activate:a");
+  EXPECT_EQ(result.prefix(), "2001:db8:1200::/56");
+  EXPECT_EQ(result.address(), "");
+  EXPECT_EQ(result.state(), "active");
+  ASSERT_EQ(ledger.moves.size(), 1U);
+  EXPECT_THAT(ledger.moves[0].families(), ElementsAre("ipv6_pd"));
+}
+
+TEST_F(Lifecycle, TheGateOfOneFamilyIsWatchedOnWhenTheOtherMoves) {
+  ledger.state = State::kRevoked;
+  ledger.held = {"ipv4"};
+  ledger.state6 = State::kActive;
+  auto wanted = request<v1::SuspendRequest>("s", "billing");
+  wanted.add_families("ipv6_pd");
+  play.update("suspend:s", "suspend", wanted);
+  play.finish();
+  ASSERT_FALSE(ledger.looks.empty());
+  EXPECT_THAT(ledger.looks.back().families(), ElementsAre("ipv4"));
+  EXPECT_EQ(ledger.looks.back().number(), ledger.number) << "under the newest number";
+}
+
 TEST_F(Lifecycle, ARestingServiceEndsAtOnceWhenNothingIsPending) {
   play.finish();
   EXPECT_THAT(play.activities(), ElementsAre("ledger_pending"));

@@ -8,7 +8,8 @@
 
 namespace addrflow::workflows {
 
-// Gives a subscriber an address and entitles the line, or leaves everything as it was.
+// Gives a subscriber what it is to have, of one family or of both, and entitles the line; or leaves
+// everything as it was.
 class ProvisionSubscriber final : public Composition {
  public:
   ProvisionSubscriber();
@@ -17,7 +18,11 @@ class ProvisionSubscriber final : public Composition {
  private:
   Task<void> perform(Context& context) override;
   Task<void> take_back(Context& context, std::string reason) override;
+  v1::ComposeUpdateRequest allocation() const;
+  v1::ComposeUpdateRequest activation(const std::vector<std::string>& families) const;
+  void choose_families();
   v1::ProvisionRequest request_;
+  std::vector<std::string> families_;  // that this request brings
 };
 
 // Takes the line back. A provision that is under way is made to give up and undo first.

@@ -123,6 +123,115 @@ TEST_F(Composed, ProvisionAllocatesActivatesAndVerifies) {
   EXPECT_TRUE(service.finished[0].result().success());
 }
 
+v1::BindingView& add_binding(v1::ServiceView& view, const std::string& family,
+                             const std::string& state) {
+  v1::BindingView& binding = *view.add_bindings();
+  binding.set_family(family);
+  binding.set_state(state);
+  if (family == "ipv4") binding.set_address("203.0.113.7");
+  if (family == "ipv6_pd") binding.set_prefix("2001:db8:1200::/56");
+  return binding;
+}
+
+// Answers as of a line with both families.
+void has_both(FakeService& service) {
+  for (const auto& [operation, state] :
+       {std::pair{"allocate", "allocated"}, std::pair{"activate", "active"},
+        std::pair{"revoke", "revoked"}}) {
+    v1::ServiceView& view = *service.answers[operation].mutable_service_view();
+    add_binding(view, "ipv4", state);
+    add_binding(view, "ipv6_pd", state);
+  }
+}
+
+const json kBoth{
+    {"tenant_id", "acme"}, {"customer_id", "42"}, {"enable_ipv6", true}, {"ipv6_pd_size", 56}};
+
+TEST_F(Composed, BothFamiliesAreOneAllocateAndOneActivate) {
+  has_both(service);
+  Play& play = start("ProvisionSubscriber", kBoth);
+  play.finish();
+  ASSERT_EQ(play.closing_command(), enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION);
+  const auto result = play.result<v1::CompositionResult>();
+  EXPECT_EQ(result.context().ipv4_lifecycle_state(), "ACTIVE");
+  EXPECT_EQ(result.context().ipv6_lifecycle_state(), "ACTIVE");
+  EXPECT_EQ(result.context().ipv6_prefix(), "2001:db8:1200::/56");
+  EXPECT_THAT(service.operations(), ElementsAre("allocate", "activate"));
+  EXPECT_THAT(service.updates[0].allocate().families(), ElementsAre("ipv4", "ipv6_pd"));
+  EXPECT_EQ(service.updates[0].allocate().ipv6_pd_size(), 56);
+  EXPECT_THAT(service.updates[1].activate().families(), ElementsAre("ipv4", "ipv6_pd"));
+  ASSERT_EQ(result.steps_size(), 4);
+  EXPECT_EQ(result.steps(2).name(), "activate_ipv6_lifecycle");
+  for (const auto& step : result.steps()) EXPECT_EQ(step.status(), "done") << step.name();
+}
+
+TEST_F(Composed, AnOptionalFamilyThatCannotBeHadIsSkippedAndSaysWhy) {
+  add_binding(*service.answers["allocate"].mutable_service_view(), "ipv4", "allocated");
+  service.answers["allocate"].set_message("ipv6_pd is left out: No available IP addresses");
+  add_binding(*service.answers["activate"].mutable_service_view(), "ipv4", "active");
+  json input = kBoth;
+  input["optional_family"] = "ipv6_pd";
+  Play& play = start("ProvisionSubscriber", input);
+  play.finish();
+  const auto result = play.result<v1::CompositionResult>();
+  EXPECT_TRUE(result.success());
+  EXPECT_EQ(service.updates[0].allocate().optional_family(), "ipv6_pd");
+  EXPECT_THAT(service.updates[1].activate().families(), ElementsAre("ipv4"));
+  EXPECT_EQ(result.steps(2).status(), "skipped");
+  EXPECT_THAT(result.steps(2).message(), HasSubstr("No available IP addresses"));
+}
+
+TEST_F(Composed, AFamilyIsAddedToALiveLineWithoutTouchingTheOther) {
+  has_both(service);
+  v1::ComposeClaimReply claimed;
+  claimed.set_outcome("claimed");
+  add_binding(*claimed.mutable_view(), "ipv4", "active");
+  service.claims = {claimed};
+  Play& play = start("ProvisionSubscriber", kBoth);
+  play.finish();
+  const auto result = play.result<v1::CompositionResult>();
+  EXPECT_TRUE(result.success());
+  EXPECT_THAT(service.updates[0].allocate().families(), ElementsAre("ipv6_pd"));
+  EXPECT_THAT(service.updates[1].activate().families(), ElementsAre("ipv6_pd"));
+  EXPECT_EQ(result.steps(1).name(), "activate_ipv4_lifecycle");
+  EXPECT_EQ(result.steps(1).status(), "skipped");
+}
+
+TEST_F(Composed, AFailedAdditionTakesBackTheNewFamilyAndDoesNotCutTheLine) {
+  has_both(service);
+  v1::ComposeClaimReply claimed;
+  claimed.set_outcome("claimed");
+  add_binding(*claimed.mutable_view(), "ipv4", "active");
+  service.claims = {claimed};
+  service.refuse("activate", "coa_failed", "the NAS said no");
+  Play& play = start("ProvisionSubscriber", kBoth);
+  play.finish();
+  EXPECT_EQ(failure_of(play), "coa_failed: the NAS said no");
+  ASSERT_EQ(service.updates.size(), 3U);
+  const v1::RevokeRequest& undo = service.updates[2].revoke();
+  EXPECT_THAT(undo.families(), ElementsAre("ipv6_pd"));
+  EXPECT_FALSE(undo.send_disconnect());
+  EXPECT_EQ(undo.only_created_by(), "order-1001");
+}
+
+TEST_F(Composed, DeprovisionRevokesBothFamiliesInOneGo) {
+  has_both(service);
+  v1::ComposeClaimReply claimed;
+  claimed.set_outcome("claimed");
+  add_binding(*claimed.mutable_view(), "ipv4", "active");
+  add_binding(*claimed.mutable_view(), "ipv6_pd", "active");
+  service.claims = {claimed};
+  Play& play =
+      start("DeprovisionSubscriber", json{{"tenant_id", "acme"}, {"customer_id", "42"}}, "order-2");
+  play.finish();
+  const auto result = play.result<v1::CompositionResult>();
+  EXPECT_THAT(service.operations(), ElementsAre("revoke"));
+  EXPECT_EQ(result.context().ipv6_lifecycle_state(), "REVOKED");
+  ASSERT_EQ(result.steps_size(), 3);
+  EXPECT_EQ(result.steps(1).name(), "revoke_ipv6_lifecycle");
+  for (const auto& step : result.steps()) EXPECT_EQ(step.status(), "done") << step.name();
+}
+
 TEST_F(Composed, SearchAttributesAreWrittenOnlyWhereTheyAreRegistered) {
   provision().finish();
   v1::ComposeClaimReply claimed;
@@ -177,8 +286,12 @@ TEST_F(Composed, BadInputFailsAtOnceAndNamesTheField) {
       {{{"tenant_id", "acme"}, {"customer_id", 42}}, "invalid_argument: customer_id"},
       {{{"tenant_id", "acme"}, {"customer_id", "1"}, {"subscriber_id", "2"}},
        "invalid_argument: customer_id and subscriber_id differ"},
-      {{{"tenant_id", "acme"}, {"customer_id", "42"}, {"enable_ipv6", true}},
-       "unsupported: not supported yet: enable_ipv6"},
+      {{{"tenant_id", "acme"}, {"customer_id", "42"}, {"ipv6_pd_size", 40}},
+       "invalid_argument: ipv6_pd_size must be between 48 and 64"},
+      {{{"tenant_id", "acme"}, {"customer_id", "42"}, {"requested_prefix", "2001:db8::/56"}},
+       "invalid_argument: requested_prefix is given without enable_ipv6"},
+      {{{"tenant_id", "acme"}, {"customer_id", "42"}, {"optional_family", "ipv6_pd"}},
+       "invalid_argument: optional_family"},
       {{{"tenant_id", "acme"}, {"customer_id", "42"}, {"enable_ipv4", false}},
        "invalid_argument: enable_ipv4"},
       {{{"tenant_id", "acme"}, {"customer_id", "42"}, {"requested_address", "10.0.0.300"}},

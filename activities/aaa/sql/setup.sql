@@ -25,6 +25,7 @@ create table if not exists addrflow_line (
 -- The stock schema has no way to a user's, an address's or a NAS's accounting rows.
 create index concurrently if not exists addrflow_radacct_open_user on radacct (username) where acctstoptime is null;
 create index concurrently if not exists addrflow_radacct_open_address on radacct (framedipaddress) where acctstoptime is null;
+create index concurrently if not exists addrflow_radacct_open_prefix on radacct (delegatedipv6prefix) where acctstoptime is null;
 create index concurrently if not exists addrflow_radacct_stopped_user on radacct (username, acctstoptime);
 create index concurrently if not exists addrflow_radacct_nas_update on radacct (nasipaddress, acctupdatetime);
 create index concurrently if not exists addrflow_radacct_nas_stop on radacct (nasipaddress, acctstoptime);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -42,6 +43,18 @@ void check_name(std::string_view field, std::string_view name) {
   }
 }
 
+bool is_prefix(std::string_view text) {
+  const auto slash = text.find('/');
+  if (slash == std::string_view::npos) return false;
+  const std::string network{text.substr(0, slash)};
+  const std::string_view digits = text.substr(slash + 1);
+  int length = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), length);
+  in6_addr address{};
+  return inet_pton(AF_INET6, network.c_str(), &address) == 1 && error == std::errc{} &&
+         end == digits.data() + digits.size() && length >= 1 && length <= 128;
+}
+
 }  // namespace
 
 struct AaaEffects::Wish {
@@ -50,6 +63,7 @@ struct AaaEffects::Wish {
   std::string username;
   std::vector<std::string> former;
   std::string framed_ip;
+  std::string delegated_prefix;
   std::string plan;
 
   // Throws std::invalid_argument naming the field.
@@ -79,7 +93,21 @@ struct AaaEffects::Wish {
     if (!wish.framed_ip.empty() && inet_pton(AF_INET, wish.framed_ip.c_str(), &address) != 1) {
       throw std::invalid_argument("framed_ip: is no IPv4 address");
     }
+    wish.delegated_prefix = text_of(json, "delegated_prefix");
+    if (!wish.delegated_prefix.empty() && !is_prefix(wish.delegated_prefix)) {
+      throw std::invalid_argument("delegated_prefix: is no IPv6 prefix");
+    }
     return wish;
+  }
+
+  std::string text() const {
+    if (condition == Condition::kRefused) return "refused";
+    std::string said;
+    if (!framed_ip.empty()) said = "Framed-IP-Address " + framed_ip;
+    if (!delegated_prefix.empty()) {
+      said += (said.empty() ? "" : ", ") + ("Delegated-IPv6-Prefix " + delegated_prefix);
+    }
+    return condition == Condition::kRestricted ? said + ", restricted" : said;
   }
 };
 
@@ -119,19 +147,16 @@ class Line {
     return true;
   }
 
-  void admit(const std::string& framed_ip, const std::string& plan, bool restricted) {
+  void admit(const std::string& framed_ip, const std::string& delegated_prefix,
+             const std::string& plan, bool restricted) {
     if (reject_id_) {
       work_.exec_params(
           "delete from radcheck where id = $1 and username = $2 and attribute = 'Auth-Type'",
           *reject_id_, name_);
     }
     clear();
-    if (!framed_ip.empty()) {
-      work_.exec_params(
-          "insert into radreply (username, attribute, op, value)"
-          " values ($1, 'Framed-IP-Address', ':=', $2)",
-          name_, framed_ip);
-    }
+    reply_with_attribute("Framed-IP-Address", framed_ip);
+    reply_with_attribute("Delegated-IPv6-Prefix", delegated_prefix);
     if (restricted) join(settings_.suspended_group, 0);
     if (!plan.empty()) {
       work_.exec_params("delete from radusergroup where username = $1 and groupname = $2", name_,
@@ -170,10 +195,18 @@ class Line {
     plan_ = row[0].as<std::string>();
     if (!row[1].is_null()) reject_id_ = row[1].as<std::int64_t>();
   }
+  void reply_with_attribute(const std::string& attribute, const std::string& value) {
+    if (value.empty()) return;
+    work_.exec_params(
+        "insert into radreply (username, attribute, op, value) values ($1, $2, ':=', $3)", name_,
+        attribute, value);
+  }
   // Two rows of one attribute would both be sent: delete before insert, always.
   void clear() {
     work_.exec_params(
-        "delete from radreply where username = $1 and attribute = 'Framed-IP-Address'", name_);
+        "delete from radreply where username = $1"
+        " and attribute in ('Framed-IP-Address', 'Delegated-IPv6-Prefix')",
+        name_);
     work_.exec_params("delete from radusergroup where username = $1 and groupname in ($2, $3)",
                       name_, settings_.suspended_group, plan_);
   }
@@ -267,15 +300,15 @@ v1::EffectReply AaaEffects::write(const v1::EffectRequest& request, std::int64_t
     if (refused) {
       line.refuse();
     } else {
-      line.admit(wish.framed_ip, wish.plan, wish.condition == Wish::Condition::kRestricted);
+      line.admit(wish.framed_ip, wish.delegated_prefix, wish.plan,
+                 wish.condition == Wish::Condition::kRestricted);
     }
     for (const std::string& name : wish.former) {
       Line former{work, database_.settings(), service, name};
       if (former.owned()) former.refuse();
     }
 
-    std::string detail = refused ? "refused" : fmt::format("Framed-IP-Address {}", wish.framed_ip);
-    if (wish.condition == Wish::Condition::kRestricted) detail += ", restricted";
+    std::string detail = wish.text();
     if (!refused) {
       const auto foreign = work.exec_params1(
           "select count(*) from radcheck"

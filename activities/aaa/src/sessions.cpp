@@ -18,7 +18,8 @@ constexpr std::string_view kColumns =
     "''),"
     " coalesce(nasportid, ''), coalesce(callingstationid, ''),"
     " (extract(epoch from coalesce(acctstarttime, 'epoch')) * 1000000)::bigint,"
-    " (extract(epoch from coalesce(acctupdatetime, acctstarttime, 'epoch')) * 1000000)::bigint";
+    " (extract(epoch from coalesce(acctupdatetime, acctstarttime, 'epoch')) * 1000000)::bigint,"
+    " coalesce(abbrev(delegatedipv6prefix), '')";
 
 system_clock::time_point moment(const pqxx::field& field) {
   return system_clock::time_point{
@@ -36,6 +37,7 @@ ports::Session session_of(const pqxx::row& row) {
   session.calling_station_id = row[6].c_str();
   session.started = moment(row[7]);
   session.updated = moment(row[8]);
+  session.delegated_prefix = row[9].c_str();
   return session;
 }
 
@@ -82,15 +84,17 @@ ports::SessionEvidence AccountingSessions::evidence(const std::vector<std::strin
     pqxx::nontransaction work{connection};
     ports::SessionEvidence evidence;
     const std::string names = array_of(usernames);
+    const std::string_view column =
+        address.find(':') == std::string::npos ? "framedipaddress" : "delegatedipv6prefix";
     // Two halves, so that each can use its index.
-    const auto open = work.exec_params(
-        fmt::format("select {0} from radacct"
-                    " where username = any($1::text[]) and acctstoptime is null"
-                    " union select {0} from radacct"
-                    " where framedipaddress = nullif($2, '')::inet and acctstoptime is null"
-                    " order by 8 desc limit 64",
-                    kColumns),
-        names, address);
+    const auto open =
+        work.exec_params(fmt::format("select {0} from radacct"
+                                     " where username = any($1::text[]) and acctstoptime is null"
+                                     " union select {0} from radacct"
+                                     " where {1} = nullif($2, '')::inet and acctstoptime is null"
+                                     " order by 8 desc limit 64",
+                                     kColumns, column),
+                         names, address);
     for (const auto& row : open) evidence.open.push_back(session_of(row));
 
     const auto since_us =
@@ -98,10 +102,11 @@ ports::SessionEvidence AccountingSessions::evidence(const std::vector<std::strin
     // Accounting knows whole seconds only: a Stop in the same second counts. Whoever logged in
     // again within it has an open row.
     const auto stopped = work.exec_params1(
-        "select exists (select 1 from radacct where username = any($1::text[])"
-        "   and acctstoptime >= date_trunc('second',"
-        "     'epoch'::timestamptz + $2 * interval '1 microsecond')"
-        "   and ($3 = '' or framedipaddress is null or framedipaddress = nullif($3, '')::inet))",
+        fmt::format("select exists (select 1 from radacct where username = any($1::text[])"
+                    "   and acctstoptime >= date_trunc('second',"
+                    "     'epoch'::timestamptz + $2 * interval '1 microsecond')"
+                    "   and ($3 = '' or {0} is null or {0} = nullif($3, '')::inet))",
+                    column),
         names, since_us, address);
     evidence.stopped_since = stopped[0].as<bool>();
 

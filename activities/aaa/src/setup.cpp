@@ -20,7 +20,8 @@ struct Table {
 constexpr std::array kNeeded{
     Table{"radacct",
           "radacctid acctsessionid acctuniqueid username nasipaddress nasportid acctstarttime "
-          "acctupdatetime acctstoptime acctinterval callingstationid framedipaddress"},
+          "acctupdatetime acctstoptime acctinterval callingstationid framedipaddress "
+          "delegatedipv6prefix"},
     Table{"radcheck", "id username attribute op value"},
     Table{"radreply", "id username attribute op value"},
     Table{"radusergroup", "username groupname priority"},

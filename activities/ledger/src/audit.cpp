@@ -18,16 +18,16 @@ struct Check {
 
 constexpr std::array kChecks{
     Check{"I1", "two open holdings overlap",
-          "SELECT a.tenant_id, host(a.space) FROM holdings a JOIN holdings b ON a.id < b.id"
+          "SELECT a.tenant_id, abbrev(a.space) FROM holdings a JOIN holdings b ON a.id < b.id"
           " AND a.routing_domain_id = b.routing_domain_id AND a.space && b.space"
           " AND a.ports && b.ports AND a.period && b.period"
           " WHERE upper_inf(a.period) AND upper_inf(b.period)"},
     Check{"I2", "an open holding has no working row",
-          "SELECT h.tenant_id, host(h.space) FROM holdings h JOIN idle ON idle.id = h.service_id"
+          "SELECT h.tenant_id, abbrev(h.space) FROM holdings h JOIN idle ON idle.id = h.service_id"
           " WHERE upper_inf(h.period) AND (SELECT count(*) FROM ip_reservations r"
           "  WHERE r.holding_id = h.id AND (r.lifecycle_state <> 'revoked' OR h.releasing)) <> 1"},
     Check{"I2", "a live working row has no open holding",
-          "SELECT r.tenant_id, host(r.ip_address) FROM ip_reservations r JOIN idle"
+          "SELECT r.tenant_id, abbrev(r.ip_address) FROM ip_reservations r JOIN idle"
           " ON idle.id = r.service_id LEFT JOIN holdings h ON h.id = r.holding_id"
           " AND upper_inf(h.period) WHERE r.lifecycle_state IN"
           " ('pending', 'allocated', 'active', 'suspended', 'revoking')"
@@ -38,26 +38,42 @@ constexpr std::array kChecks{
           " AND h.space = a.address AND upper_inf(h.period) WHERE a.state = 'held'"
           " AND h.id IS NULL"},
     Check{"I7", "the pool's row says free, a holding is open",
-          "SELECT h.tenant_id, host(h.space) FROM holdings h JOIN pool_addresses a"
+          "SELECT h.tenant_id, abbrev(h.space) FROM holdings h JOIN pool_addresses a"
           " ON a.pool_id = h.pool_id AND a.address = h.space WHERE upper_inf(h.period)"
           " AND a.state = 'free'"},
     Check{"I7", "exposed space came back without evidence",
-          "SELECT h.tenant_id, host(h.space) FROM holdings h WHERE NOT upper_inf(h.period)"
+          "SELECT h.tenant_id, abbrev(h.space) FROM holdings h WHERE NOT upper_inf(h.period)"
           " AND h.exposed AND h.evidence NOT IN ('strong', 'medium', 'hold_time', 'forced',"
           " 'taken up again', 'taken in NetBox')"},
+    // One session carries what all live families have, and is restricted as the service says.
     Check{"I3", "an effect of the last transition is missing",
           "SELECT r.tenant_id, r.subscriber_id FROM ip_reservations r JOIN idle"
-          " ON idle.id = r.service_id WHERE r.lifecycle_state IN ('allocated', 'active',"
-          " 'suspended') AND coalesce((SELECT e.wish->>'condition' || ' ' ||"
-          "   (e.wish->>'framed_ip') FROM effects e WHERE e.service_id = r.service_id"
-          "   AND e.system = 'aaa' AND e.status <> 'superseded' ORDER BY e.id DESC LIMIT 1), '')"
-          " NOT IN (CASE r.lifecycle_state WHEN 'suspended' THEN 'restricted ' ELSE 'full ' END"
-          "   || host(r.ip_address), '')"},
+          " ON idle.id = r.service_id JOIN services s ON s.id = r.service_id"
+          " CROSS JOIN LATERAL (SELECT bool_or(o.lifecycle_state = 'suspended') AS suspended,"
+          "   bool_or(o.lifecycle_state = 'active') AS active FROM ip_reservations o"
+          "   WHERE o.service_id = r.service_id) line"
+          " CROSS JOIN LATERAL (SELECT e.wish FROM effects e WHERE e.service_id = r.service_id"
+          "   AND e.system = 'aaa' AND e.status <> 'superseded' ORDER BY e.id DESC LIMIT 1) last"
+          " WHERE r.lifecycle_state IN ('allocated', 'active', 'suspended') AND ("
+          "   last.wish->>'condition' <> CASE WHEN line.suspended AND NOT (line.active"
+          "     AND s.restrict_when = 'all') THEN 'restricted' ELSE 'full' END"
+          "   OR coalesce(last.wish->>CASE r.family WHEN 'ipv4' THEN 'framed_ip'"
+          "     ELSE 'delegated_prefix' END, '') <> abbrev(r.ip_address))"},
     Check{"I3", "suspended without a hold, or active with one",
           "SELECT r.tenant_id, r.subscriber_id FROM ip_reservations r JOIN idle"
           " ON idle.id = r.service_id WHERE r.lifecycle_state IN ('active', 'suspended')"
-          " AND (r.lifecycle_state = 'suspended') <> EXISTS"
-          " (SELECT 1 FROM holds WHERE holds.service_id = r.service_id)"},
+          " AND (r.lifecycle_state = 'suspended') <> EXISTS (SELECT 1 FROM holds"
+          " WHERE holds.service_id = r.service_id AND holds.family = r.family)"},
+    Check{"I2", "the profile does not say what the prefix's row says",
+          "SELECT p.tenant_id, p.subscriber_id FROM subscriber_network_profiles p"
+          " JOIN services s ON (s.tenant_id, s.subscriber_id, s.service)"
+          "   = (p.tenant_id, p.subscriber_id, 'internet') JOIN idle ON idle.id = s.id"
+          " CROSS JOIN LATERAL (SELECT r.lifecycle_state, r.ip_address FROM ip_reservations r"
+          "   WHERE r.service_id = s.id AND r.family = 'ipv6_pd' AND r.slot = 0"
+          "   ORDER BY r.generation DESC, r.id DESC LIMIT 1) r"
+          " WHERE p.ipv6_state::text <> r.lifecycle_state::text"
+          "   OR p.ipv6_prefix::inet IS DISTINCT FROM CASE WHEN r.lifecycle_state <> 'revoked'"
+          "     THEN r.ip_address END"},
     Check{"I6", "a pending binding without an operation",
           "SELECT r.tenant_id, r.subscriber_id FROM ip_reservations r JOIN idle"
           " ON idle.id = r.service_id WHERE r.lifecycle_state = 'pending'"},
@@ -67,7 +83,7 @@ constexpr std::array kChecks{
           " OR EXISTS (SELECT 1 FROM holdings h WHERE h.service_id = s.id"
           " AND h.tenant_id <> s.tenant_id)"},
     Check{"I8", "space of a pool that the tenant may not use",
-          "SELECT h.tenant_id, host(h.space) FROM holdings h WHERE upper_inf(h.period)"
+          "SELECT h.tenant_id, abbrev(h.space) FROM holdings h WHERE upper_inf(h.period)"
           " AND NOT EXISTS (SELECT 1 FROM pool_grants g WHERE g.pool_id = h.pool_id"
           " AND g.tenant_id = h.tenant_id)"},
 };

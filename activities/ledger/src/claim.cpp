@@ -3,6 +3,7 @@
 #include <addrflow/domain/ids.hpp>
 #include <addrflow/domain/transition_table.hpp>
 #include <addrflow/ledger/ledger.hpp>
+#include <addrflow/v1/answers.hpp>
 #include <algorithm>
 
 #include "rows.hpp"
@@ -16,6 +17,7 @@ using domain::Operation;
 using domain::Verdict;
 
 v1::LifecycleResult answer_from(Tx& tx, const ServiceRef& service, const std::string& operation,
+                                const std::vector<std::string>& families,
                                 const std::string& message) {
   v1::LifecycleResult result;
   result.set_success(true);
@@ -23,20 +25,29 @@ v1::LifecycleResult answer_from(Tx& tx, const ServiceRef& service, const std::st
   result.set_operation(operation);
   result.set_message(message);
   *result.mutable_service_view() = read_view(tx, service);
-  const v1::ServiceView& view = result.service_view();
-  result.set_enforcement(view.enforcement());
-  for (const v1::BindingView& binding : view.bindings()) {
-    if (binding.family() != domain::kFamilyIpv4) continue;
-    result.set_address(binding.address());
-    result.set_state(binding.state());
-    if (binding.has_allocated_at()) result.set_allocated_at(binding.allocated_at());
-    if (binding.has_activated_at()) result.set_activated_at(binding.activated_at());
-    if (binding.has_suspended_at()) result.set_suspended_at(binding.suspended_at());
-    if (binding.has_revoked_at()) result.set_revoked_at(binding.revoked_at());
-    if (binding.has_netbox_ip_id()) result.set_netbox_ip_id(binding.netbox_ip_id());
-    *result.mutable_metadata() = binding.metadata();
-  }
+  result.set_enforcement(result.service_view().enforcement());
+  v1::show_bindings(result, result.service_view(), families);
   return result;
+}
+
+bool is_family(std::string_view family) {
+  return family == domain::kFamilyIpv4 || family == domain::kFamilyIpv6Pd;
+}
+
+// An operation without families means what the line has and the operation can be done to; where
+// that is nothing, all of it, so that the refusal says why.
+std::vector<std::string> meant_families(Operation operation, const std::vector<Row>& rows) {
+  std::vector<std::string> meant;
+  for (const Row& row : rows) {
+    if (domain::check(operation, row.state).kind != Verdict::Kind::kRefuse)
+      meant.push_back(row.family);
+  }
+  if (meant.empty() && operation != Operation::kAllocate) {
+    for (const Row& row : rows) meant.push_back(row.family);
+  }
+  if (meant.empty() || operation == Operation::kAllocate)
+    meant.assign({std::string{domain::kFamilyIpv4}});
+  return meant;
 }
 
 // One claim, inside its transaction.
@@ -69,14 +80,17 @@ class Claiming {
     operation_ = *operation;
     if (const auto ok = domain::check_key("caller.key", request_.caller().key()); !ok)
       throw LedgerError{ErrorCode::kInvalidArgument, ok.error().message};
-    families_.assign(request_.families().begin(), request_.families().end());
-    if (families_.empty()) families_.emplace_back(domain::kFamilyIpv4);
-    for (const std::string& family : families_) {
-      if (family == domain::kFamilyIpv6Pd)
-        throw LedgerError{ErrorCode::kUnsupported, "families: not supported yet: " + family};
-      if (family != domain::kFamilyIpv4)
+    for (const std::string& family : request_.families()) {
+      if (!is_family(family))
         throw LedgerError{ErrorCode::kInvalidArgument, "families: no such family: " + family};
     }
+    if (!request_.optional_family().empty() && !is_family(request_.optional_family())) {
+      throw LedgerError{ErrorCode::kInvalidArgument,
+                        "optional_family: no such family: " + request_.optional_family()};
+    }
+    const std::string& when = request_.restrict_when();
+    if (!when.empty() && when != "any" && when != "all")
+      throw LedgerError{ErrorCode::kInvalidArgument, "restrict_when must be \"any\" or \"all\""};
   }
 
   void check_tenant() {
@@ -95,12 +109,14 @@ class Claiming {
         service_.tenant_id(), service_.subscriber_id(), service_.service());
     head_ = read_head(tx_, service_, Lock::kYes).value();
     rows_ = read_rows(tx_, head_.id);
-    holds_ = read_holds(tx_, head_.id);
+    families_.assign(request_.families().begin(), request_.families().end());
+    if (families_.empty()) families_ = meant_families(operation_, rows_);
   }
 
   std::optional<v1::ClaimReply> known_operation() {
     const auto found = tx_.exec_params(
-        "SELECT id, request_hash, phase, number, outcome::text FROM operations"
+        "SELECT id, request_hash, phase, number, outcome::text, families::text, left_out"
+        " FROM operations"
         " WHERE tenant_id = $1 AND subscriber_id = $2 AND service = $3 AND key = $4",
         service_.tenant_id(), service_.subscriber_id(), service_.service(),
         request_.caller().key());
@@ -124,6 +140,8 @@ class Claiming {
     }
     tx_.exec_params("UPDATE operations SET workflow_id = $2, run_id = $3 WHERE id = $1", id,
                     request_.workflow_id(), request_.run_id());
+    moving_ = words_of(row[5].c_str());
+    left_out_ = row[6].c_str();
     fill_claim(reply, id, row[3].as<std::int64_t>());
     return reply;
   }
@@ -173,17 +191,43 @@ class Claiming {
   }
 
   Plan consult_table() {
-    bool moves = false;
+    moving_.clear();
+    left_out_.clear();
+    std::vector<std::string> held_back;  // suspended already: they get the hold as well
     for (const std::string& family : families_) {
-      const Row* row = find_row(rows_, family);
-      if (row != nullptr && other_generation(*row)) continue;
-      const auto state = row == nullptr ? std::nullopt : std::optional{row->state};
-      const Verdict verdict = domain::check(operation_, state);
-      if (verdict.kind == Verdict::Kind::kRefuse)
-        throw LedgerError{verdict.code, domain::refusal(operation_, state)};
-      moves = guard(verdict, row) || moves;
+      try {
+        const Row* row = find_row(rows_, family);
+        if (row != nullptr && other_generation(*row)) continue;
+        const auto state = row == nullptr ? std::nullopt : std::optional{row->state};
+        const Verdict verdict = domain::check(operation_, state);
+        if (verdict.kind == Verdict::Kind::kRefuse)
+          throw LedgerError{verdict.code, domain::refusal(operation_, state)};
+        if (guard(verdict, row, family)) {
+          moving_.push_back(family);
+        } else if (verdict.guard == Guard::kAddsHold) {
+          held_back.push_back(family);
+        }
+      } catch (const LedgerError& error) {
+        if (family != request_.optional_family() || error.retryable()) throw;
+        left_out_ = family + " is left out: " + error.what();
+      }
     }
-    return moves ? Plan::kMove : Plan::kNothing;
+    if (!moving_.empty()) {
+      moving_.insert(moving_.end(), held_back.begin(), held_back.end());
+      return Plan::kMove;
+    }
+    for (const std::string& family : held_back) add_hold(family);
+    if (!left_out_.empty()) message_ = left_out_;
+    return Plan::kNothing;
+  }
+
+  void add_hold(const std::string& family) {
+    tx_.exec_params(
+        "INSERT INTO holds (service_id, tenant_id, family, reason, actor)"
+        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        head_.id, service_.tenant_id(), family,
+        request_.caller().reason().empty() ? "operator" : request_.caller().reason(),
+        request_.caller().actor());
   }
 
   // A late revoke never kills the next generation, nor what another composition created.
@@ -200,27 +244,27 @@ class Claiming {
     return false;
   }
 
+  std::string requested(std::string_view family) const {
+    return family == domain::kFamilyIpv4 ? request_.requested_address()
+                                         : request_.requested_prefix();
+  }
+
+  void must_be_requested(const Row& row) const {
+    const std::string wanted = requested(row.family);
+    if (wanted.empty() || wanted == row.address) return;
+    const char* field =
+        row.family == domain::kFamilyIpv4 ? "requested_address" : "requested_prefix";
+    throw LedgerError{ErrorCode::kConflict,
+                      std::string{field} + " differs from the one held: " + row.address};
+  }
+
   // True when there is something to do.
-  bool guard(const Verdict& verdict, const Row* row) {
+  bool guard(const Verdict& verdict, const Row* row, const std::string& family) {
     switch (verdict.guard) {
       case Guard::kSameRequest:
-        if (!request_.requested_address().empty() && row != nullptr &&
-            request_.requested_address() != row->address) {
-          throw LedgerError{ErrorCode::kConflict,
-                            "requested_address differs from the one held: " + row->address};
-        }
+        if (row != nullptr) must_be_requested(*row);
         return false;
-      case Guard::kAddsHold:
-        if (verdict.kind == Verdict::Kind::kRepeat) {
-          tx_.exec_params(
-              "INSERT INTO holds (service_id, tenant_id, reason, actor) VALUES ($1, $2, $3, $4)"
-              " ON CONFLICT DO NOTHING",
-              head_.id, service_.tenant_id(),
-              request_.caller().reason().empty() ? "operator" : request_.caller().reason(),
-              request_.caller().actor());
-          return false;
-        }
-        return true;
+      case Guard::kAddsHold: return verdict.kind != Verdict::Kind::kRepeat;
       case Guard::kHoldsNothing:
         if (row != nullptr && row->space_held) {
           throw LedgerError{
@@ -237,21 +281,23 @@ class Claiming {
       case Guard::kNamedState: break;
     }
     if (verdict.kind != Verdict::Kind::kMove) return false;
-    if (operation_ == Operation::kAllocate) check_space(row);
+    if (operation_ == Operation::kAllocate) check_space(row, family);
     return true;
   }
 
   // What can be known to be wrong is refused before anything is changed.
-  void check_space(const Row* row) {
+  void check_space(const Row* row, const std::string& family) {
+    if (family == domain::kFamilyIpv6Pd) check_assignment_mode(tx_, service_);
     if (row != nullptr && row->space_held) {
-      if (!request_.requested_address().empty() && request_.requested_address() != row->address)
-        throw LedgerError{ErrorCode::kConflict,
-                          "requested_address differs from the one held: " + row->address};
+      must_be_requested(*row);
       return;
     }
-    const Pool pool = resolve_pool(tx_, request_.ipv4_pool_id());
-    if (!request_.requested_address().empty())
-      check_address(tx_, pool, request_.requested_address(), head_.id, Lock::kNo);
+    const bool ipv4 = family == domain::kFamilyIpv4;
+    check_requested(tx_, {.family = family,
+                          .prefix_length = ipv4 ? 0 : request_.ipv6_pd_size(),
+                          .pool = ipv4 ? request_.ipv4_pool_id() : request_.ipv6_pool_id(),
+                          .requested = requested(family),
+                          .service_id = head_.id});
   }
 
   v1::ClaimReply base_reply() {
@@ -266,6 +312,8 @@ class Claiming {
     *reply.mutable_claim()->mutable_service() = service_;
     reply.mutable_claim()->set_number(number);
     reply.mutable_claim()->set_operation_id(operation);
+    for (const std::string& family : moving_) reply.add_families(family);
+    reply.set_left_out(left_out_);
     // An older packet that may still be under way is answered by stating the present condition.
     const auto unknown = tx_.exec_params(
         "SELECT coalesce(max(greatest(0, extract(epoch FROM hard_deadline - clock_timestamp())"
@@ -285,7 +333,7 @@ class Claiming {
     v1::ClaimReply reply = base_reply();
     reply.set_outcome("nothing");
     *reply.mutable_result() =
-        answer_from(tx_, service_, request_.operation(),
+        answer_from(tx_, service_, request_.operation(), families_,
                     message_.empty() ? "nothing to do: it is so already" : message_);
     const auto id = insert_operation(head_.number, "finished");
     tx_.exec_params(
@@ -326,8 +374,9 @@ class Claiming {
     tx_.exec_params(
         "UPDATE services SET number = $2, open_operation_id = $3, last_operation_id = $3,"
         " plan = CASE WHEN $4 = '' THEN plan ELSE $4 END,"
-        " nas_ip = CASE WHEN $5 = '' THEN nas_ip ELSE $5 END WHERE id = $1",
-        head_.id, number, id, request_.plan(), request_.nas_ip());
+        " nas_ip = CASE WHEN $5 = '' THEN nas_ip ELSE $5 END,"
+        " restrict_when = CASE WHEN $6 = '' THEN restrict_when ELSE $6 END WHERE id = $1",
+        head_.id, number, id, request_.plan(), request_.nas_ip(), request_.restrict_when());
     v1::ClaimReply reply = base_reply();
     fill_claim(reply, id, number);
     audit("claimed");
@@ -337,14 +386,15 @@ class Claiming {
   std::int64_t insert_operation(std::int64_t number, const std::string& phase) {
     const auto made = tx_.exec_params(
         "INSERT INTO operations (tenant_id, subscriber_id, service, service_id, key, request_hash,"
-        " operation, request, number, phase, actor, reason, workflow_id, run_id, before)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9, $10, $11, $12, $13, $14, $15::jsonb)"
+        " operation, request, number, phase, actor, reason, workflow_id, run_id, before, families,"
+        " left_out) VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9, $10, $11, $12, $13, $14,"
+        " $15::jsonb, $16::text[], $17)"
         " RETURNING id",
         service_.tenant_id(), service_.subscriber_id(), service_.service(), head_.id,
         request_.caller().key(), request_.request_hash(), request_.operation(),
         request_.request_json().empty() ? "{}" : request_.request_json(), number, phase,
         request_.caller().actor(), request_.caller().reason(), request_.workflow_id(),
-        request_.run_id(), before());
+        request_.run_id(), before(), array_of(moving_.empty() ? families_ : moving_), left_out_);
     return made[0][0].as<std::int64_t>();
   }
 
@@ -352,18 +402,20 @@ class Claiming {
   std::string before() {
     const auto found = tx_.exec_params(
         "SELECT jsonb_build_object('username', $2::text, 'nas_ip', $3::text, 'plan', $4::text,"
+        " 'restrict_when', $5::text,"
         " 'rows', coalesce((SELECT jsonb_agg(jsonb_build_object('id', id,"
         " 'state', lifecycle_state, 'activated', lifecycle_activated_at,"
         " 'suspended', lifecycle_suspended_at, 'revoked', lifecycle_revoked_at,"
         " 'revoking', revoking_since)) FROM ip_reservations WHERE service_id = $1), '[]'),"
         " 'holds', coalesce((SELECT jsonb_agg(jsonb_build_object('reason', reason,"
-        " 'actor', actor, 'since', since)) FROM holds WHERE service_id = $1), '[]'))::text",
-        head_.id, head_.username, head_.nas_ip, head_.plan);
+        " 'family', family, 'actor', actor, 'since', since)) FROM holds WHERE service_id = $1), "
+        "'[]'))::text",
+        head_.id, head_.username, head_.nas_ip, head_.plan, head_.restrict_when);
     return found[0][0].c_str();
   }
 
   void audit(const std::string& detail) {
-    const Row* row = find_row(rows_, domain::kFamilyIpv4);
+    const Row* row = find_row(rows_, families_.front());
     write_audit(tx_, service_, request_.operation(), request_.caller().actor(),
                 row == nullptr ? "" : row->address, row == nullptr ? "" : row->pool_id, "ok",
                 detail);
@@ -374,10 +426,11 @@ class Claiming {
   const Settings& settings_;
   const ServiceRef service_;
   Operation operation_ = Operation::kAllocate;
-  std::vector<std::string> families_;
+  std::vector<std::string> families_;  // that are meant
+  std::vector<std::string> moving_;    // that something is done to
+  std::string left_out_;               // why the optional one is not among them
   Head head_;
   std::vector<Row> rows_;
-  std::vector<std::string> holds_;
   std::string message_;
 };
 
@@ -427,17 +480,14 @@ v1::FinishReply Ledger::finish(const v1::FinishRequest& request) {
     static_cast<void>(fenced_head(tx, request.claim()));
     tx.exec_params("UPDATE services SET open_operation_id = NULL WHERE id = $1", head->id);
     const v1::LifecycleResult told =
-        answer_from(tx, service, request.result().operation(), request.result().message());
+        answer_from(tx, service, request.result().operation(), families_of(tx, operation),
+                    request.result().message());
     v1::LifecycleResult result = request.result();
     result.set_address(told.address());
+    result.set_prefix(told.prefix());
     result.set_state(told.state());
-    if (told.has_allocated_at()) result.set_allocated_at(told.allocated_at());
-    if (told.has_activated_at()) result.set_activated_at(told.activated_at());
-    if (told.has_suspended_at()) result.set_suspended_at(told.suspended_at());
-    if (told.has_revoked_at()) result.set_revoked_at(told.revoked_at());
-    if (told.has_netbox_ip_id()) result.set_netbox_ip_id(told.netbox_ip_id());
-    *result.mutable_metadata() = told.metadata();
     *result.mutable_service_view() = told.service_view();
+    v1::show_bindings(result, told.service_view(), families_of(tx, operation));
     tx.exec_params(
         "UPDATE operations SET phase = 'finished', outcome = $2::jsonb,"
         " finished_at = clock_timestamp() WHERE id = $1",

@@ -127,8 +127,9 @@ ports::Leave Ledger::begin(const v1::EffectRequest& request,
     if (effect->system == "aaa" && effect->wish.value("condition", "refused") != "refused") {
       tx.exec_params(
           "UPDATE holdings SET exposed = true WHERE service_id = $1 AND upper_inf(period)"
-          " AND NOT exposed",
-          effect->service_id);
+          " AND NOT exposed AND abbrev(space) IN ($2, $3)",
+          effect->service_id, effect->wish.value("framed_ip", ""),
+          effect->wish.value("delegated_prefix", ""));
     }
     return leave;
   });

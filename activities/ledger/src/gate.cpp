@@ -1,5 +1,6 @@
 // The release gate: return to the pool is the point of no return (docs/decisions/0007).
 #include <fmt/format.h>
+#include <addrflow/domain/ids.hpp>
 #include <addrflow/ledger/ledger.hpp>
 #include <algorithm>
 
@@ -19,24 +20,26 @@ system_clock::time_point from_epoch(const pqxx::field& field) {
       std::chrono::duration<double>{field.as<double>()})};
 }
 
-// What the ledger knows, before accounting is asked.
+// What the ledger knows of one family's space, before accounting is asked.
 struct Facts {
   bool superseded = false;
   bool held = false;  // a releasing holding is open
   bool kept = false;
   bool exposed = false;
   bool forced = false;
-  bool refused = false;  // the AAA rows refuse the next login: confirmed
+  bool withdrawn = false;   // the next login does not get this space: confirmed by the AAA rows
+  bool line_lives = false;  // with another family: its session may be there, and is not this one's
   bool hold_over = false;
   std::int64_t hold_left_ms = 0;
   std::int64_t quarantine_s = 0;
   std::int64_t longest_quarantine_s = 0;
-  system_clock::time_point refused_at;
+  system_clock::time_point withdrawn_at;
   bool disconnected = false;  // ACK, or NAK 503
   system_clock::time_point disconnected_at;
   system_clock::time_point now;
   std::vector<std::string> usernames;
-  std::string address;
+  std::string family;
+  std::string space;
   std::string nas_ip;
   std::int64_t holding_id = 0;
   std::int64_t row_id = 0;
@@ -44,32 +47,34 @@ struct Facts {
   std::int64_t operation = 0;
 };
 
+// What AAA and the NAS have confirmed since the space is on its way out.
 void read_session_facts(Tx& tx, Facts& facts) {
   const auto aaa = tx.exec_params(
-      "SELECT status, wish->>'condition', extract(epoch FROM updated_at) FROM effects"
-      " WHERE service_id = $1 AND system = 'aaa' AND status <> 'superseded'"
-      " ORDER BY id DESC LIMIT 1",
-      facts.service_id);
-  if (!aaa.empty() && std::string{aaa[0][0].c_str()} == "confirmed" &&
-      std::string{aaa[0][1].c_str()} == "refused") {
-    facts.refused = true;
-    facts.refused_at = from_epoch(aaa[0][2]);
+      "SELECT extract(epoch FROM min(e.updated_at)) FROM effects e JOIN holdings h ON h.id = $2"
+      " WHERE e.service_id = $1 AND e.system = 'aaa' AND e.status = 'confirmed'"
+      " AND e.planned_at >= h.releasing_since AND (e.wish->>'condition' = 'refused'"
+      " OR coalesce(e.wish->>$3::text, '') <> $4)",
+      facts.service_id, facts.holding_id, wish_key(facts.family), facts.space);
+  if (!aaa[0][0].is_null()) {
+    facts.withdrawn = true;
+    facts.withdrawn_at = from_epoch(aaa[0][0]);
   }
   const auto cut = tx.exec_params(
-      "SELECT extract(epoch FROM e.updated_at) FROM effects e JOIN services s ON s.id = "
-      "e.service_id"
-      " WHERE e.service_id = $1 AND e.number = s.number AND e.action = 'disconnect'"
-      " AND e.code IN ('ack', 'session-not-found')"
+      "SELECT extract(epoch FROM e.updated_at) FROM effects e JOIN holdings h ON h.id = $2"
+      " WHERE e.service_id = $1 AND e.planned_at >= h.releasing_since"
+      " AND e.action = 'disconnect' AND e.code IN ('ack', 'session-not-found')"
       " AND e.status IN ('confirmed', 'not_applicable') ORDER BY e.id DESC LIMIT 1",
-      facts.service_id);
+      facts.service_id, facts.holding_id);
   if (!cut.empty()) {
     facts.disconnected = true;
     facts.disconnected_at = from_epoch(cut[0][0]);
   }
 }
 
-Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, Lock lock) {
+Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, const std::string& family,
+                 Lock lock) {
   Facts facts;
+  facts.family = family;
   const auto head = read_head(tx, service, lock);
   if (!head || head->number != number) {
     facts.superseded = true;
@@ -84,21 +89,21 @@ Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, Lock lo
       head->id);
   for (const auto& name : names) facts.usernames.emplace_back(name[0].c_str());
   const auto held = tx.exec_params(
-      "SELECT h.id, r.id, host(h.space), h.kept, h.exposed, h.forced, p.quarantine_s,"
+      "SELECT h.id, r.id, abbrev(h.space), h.kept, h.exposed, h.forced, p.quarantine_s,"
       " greatest(p.quarantine_s, p.hold_time_s), extract(epoch FROM clock_timestamp()),"
       " (extract(epoch FROM h.releasing_since + p.hold_time_s * interval '1 second'"
       "   - clock_timestamp()) * 1000)::bigint"
       " FROM holdings h JOIN ip_reservations r ON r.holding_id = h.id"
       " JOIN ip_pools p ON p.id = h.pool_id"
-      " WHERE h.service_id = $1 AND h.family = 'ipv4' AND upper_inf(h.period) AND h.releasing"
+      " WHERE h.service_id = $1 AND h.family = $2 AND upper_inf(h.period) AND h.releasing"
       " ORDER BY h.id LIMIT 1",
-      head->id);
+      head->id, family);
   if (held.empty()) return facts;
   const auto& row = held[0];
   facts.held = true;
   facts.holding_id = row[0].as<std::int64_t>();
   facts.row_id = row[1].as<std::int64_t>();
-  facts.address = row[2].c_str();
+  facts.space = row[2].c_str();
   facts.kept = row[3].as<bool>();
   facts.exposed = row[4].as<bool>();
   facts.forced = row[5].as<bool>();
@@ -107,6 +112,11 @@ Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, Lock lo
   facts.now = from_epoch(row[8]);
   facts.hold_left_ms = row[9].as<std::int64_t>();
   facts.hold_over = facts.hold_left_ms <= 0;
+  const auto rows = read_rows(tx, head->id);
+  facts.line_lives = std::ranges::any_of(rows, [](const Row& other) {
+    return other.state == State::kAllocated || other.state == State::kActive ||
+           other.state == State::kSuspended;
+  });
   read_session_facts(tx, facts);
   return facts;
 }
@@ -122,11 +132,24 @@ Judgement closed(std::string why, std::int64_t again_ms = 0) {
   return {.detail = std::move(why), .again_ms = again_ms};
 }
 
+// Whether the session may be the one that had the space. Where the line lives on with another
+// family its subscriber logs in again at once: that session began after the rows changed, and does
+// not show the space. Accounting knows whole seconds only, so one that began in the same second is
+// taken for the new one when the old one's Stop is there.
+bool may_be_the_old_one(const Facts& facts, const ports::SessionEvidence& seen,
+                        const ports::Session& session) {
+  if (!facts.line_lives) return true;
+  const bool ipv4 = facts.family == domain::kFamilyIpv4;
+  if ((ipv4 ? session.framed_ip : session.delegated_prefix) == facts.space) return true;
+  if (session.started > facts.withdrawn_at) return false;
+  return !seen.stopped_since || session.started < std::chrono::floor<seconds>(facts.withdrawn_at);
+}
+
 // By accounting; everything here is about a session that may be alive.
 Judgement by_accounting(const Facts& facts, const ports::SessionEvidence& seen, seconds interim,
                         seconds longest_lease) {
-  if (!seen.open.empty()) {
-    const ports::Session& session = seen.open.front();
+  for (const ports::Session& session : seen.open) {
+    if (!may_be_the_old_one(facts, seen, session)) continue;
     return closed(
         fmt::format("accounting shows a session at {} since it was last heard of", session.nas_ip));
   }
@@ -142,84 +165,106 @@ Judgement by_accounting(const Facts& facts, const ports::SessionEvidence& seen, 
   return {"medium", "the NAS has disconnected it, and accounting shows no session"};
 }
 
+// Without accounting, or by it.
+Judgement judge(const Facts& facts, ports::SessionDirectory* sessions, seconds interim,
+                const Settings& settings) {
+  if (facts.forced) return {"forced", "a person has released it"};
+  if (!facts.exposed) return {"strong", "AAA has never handed it out"};
+  if (!facts.withdrawn) return closed("the AAA rows do not withhold it yet", kSoonMs);
+  if (facts.hold_over) return {"hold_time", "the hold time is over"};
+  if (sessions == nullptr)
+    return closed("accounting is not known: the hold time decides", facts.hold_left_ms);
+  Judgement judged;
+  try {
+    const auto seen =
+        sessions->evidence(facts.usernames, facts.space, facts.nas_ip, facts.withdrawn_at);
+    judged = by_accounting(facts, seen, interim, settings.longest_lease);
+  } catch (const std::exception&) {
+    judged = closed("accounting cannot be reached");
+  }
+  if (!judged.open() && (judged.again_ms == 0 || judged.again_ms > facts.hold_left_ms))
+    judged.again_ms = std::min(facts.hold_left_ms + 1,
+                               std::max<std::int64_t>(settings.pace.gate_poll_ms(), kSoonMs));
+  return judged;
+}
+
+// False: a newer transition owns the service.
+bool release(Tx& tx, const ServiceRef& service, std::int64_t number, const Facts& facts,
+             const Judgement& judged) {
+  const Facts now = read_facts(tx, service, number, facts.family, Lock::kYes);
+  if (now.superseded || now.holding_id != facts.holding_id) return false;
+  const std::int64_t quarantine = facts.forced     ? now.longest_quarantine_s
+                                  : !facts.exposed ? 0
+                                                   : now.quarantine_s;
+  close_holding(tx, now.holding_id, now.operation, judged.evidence, quarantine);
+  tx.exec_params(
+      "UPDATE ip_reservations SET lifecycle_state = 'revoked', updated_at = clock_timestamp(),"
+      " lifecycle_revoked_at = coalesce(lifecycle_revoked_at, clock_timestamp()) WHERE id = $1",
+      now.row_id);
+  const auto effect =
+      plan_netbox(tx, service, now.service_id, now.operation, number, now.row_id, "release");
+  if (effect.effect_id() != 0) {
+    tx.exec_params(
+        "UPDATE effects SET not_before = clock_timestamp() + $2::bigint * interval '1 second'"
+        " WHERE id = $1",
+        effect.effect_id(), quarantine);
+  }
+  write_audit(tx, service, "released", "", facts.space, "", "ok",
+              judged.evidence + ": " + judged.detail);
+  return true;
+}
+
+// What the looks at several families come to: open when all are, next look when the first wants
+// one.
+void add_look(v1::GateReply& reply, const Judgement& judged, bool open) {
+  if (!open) {
+    const bool first = reply.open();
+    reply.set_open(false);
+    reply.set_evidence(judged.evidence);
+    reply.set_detail(judged.detail);
+    if (first || judged.again_ms < reply.next_check_ms()) reply.set_next_check_ms(judged.again_ms);
+  } else if (reply.open()) {
+    reply.set_evidence(judged.evidence);
+    reply.set_detail(judged.detail);
+  }
+}
+
 }  // namespace
 
 v1::GateReply Ledger::gate(const v1::GateRequest& request) {
   const ServiceRef service = checked(request.service());
-  const Facts facts = store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
-    return read_facts(tx, service, request.number(), Lock::kNo);
-  });
+  std::vector<std::string> families(request.families().begin(), request.families().end());
+  if (families.empty()) families.emplace_back(domain::kFamilyIpv4);
   v1::GateReply reply;
-  const auto answer = [&](const Judgement& judged, bool open) {
-    reply.set_open(open);
-    reply.set_evidence(judged.evidence);
-    reply.set_detail(judged.detail);
-    reply.set_next_check_ms(judged.again_ms);
-    *reply.mutable_view() = view(service);
-    return reply;
-  };
-  if (facts.superseded) {
-    reply.set_superseded(true);
-    return reply;
-  }
-  if (!facts.held) return answer({"none", "the space is not held"}, true);
-  if (facts.kept) return answer({"none", "kept for the subscriber"}, true);
-
-  Judgement judged;
-  if (facts.forced) {
-    judged = {"forced", "a person has released it"};
-  } else if (!facts.exposed) {
-    judged = {"strong", "AAA has never handed it out"};
-  } else if (!facts.refused) {
-    judged = closed("the AAA rows do not refuse the next login yet", kSoonMs);
-  } else if (facts.hold_over) {
-    judged = {"hold_time", "the hold time is over"};
-  } else if (sessions_ == nullptr) {
-    judged = closed("accounting is not known: the hold time decides", facts.hold_left_ms);
-  } else {
-    const auto nas = facts.nas_ip.empty() ? std::nullopt : find(service.tenant_id(), facts.nas_ip);
-    const seconds interim = nas ? nas->interim_interval : ports::NasRecord{}.interim_interval;
-    try {
-      const auto seen =
-          sessions_->evidence(facts.usernames, facts.address, facts.nas_ip, facts.refused_at);
-      judged = by_accounting(facts, seen, interim, settings_.longest_lease);
-    } catch (const std::exception&) {
-      judged = closed("accounting cannot be reached");
+  reply.set_open(true);
+  for (const std::string& family : families) {
+    const Facts facts = store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+      return read_facts(tx, service, request.number(), family, Lock::kNo);
+    });
+    Judgement judged;
+    bool superseded = facts.superseded;
+    if (!superseded && facts.held && !facts.kept) {
+      const auto nas =
+          facts.nas_ip.empty() ? std::nullopt : find(service.tenant_id(), facts.nas_ip);
+      const seconds interim = nas ? nas->interim_interval : ports::NasRecord{}.interim_interval;
+      judged = judge(facts, sessions_, interim, settings_);
+      if (judged.open()) {
+        superseded = !store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+          return release(tx, service, request.number(), facts, judged);
+        });
+      }
+    } else {
+      judged.detail = facts.kept ? "kept for the subscriber" : "the space is not held";
     }
-    if (!judged.open() && (judged.again_ms == 0 || judged.again_ms > facts.hold_left_ms))
-      judged.again_ms = std::min(facts.hold_left_ms + 1,
-                                 std::max<std::int64_t>(settings_.pace.gate_poll_ms(), kSoonMs));
-  }
-  if (!judged.open()) return answer(judged, false);
-
-  const bool released = store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
-    const Facts now = read_facts(tx, service, request.number(), Lock::kYes);
-    if (now.superseded || now.holding_id != facts.holding_id) return false;
-    const std::int64_t quarantine = facts.forced     ? now.longest_quarantine_s
-                                    : !facts.exposed ? 0
-                                                     : now.quarantine_s;
-    close_holding(tx, now.holding_id, now.operation, judged.evidence, quarantine);
-    tx.exec_params(
-        "UPDATE ip_reservations SET lifecycle_state = 'revoked', updated_at = clock_timestamp(),"
-        " lifecycle_revoked_at = coalesce(lifecycle_revoked_at, clock_timestamp()) WHERE id = $1",
-        now.row_id);
-    const auto effect = plan_netbox(tx, service, now.service_id, now.operation, request.number(),
-                                    now.row_id, "release");
-    if (effect.effect_id() != 0) {
-      tx.exec_params(
-          "UPDATE effects SET not_before = clock_timestamp() + $2::bigint * interval '1 second'"
-          " WHERE id = $1",
-          effect.effect_id(), quarantine);
+    if (superseded) {
+      v1::GateReply gone;
+      gone.set_superseded(true);
+      return gone;
     }
-    write_audit(tx, service, "released", "", facts.address, "", "ok",
-                judged.evidence + ": " + judged.detail);
-    return true;
-  });
-  if (!released) {
-    reply.set_superseded(true);
-    return reply;
+    add_look(reply, judged, judged.open() || !facts.held || facts.kept);
   }
-  return answer(judged, true);
+  *reply.mutable_view() = view(service);
+  return reply;
 }
 
 }  // namespace addrflow::ledger

@@ -93,6 +93,16 @@ class LedgerTest : public ::testing::Test {
     return ledger->reserve(request);
   }
 
+  v1::ReserveReply reserve_prefix(const v1::Claim& claim, const std::string& prefix = {},
+                                  int size = 0) {
+    v1::ReserveRequest request;
+    *request.mutable_claim() = claim;
+    request.set_family("ipv6_pd");
+    request.set_requested_address(prefix);
+    request.set_prefix_length(size);
+    return ledger->reserve(request);
+  }
+
   v1::TransitionRequest to(const v1::Claim& claim, const std::string& state) {
     v1::TransitionRequest move;
     *move.mutable_claim() = claim;

@@ -18,7 +18,7 @@ ServiceRef checked(const ServiceRef& service) {
 std::optional<Head> read_head(Tx& tx, const ServiceRef& service, Lock lock) {
   const auto found = tx.exec_params(
       "SELECT id, number, coalesce(open_operation_id, 0), coalesce(last_operation_id, 0),"
-      " generation, username, nas_ip, plan FROM services"
+      " generation, username, nas_ip, plan, restrict_when FROM services"
       " WHERE tenant_id = $1 AND subscriber_id = $2 AND service = $3" +
           std::string{lock == Lock::kYes ? " FOR UPDATE" : ""},
       service.tenant_id(), service.subscriber_id(), service.service());
@@ -31,14 +31,15 @@ std::optional<Head> read_head(Tx& tx, const ServiceRef& service, Lock lock) {
               .generation = row[4].as<std::int64_t>(),
               .username = row[5].c_str(),
               .nas_ip = row[6].c_str(),
-              .plan = row[7].c_str()};
+              .plan = row[7].c_str(),
+              .restrict_when = row[8].c_str()};
 }
 
 std::vector<Row> read_rows(Tx& tx, std::int64_t service_id) {
   std::vector<Row> rows;
   for (const auto& row : tx.exec_params(
            "SELECT DISTINCT ON (r.family) r.id, r.family, r.lifecycle_state::text,"
-           " host(r.ip_address), r.pool_id::text, r.generation, coalesce(r.holding_id, 0),"
+           " abbrev(r.ip_address), r.pool_id::text, r.generation, coalesce(r.holding_id, 0),"
            " r.created_by_operation, r.created_by, coalesce(upper_inf(h.period), false),"
            " coalesce(h.kept, false)"
            " FROM ip_reservations r LEFT JOIN holdings h ON h.id = r.holding_id"
@@ -64,12 +65,35 @@ const Row* find_row(const std::vector<Row>& rows, std::string_view family) {
   return found == rows.end() ? nullptr : &*found;
 }
 
-std::vector<std::string> read_holds(Tx& tx, std::int64_t service_id) {
+std::vector<std::string> read_holds(Tx& tx, std::int64_t service_id, std::string_view family) {
   std::vector<std::string> holds;
-  for (const auto& row : tx.exec_params(
-           "SELECT reason FROM holds WHERE service_id = $1 ORDER BY since, reason", service_id))
+  for (const auto& row :
+       tx.exec_params("SELECT reason FROM holds WHERE service_id = $1 AND ($2 = '' OR family = $2)"
+                      " GROUP BY reason ORDER BY min(since), reason",
+                      service_id, text(family)))
     holds.emplace_back(row[0].c_str());
   return holds;
+}
+
+std::string array_of(const std::vector<std::string>& words) {
+  return fmt::format("{{{}}}", fmt::join(words, ","));
+}
+
+std::vector<std::string> words_of(std::string_view array) {
+  std::vector<std::string> words;
+  array = array.substr(1, array.size() - 2);
+  while (!array.empty()) {
+    const auto end = std::min(array.find(','), array.size());
+    words.emplace_back(array.substr(0, end));
+    array.remove_prefix(std::min(end + 1, array.size()));
+  }
+  return words;
+}
+
+std::vector<std::string> families_of(Tx& tx, std::int64_t operation) {
+  const auto found =
+      tx.exec_params("SELECT families::text FROM operations WHERE id = $1", operation);
+  return found.empty() ? std::vector<std::string>{} : words_of(found[0][0].c_str());
 }
 
 Head fenced_head(Tx& tx, const v1::Claim& claim, Fence fence) {
@@ -94,9 +118,14 @@ void record_step(Tx& tx, const std::string& tenant, std::int64_t operation, cons
       operation, tenant, step, v1::to_json_text(reply));
 }
 
+std::string wish_key(std::string_view family) {
+  return family == domain::kFamilyIpv4 ? "framed_ip" : "delegated_prefix";
+}
+
 nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t service_id) {
   const auto head = tx.exec_params(
-      "SELECT username, to_jsonb(former_usernames)::text, nas_ip, plan FROM services WHERE id = $1",
+      "SELECT username, to_jsonb(former_usernames)::text, nas_ip, plan, restrict_when"
+      " FROM services WHERE id = $1",
       service_id);
   std::string username = head[0][0].c_str();
   if (username.empty()) username = service.subscriber_id();
@@ -107,13 +136,27 @@ nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t serv
                       {"nas_ip", head[0][2].c_str()},
                       {"plan", plan},
                       {"framed_ip", ""},
+                      {"delegated_prefix", ""},
                       {"condition", "refused"}};
-  for (const Row& row : read_rows(tx, service_id)) {
-    if (row.family != "ipv4") continue;
-    wish["framed_ip"] = row.address;
-    if (row.state == State::kAllocated || row.state == State::kActive) wish["condition"] = "full";
-    if (row.state == State::kSuspended) wish["condition"] = "restricted";
+  bool live = false;
+  bool suspended = false;
+  bool active = false;
+  const auto rows = read_rows(tx, service_id);
+  for (const Row& row : rows) {
+    const bool entitled = row.state == State::kAllocated || row.state == State::kActive;
+    if (!entitled && row.state != State::kSuspended) continue;
+    live = true;
+    active = active || row.state == State::kActive;
+    suspended = suspended || row.state == State::kSuspended;
+    wish[wish_key(row.family)] = row.address;
   }
+  if (live) {
+    const bool lifted = active && std::string_view{head[0][4].c_str()} == "all";
+    wish["condition"] = suspended && !lifted ? "restricted" : "full";
+    return wish;
+  }
+  // Nothing is to be had any more: what was had still says which session it is.
+  for (const Row& row : rows) wish[wish_key(row.family)] = row.address;
   return wish;
 }
 
@@ -144,8 +187,10 @@ v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t servic
                           std::int64_t operation, std::int64_t number, std::int64_t row_id,
                           const std::string& action) {
   const auto found = tx.exec_params(
-      "SELECT p.netbox_mode, r.netbox_key, host(r.ip_address), masklen(p.prefix),"
-      " coalesce(d.netbox_vrf_id, 0), coalesce(r.netbox_ip_id, 0), r.lifecycle_state::text"
+      "SELECT p.netbox_mode, r.netbox_key, abbrev(r.ip_address),"
+      " CASE WHEN r.family = 'ipv4' THEN masklen(p.prefix) ELSE masklen(r.ip_address) END,"
+      " coalesce(d.netbox_vrf_id, 0), coalesce(r.netbox_ip_id, 0), r.lifecycle_state::text,"
+      " r.family"
       " FROM ip_reservations r JOIN ip_pools p ON p.id = r.pool_id"
       " JOIN routing_domains d ON d.id = p.routing_domain_id WHERE r.id = $1",
       row_id);
@@ -157,7 +202,9 @@ v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t servic
                                                      : row[6].c_str();
   const nlohmann::json wish{
       {"key", row[1].c_str()},
-      {"address", row[2].c_str()},
+      {"family", row[7].c_str()},
+      {std::string_view{row[7].c_str()} == domain::kFamilyIpv4 ? "address" : "prefix",
+       row[2].c_str()},
       {"prefix_length", row[3].as<int>()},
       {"vrf_id", row[4].as<std::int64_t>()},
       {"netbox_id", row[5].as<std::int64_t>()},
@@ -187,7 +234,7 @@ void close_holding(Tx& tx, std::int64_t holding_id, std::int64_t operation,
       "UPDATE holdings SET period = tstzrange(lower(period), greatest(clock_timestamp(),"
       " lower(period) + interval '1 microsecond')), releasing = false, closed_by = $2,"
       " evidence = $3 WHERE id = $1 AND upper_inf(period)"
-      " RETURNING tenant_id, service_id, pool_id::text, host(space), upper(period)::text",
+      " RETURNING tenant_id, service_id, pool_id::text, abbrev(space), upper(period)::text",
       holding_id, operation, evidence);
   if (closed.empty()) return;
   const auto& row = closed[0];

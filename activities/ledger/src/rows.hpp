@@ -33,13 +33,14 @@ struct Head {
   std::string username;
   std::string nas_ip;
   std::string plan;
+  std::string restrict_when;  // any, all
 };
 
 struct Row {
   std::int64_t id = 0;
   std::string family;
   State state = State::kPending;
-  std::string address;
+  std::string address;  // a delegated prefix with its length
   std::string pool_id;
   std::int64_t generation = 0;
   std::int64_t holding_id = 0;
@@ -54,7 +55,13 @@ std::optional<Head> read_head(Tx& tx, const ServiceRef& service, Lock lock);
 // The newest row of each family.
 std::vector<Row> read_rows(Tx& tx, std::int64_t service_id);
 const Row* find_row(const std::vector<Row>& rows, std::string_view family);
-std::vector<std::string> read_holds(Tx& tx, std::int64_t service_id);
+// Of one family; empty: the reasons of all of them.
+std::vector<std::string> read_holds(Tx& tx, std::int64_t service_id, std::string_view family = {});
+// What an operation moves.
+std::vector<std::string> families_of(Tx& tx, std::int64_t operation);
+// A PostgreSQL array of words that need no quotes, and back.
+std::string array_of(const std::vector<std::string>& words);
+std::vector<std::string> words_of(std::string_view array);
 
 // Locks the head row and checks number and operation. Throws `superseded`.
 enum class Fence { kOpenOperation, kNumberOnly };
@@ -78,7 +85,8 @@ void record_step(Tx& tx, const std::string& tenant, std::int64_t operation, cons
                  const google::protobuf::Message& reply);
 
 // --- effects
-// The condition that the ledger's rows and holds stand for: full, restricted or refused.
+// The condition that the ledger's rows stand for: full, restricted or refused, with the space that
+// the session is to have. A line is one session, whichever families it has.
 nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t service_id);
 v1::EffectRef plan_effect(Tx& tx, const ServiceRef& service, std::int64_t service_id,
                           std::int64_t operation, std::int64_t number, const std::string& system,
@@ -103,9 +111,15 @@ void write_audit(Tx& tx, const ServiceRef& service, const std::string& event,
                  const std::string& actor, const std::string& address, const std::string& pool_id,
                  const std::string& code, const std::string& detail);
 
+// The key of a family's space in `session_wish`.
+std::string wish_key(std::string_view family);
+
 // Undoes what an operation created, and brings back what it changed. The head row is locked.
 v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head,
                              std::int64_t operation, std::int64_t number);
+// The same for what it created of one family; the rest of it goes on.
+v1::UndoReply undo_family(Tx& tx, const ServiceRef& service, const Head& head,
+                          std::int64_t operation, std::int64_t number, const std::string& family);
 
 // The pool that the request means; throws no_such_pool or ambiguous_pool.
 struct Pool {
@@ -114,10 +128,27 @@ struct Pool {
   std::string netbox_mode;
   std::int64_t domain = 0;
 };
-Pool resolve_pool(Tx& tx, const std::string& wanted);
-// Throws unless `address` can be handed out to this service now.
-void check_address(Tx& tx, const Pool& pool, const std::string& address, std::int64_t service_id,
-                   Lock lock);
+
+// Which space a service wants.
+struct Wish {
+  std::string family;
+  int prefix_length = 0;  // of a delegated prefix; 0: the pool's own, else /56
+  std::string pool;       // name or id; empty: the only one
+  std::string requested;  // empty: the allocator picks
+  std::int64_t service_id = 0;
+};
+struct Picked {
+  Pool pool;
+  std::string space;   // "203.0.113.7" or "2001:db8:1200::/56"
+  std::string method;  // auto, requested, sticky
+};
+// Throws unless the wish can be met as far as it names a pool or a space.
+void check_requested(Tx& tx, const Wish& wish);
+// Picks and locks the space until the transaction ends.
+Picked pick(Tx& tx, const Wish& wish);
+
+// R24: a profile that has no delegated prefix refuses one.
+void check_assignment_mode(Tx& tx, const ServiceRef& service);
 
 inline std::string text(std::string_view view) { return std::string{view}; }
 

@@ -19,11 +19,12 @@ class Moving {
         to_(to) {}
 
   v1::TransitionReply run() {
+    const nlohmann::json before = session_wish(tx_, service_, head_.id);
     take_names();
     change_holds();
     for (const std::string& family : families()) move(family);
     v1::TransitionReply reply;
-    plan(reply);
+    plan(reply, before);
     *reply.mutable_view() = read_view(tx_, service_);
     write_audit(tx_, service_, "moved to " + text(domain::to_string(to_)), request_.actor(),
                 address_, pool_id_, "ok", request_.reason());
@@ -49,35 +50,47 @@ class Moving {
   }
 
   void change_holds() {
-    if (!request_.add_hold().empty()) {
-      tx_.exec_params(
-          "INSERT INTO holds (service_id, tenant_id, reason, actor) VALUES ($1, $2, $3, $4)"
-          " ON CONFLICT DO NOTHING",
-          head_.id, service_.tenant_id(), request_.add_hold(), request_.actor());
+    for (const std::string& family : families()) {
+      if (!request_.add_hold().empty()) {
+        tx_.exec_params(
+            "INSERT INTO holds (service_id, tenant_id, family, reason, actor)"
+            " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+            head_.id, service_.tenant_id(), family, request_.add_hold(), request_.actor());
+      }
+      if (!request_.remove_hold().empty()) {
+        tx_.exec_params("DELETE FROM holds WHERE service_id = $1 AND family = $2 AND reason = $3",
+                        head_.id, family, request_.remove_hold());
+      }
+      if (to_ == State::kRevoking || to_ == State::kRevoked) {
+        tx_.exec_params("DELETE FROM holds WHERE service_id = $1 AND family = $2", head_.id,
+                        family);
+      }
     }
-    if (!request_.remove_hold().empty()) {
-      tx_.exec_params("DELETE FROM holds WHERE service_id = $1 AND reason = $2", head_.id,
-                      request_.remove_hold());
-      if (!read_holds(tx_, head_.id).empty()) to_ = State::kSuspended;
-    }
-    if (to_ == State::kRevoking || to_ == State::kRevoked)
-      tx_.exec_params("DELETE FROM holds WHERE service_id = $1", head_.id);
+  }
+
+  // A family is free of its suspension when its own last hold is gone.
+  State target(const std::string& family) {
+    if (request_.remove_hold().empty()) return to_;
+    return read_holds(tx_, head_.id, family).empty() ? State::kActive : State::kSuspended;
   }
 
   void move(const std::string& family) {
     const auto rows = read_rows(tx_, head_.id);
     const Row* row = find_row(rows, family);
     if (row == nullptr) return;
-    address_ = row->address;
-    pool_id_ = row->pool_id;
+    if (address_.empty()) {
+      address_ = row->address;
+      pool_id_ = row->pool_id;
+    }
     // The gate may have opened, and closed the chapter, before the last confirmation came.
     if (to_ == State::kRevoking && row->state == State::kRevoked) return;
+    const State to = target(family);
     tx_.exec_params(
         "UPDATE ip_reservations SET lifecycle_state = $2::lifecyclestate,"
-        " lifecycle_allocated_at = CASE WHEN $2 = 'allocated' THEN clock_timestamp()"
-        "   ELSE lifecycle_allocated_at END,"
-        " lifecycle_activated_at = CASE WHEN $2 = 'active' THEN clock_timestamp()"
-        "   ELSE lifecycle_activated_at END,"
+        " lifecycle_allocated_at = CASE WHEN $2 = 'allocated' AND lifecycle_state <> 'allocated'"
+        "   THEN clock_timestamp() ELSE lifecycle_allocated_at END,"
+        " lifecycle_activated_at = CASE WHEN $2 = 'active' AND lifecycle_state <> 'active'"
+        "   THEN clock_timestamp() ELSE lifecycle_activated_at END,"
         " lifecycle_suspended_at = CASE WHEN $2 = 'suspended' AND lifecycle_state <> 'suspended'"
         "   THEN clock_timestamp() ELSE lifecycle_suspended_at END,"
         " lifecycle_revoked_at = CASE WHEN $2 = 'revoked'"
@@ -85,8 +98,8 @@ class Moving {
         " revoking_since = CASE WHEN $2 = 'revoking'"
         "   THEN coalesce(revoking_since, clock_timestamp()) ELSE revoking_since END,"
         " updated_at = clock_timestamp() WHERE id = $1",
-        row->id, text(domain::to_string(to_)));
-    if (to_ == State::kRevoking || to_ == State::kRevoked) release(*row);
+        row->id, text(domain::to_string(to)));
+    if (to == State::kRevoking || to == State::kRevoked) release(*row);
   }
 
   void release(const Row& row) {
@@ -109,29 +122,62 @@ class Moving {
         .c_str();
   }
 
-  void plan(v1::TransitionReply& reply) {
+  // A hold of one family changes nothing for a session that another one keeps as it is.
+  bool says_the_same(const nlohmann::json& before, const nlohmann::json& wish) const {
+    const bool holds = !request_.add_hold().empty() || !request_.remove_hold().empty();
+    return holds && request_.step().empty() && before == wish;
+  }
+
+  // A family that is on its way out, while the line lives on with another: what an older transition
+  // could not cut is still to be cut, and the next login takes the rows as they are now.
+  bool cut_is_owed() {
+    const auto moved = families();
+    for (const Row& row : read_rows(tx_, head_.id)) {
+      if (row.state != State::kRevoking || std::ranges::find(moved, row.family) != moved.end())
+        continue;
+      const auto cut = tx_.exec_params(
+          "SELECT e.status FROM effects e JOIN holdings h ON h.id = $2 WHERE e.service_id = $1"
+          " AND e.action = 'disconnect' AND e.planned_at >= h.releasing_since"
+          " ORDER BY e.id DESC LIMIT 1",
+          head_.id, row.holding_id);
+      if (cut.empty()) continue;
+      const std::string status = cut[0][0].c_str();
+      if (status != "confirmed" && status != "not_applicable" && status != "abandoned") return true;
+    }
+    return false;
+  }
+
+  void plan(v1::TransitionReply& reply, const nlohmann::json& before) {
     const std::int64_t operation = request_.claim().operation_id();
     const std::int64_t number = request_.claim().number();
     const nlohmann::json wish = session_wish(tx_, service_, head_.id);
+    const bool same = says_the_same(before, wish);
     // What an older transition could not get done before this one came is still to be done.
-    if (request_.plan_aaa() || owes(tx_, head_.id, "aaa")) {
+    if ((request_.plan_aaa() && !same) || owes(tx_, head_.id, "aaa")) {
       *reply.mutable_aaa() =
           plan_effect(tx_, service_, head_.id, operation, number, "aaa", "apply", "", wish);
     }
-    std::string radius = request_.plan_radius();
+    std::string radius = same ? "" : request_.plan_radius();
     const bool live = wish.at("condition") != "refused";
     if (radius.empty() && live && to_ != State::kAllocated && owes(tx_, head_.id, "radius"))
       radius = "coa";
+    if (request_.step().empty() && cut_is_owed()) radius = "disconnect";
     if (!radius.empty()) {
       *reply.mutable_radius() =
           plan_effect(tx_, service_, head_.id, operation, number, "radius", radius, "", wish);
     }
+    plan_objects(reply, operation, number);
+  }
+
+  void plan_objects(v1::TransitionReply& reply, std::int64_t operation, std::int64_t number) {
     if (request_.plan_netbox().empty()) return;
     const auto wanted = families();
     for (const Row& row : read_rows(tx_, head_.id)) {
       if (std::ranges::find(wanted, row.family) == wanted.end()) continue;
-      *reply.mutable_netbox() =
+      const auto effect =
           plan_netbox(tx_, service_, head_.id, operation, number, row.id, request_.plan_netbox());
+      if (effect.effect_id() == 0) continue;
+      *(reply.has_netbox() ? reply.add_more() : reply.mutable_netbox()) = effect;
     }
   }
 

@@ -7,16 +7,21 @@
 namespace addrflow::ledger {
 namespace {
 
+void add_netbox(v1::UndoReply& reply, const v1::EffectRef& effect) {
+  if (effect.effect_id() == 0) return;
+  *(reply.has_netbox() ? reply.add_more() : reply.mutable_netbox()) = effect;
+}
+
 // Space that AAA never saw is free at once; space that it may have handed out goes through the
-// gate.
+// gate. `family` empty: of every family.
 void undo_created(Tx& tx, const ServiceRef& service, const Head& head, std::int64_t operation,
-                  std::int64_t number, v1::UndoReply& reply) {
+                  std::int64_t number, const std::string& family, v1::UndoReply& reply) {
   for (const auto& row : tx.exec_params(
            "SELECT r.id, r.holding_id, coalesce(h.exposed, false), r.family, r.generation"
            " FROM ip_reservations r LEFT JOIN holdings h ON h.id = r.holding_id"
            " WHERE r.service_id = $1 AND r.created_by_operation = $2"
-           " AND r.lifecycle_state <> 'revoked'",
-           head.id, operation)) {
+           " AND r.lifecycle_state <> 'revoked' AND ($3 = '' OR r.family = $3)",
+           head.id, operation, family)) {
     const auto id = row[0].as<std::int64_t>();
     const auto holding = row[1].as<std::int64_t>();
     const auto former = tx.exec_params(
@@ -28,9 +33,8 @@ void undo_created(Tx& tx, const ServiceRef& service, const Head& head, std::int6
         operation, row[3].c_str(), row[4].as<std::int64_t>());
     const bool exposed = row[2].as<bool>();
     if (!exposed || !former.empty()) {
-      const auto effect = plan_netbox(tx, service, head.id, operation, number, id,
-                                      former.empty() ? "release" : "deprecate");
-      if (effect.effect_id() != 0) *reply.mutable_netbox() = effect;
+      add_netbox(reply, plan_netbox(tx, service, head.id, operation, number, id,
+                                    former.empty() ? "release" : "deprecate"));
     }
     if (!former.empty()) {
       // Taken up again while it was on its way out: it goes on its way out again.
@@ -50,8 +54,7 @@ void undo_created(Tx& tx, const ServiceRef& service, const Head& head, std::int6
           "UPDATE holdings SET releasing = true, releasing_since = clock_timestamp()"
           " WHERE id = $1 AND upper_inf(period)",
           holding);
-      const auto effect = plan_netbox(tx, service, head.id, operation, number, id, "deprecate");
-      if (effect.effect_id() != 0) *reply.mutable_netbox() = effect;
+      add_netbox(reply, plan_netbox(tx, service, head.id, operation, number, id, "deprecate"));
     } else {
       close_holding(tx, holding, operation, "undone before AAA saw it", 0);
       tx.exec_params("DELETE FROM ip_reservations WHERE id = $1", id);
@@ -80,8 +83,9 @@ void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
       head.id);
   tx.exec_params("DELETE FROM holds WHERE service_id = $1", head.id);
   tx.exec_params(
-      "INSERT INTO holds (service_id, tenant_id, reason, actor, since)"
-      " SELECT o.service_id, o.tenant_id, b->>'reason', b->>'actor', (b->>'since')::timestamptz"
+      "INSERT INTO holds (service_id, tenant_id, family, reason, actor, since)"
+      " SELECT o.service_id, o.tenant_id, coalesce(b->>'family', 'ipv4'), b->>'reason',"
+      " b->>'actor', (b->>'since')::timestamptz"
       " FROM operations o, jsonb_array_elements(o.before->'holds') b WHERE o.id = $1",
       operation);
   // The username of a binding that was exposed stays known as a former one.
@@ -91,7 +95,8 @@ void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
       " o.before->>'username'), s.username), s.username) END,"
       " username = CASE WHEN o.before->>'username' = '' THEN s.username"
       " ELSE o.before->>'username' END,"
-      " nas_ip = o.before->>'nas_ip', plan = o.before->>'plan' FROM operations o"
+      " nas_ip = o.before->>'nas_ip', plan = o.before->>'plan',"
+      " restrict_when = coalesce(o.before->>'restrict_when', s.restrict_when) FROM operations o"
       " WHERE o.id = $1 AND s.id = o.service_id",
       operation);
 }
@@ -101,7 +106,7 @@ void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
 v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head,
                              std::int64_t operation, std::int64_t number) {
   v1::UndoReply reply;
-  undo_created(tx, service, head, operation, number, reply);
+  undo_created(tx, service, head, operation, number, "", reply);
   bring_back(tx, head, operation);
   // What the operation wished of AAA, if it may have left, is put right again.
   const auto touched = tx.exec_params(
@@ -121,16 +126,31 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
   return reply;
 }
 
+v1::UndoReply undo_family(Tx& tx, const ServiceRef& service, const Head& head,
+                          std::int64_t operation, std::int64_t number, const std::string& family) {
+  v1::UndoReply reply;
+  undo_created(tx, service, head, operation, number, family, reply);
+  tx.exec_params("UPDATE operations SET families = array_remove(families, $2) WHERE id = $1",
+                 operation, family);
+  return reply;
+}
+
 v1::UndoReply Ledger::undo(const v1::UndoRequest& request) {
   const ServiceRef service = checked(request.claim().service());
   const std::int64_t operation = request.claim().operation_id();
   return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
     const Head head = fenced_head(tx, request.claim());
-    if (auto recorded = recorded_step<v1::UndoReply>(tx, operation, "undo")) return *recorded;
-    v1::UndoReply reply = undo_operation(tx, service, head, operation, request.claim().number());
+    const std::string& family = request.family();
+    const std::string step = family.empty() ? "undo" : "undo:" + family;
+    if (auto recorded = recorded_step<v1::UndoReply>(tx, operation, step)) return *recorded;
+    const std::int64_t number = request.claim().number();
+    v1::UndoReply reply = family.empty()
+                              ? undo_operation(tx, service, head, operation, number)
+                              : undo_family(tx, service, head, operation, number, family);
     *reply.mutable_view() = read_view(tx, service);
-    write_audit(tx, service, "undone", "", "", "", request.code(), request.reason());
-    record_step(tx, service.tenant_id(), operation, "undo", reply);
+    write_audit(tx, service, family.empty() ? "undone" : "undone for " + family, "", "", "",
+                request.code(), request.reason());
+    record_step(tx, service.tenant_id(), operation, step, reply);
     return reply;
   });
 }

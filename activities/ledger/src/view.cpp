@@ -1,4 +1,5 @@
 // What a service is now, and what of it is still to be pursued.
+#include <addrflow/domain/ids.hpp>
 #include <addrflow/ledger/ledger.hpp>
 
 #include "rows.hpp"
@@ -15,7 +16,7 @@ std::string time_of(const std::string& column) {
 
 void add_bindings(Tx& tx, v1::ServiceView& view, std::int64_t service_id) {
   const std::string sql =
-      "SELECT DISTINCT ON (r.family) r.family, r.lifecycle_state::text, host(r.ip_address),"
+      "SELECT DISTINCT ON (r.family) r.family, r.lifecycle_state::text, abbrev(r.ip_address),"
       " p.pool_name, r.generation, " +
       time_of("r.lifecycle_allocated_at") + ", " + time_of("r.lifecycle_activated_at") + ", " +
       time_of("r.lifecycle_suspended_at") + ", " + time_of("r.lifecycle_revoked_at") +
@@ -28,14 +29,20 @@ void add_bindings(Tx& tx, v1::ServiceView& view, std::int64_t service_id) {
     v1::BindingView& binding = *view.add_bindings();
     binding.set_family(row[0].c_str());
     binding.set_state(row[1].c_str());
-    binding.set_address(row[2].c_str());
+    const bool ipv4 = binding.family() == domain::kFamilyIpv4;
+    (ipv4 ? *binding.mutable_address() : *binding.mutable_prefix()) = row[2].c_str();
     binding.set_pool(row[3].c_str());
     binding.set_generation(row[4].as<std::int64_t>());
     if (row[5].size() > 0) binding.set_allocated_at(row[5].c_str());
     if (row[6].size() > 0) binding.set_activated_at(row[6].c_str());
     if (row[7].size() > 0) binding.set_suspended_at(row[7].c_str());
     if (row[8].size() > 0) binding.set_revoked_at(row[8].c_str());
-    if (row[9].as<std::int64_t>() != 0) binding.set_netbox_ip_id(row[9].as<std::int64_t>());
+    if (const auto object = row[9].as<std::int64_t>(); object != 0) {
+      if (ipv4) binding.set_netbox_ip_id(object);
+      if (!ipv4) binding.set_netbox_prefix_id(object);
+    }
+    for (const std::string& hold : read_holds(tx, service_id, binding.family()))
+      binding.add_holds(hold);
     binding.set_space_held(row[10].as<bool>());
     const auto metadata = nlohmann::json::parse(row[11].is_null() ? "{}" : row[11].c_str());
     for (const auto& [name, value] : metadata.items())
@@ -102,6 +109,7 @@ v1::ServiceView read_view(Tx& tx, const ServiceRef& service) {
   view.set_username(head->username);
   view.set_nas_ip(head->nas_ip);
   view.set_plan(head->plan);
+  view.set_restrict_when(head->restrict_when);
   add_bindings(tx, view, head->id);
   for (const std::string& hold : read_holds(tx, head->id)) view.add_holds(hold);
   add_effects(tx, view, head->id);

@@ -26,8 +26,11 @@ struct FakeLedger {
   std::map<std::string, std::function<v1::EffectReply(int attempt)>> world;
   std::vector<std::string> log;  // what reached the world: "aaa/apply", "radius/coa" …
   std::string subscriber = "42";
-  std::optional<domain::State> state;
+  std::optional<domain::State> state;  // of ipv4
   std::string address = "203.0.113.7";
+  std::optional<domain::State> state6;  // of ipv6_pd
+  std::string prefix = "2001:db8:1200::/56";
+  std::set<std::string> held;  // families whose space is still held
   std::vector<std::string> holds;
   std::int64_t number = 0;
   std::int64_t next_effect = 0;
@@ -36,11 +39,14 @@ struct FakeLedger {
   int gate_opens_after = 0;  // looks that find it closed
   bool restate = false;
   std::string reserve_refusal;
+  std::string reserve_refused_family;  // empty: any
   v1::PendingReply pending;
   std::map<std::string, v1::LifecycleResult> recorded;  // by key
   std::map<std::string, std::string> open;              // by key: request
   std::map<std::int64_t, std::string> keys;             // by operation
   std::vector<v1::TransitionRequest> moves;
+  std::vector<v1::ReserveRequest> reserved;
+  std::vector<v1::GateRequest> looks;
   std::vector<v1::UndoRequest> undone;
   std::vector<v1::AuditRequest> audited;
   std::map<std::int64_t, int> attempts;
@@ -57,8 +63,28 @@ struct FakeLedger {
       binding.set_family("ipv4");
       binding.set_state(std::string{domain::to_string(*state)});
       if (*state != domain::State::kRevoked) binding.set_address(address);
+      binding.set_space_held(held.contains("ipv4"));
+    }
+    if (state6) {
+      v1::BindingView& binding = *view.add_bindings();
+      binding.set_family("ipv6_pd");
+      binding.set_state(std::string{domain::to_string(*state6)});
+      if (*state6 != domain::State::kRevoked) binding.set_prefix(prefix);
+      binding.set_space_held(held.contains("ipv6_pd"));
     }
     return view;
+  }
+
+  std::optional<domain::State>& state_of(const std::string& family) {
+    return family == "ipv4" ? state : state6;
+  }
+
+  std::vector<std::string> families_of(const v1::ClaimRequest& request) const {
+    if (request.families_size() > 0) return {request.families().begin(), request.families().end()};
+    std::vector<std::string> families;
+    if (state || !state6) families.emplace_back("ipv4");
+    if (state6) families.emplace_back("ipv6_pd");
+    return families;
   }
 
   v1::EffectRef effect(const std::string& system, const std::string& action) {
@@ -78,12 +104,15 @@ struct FakeLedger {
       return reply;
     }
     const auto operation = *domain::parse_operation(request.operation());
-    const domain::Verdict verdict = domain::check(operation, state);
-    if (verdict.kind == domain::Verdict::Kind::kRefuse) {
-      throw refused(std::string{domain::to_string(verdict.code)},
-                    domain::refusal(operation, state));
+    for (const std::string& family : families_of(request)) {
+      const domain::Verdict verdict = domain::check(operation, state_of(family));
+      if (verdict.kind == domain::Verdict::Kind::kRefuse) {
+        throw refused(std::string{domain::to_string(verdict.code)},
+                      domain::refusal(operation, state_of(family)));
+      }
+      if (verdict.kind == domain::Verdict::Kind::kMove) reply.add_families(family);
     }
-    if (verdict.kind == domain::Verdict::Kind::kRepeat) {
+    if (reply.families().empty()) {
       reply.set_outcome("nothing");
       reply.mutable_result()->set_success(true);
       reply.mutable_result()->set_code("ok");
@@ -103,8 +132,16 @@ struct FakeLedger {
   }
 
   v1::ReserveReply reserve(const v1::ReserveRequest& request) {
-    if (!reserve_refusal.empty()) throw refused(reserve_refusal, "No available IP addresses");
+    reserved.push_back(request);
+    const bool meant = reserve_refused_family.empty() || reserve_refused_family == request.family();
+    if (!reserve_refusal.empty() && meant)
+      throw refused(reserve_refusal, "No available IP addresses");
     v1::ReserveReply reply;
+    if (request.family() == "ipv6_pd") {
+      reply.set_address(prefix);
+      reply.set_netbox_mode("off");
+      return reply;
+    }
     address = "203.0.113." + std::to_string(7 + request.avoid_size());
     reply.set_address(address);
     reply.set_netbox_mode("mirror");
@@ -114,7 +151,8 @@ struct FakeLedger {
 
   v1::TransitionReply transition(const v1::TransitionRequest& request) {
     moves.push_back(request);
-    state = domain::parse_state(request.state());
+    for (const std::string& family : request.families())
+      state_of(family) = domain::parse_state(request.state());
     if (!request.add_hold().empty()) holds.push_back(request.add_hold());
     std::erase(holds, request.remove_hold());
     v1::TransitionReply reply;
@@ -155,10 +193,12 @@ struct FakeLedger {
     return reply;
   }
 
-  v1::GateReply gate(const v1::GateRequest&) {
+  v1::GateReply gate(const v1::GateRequest& request) {
+    looks.push_back(request);
     v1::GateReply reply;
     reply.set_open(gate_opens_after-- <= 0);
     reply.set_detail(reply.open() ? "the session is gone" : "a session is open");
+    if (reply.open()) held.clear();
     *reply.mutable_view() = view();
     return reply;
   }

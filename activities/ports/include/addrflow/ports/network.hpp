@@ -36,6 +36,7 @@ struct Session {
   std::string username;
   std::string nas_ip;
   std::string framed_ip;
+  std::string delegated_prefix;  // with its length
   std::string nas_port_id;
   std::string calling_station_id;
   std::chrono::system_clock::time_point started;
@@ -54,7 +55,7 @@ struct SessionEvidence {
 class SessionDirectory {
  public:
   virtual ~SessionDirectory() = default;
-  // Newest first. Throws when the database cannot be reached.
+  // Newest first. Throws when the database cannot be reached. `address` may be a delegated prefix.
   virtual std::vector<Session> open_sessions(const std::vector<std::string>& usernames) = 0;
   virtual SessionEvidence evidence(const std::vector<std::string>& usernames,
                                    const std::string& address, const std::string& nas_ip,
