@@ -22,8 +22,9 @@ class Transport;
 
 struct WorkerOptions {
   std::string task_queue;
-  std::size_t max_concurrent_workflow_tasks = 100;  // at least 2 with a cache
-  std::size_t max_concurrent_activities = 100;      // a thread each, when in use
+  std::size_t max_concurrent_workflow_tasks = 100;    // at least 2 with a cache
+  std::size_t max_concurrent_activities = 100;        // a thread each, when in use
+  std::size_t max_concurrent_local_activities = 100;  // a thread each, when in use
   std::size_t workflow_pollers = 5;
   std::size_t activity_pollers = 5;
   std::size_t max_cached_workflows = 1'000;  // 0: every task replays the whole history

@@ -15,6 +15,7 @@
 #include <tempora/activity_type.hpp>
 #include <tempora/child_workflow.hpp>
 #include <tempora/failure.hpp>
+#include <tempora/local_activity.hpp>
 #include <tempora/logging.hpp>
 #include <tempora/payload.hpp>
 #include <tempora/search_attributes.hpp>
@@ -152,6 +153,29 @@ class Context {
   Future<O> execute(const ActivityType<I, O>& type, const I&& request,
                     const ActivityOptions& overrides = {},
                     SourceLocation where = SourceLocation::current()) = delete;
+
+  // --- local activities: in this worker, without a task of their own; `request` must be named
+  template <class I, class O>
+  Future<O> start_local(const ActivityType<I, O>& type, const I& request,
+                        const LocalActivityOptions& options = {},
+                        SourceLocation where = SourceLocation::current()) {
+    auto state = detail::make_ref<detail::DecodedState<O>>();
+    Payloads input;  // on replay, too: one that had not ended is run again
+    if constexpr (!std::is_same_v<I, Void>)
+      *input.add_payloads() = PayloadCodec<I>::encode(request);
+    start_local_activity(state, type.name, type.defaults, options, std::move(input), where);
+    return Future<O>{std::move(state)};
+  }
+  template <class O>
+  Future<O> start_local(const ActivityType<Void, O>& type, const LocalActivityOptions& options = {},
+                        SourceLocation where = SourceLocation::current()) {
+    static const Void kNothing;
+    return start_local(type, kNothing, options, where);
+  }
+  template <class I, class O>
+  Future<O> start_local(const ActivityType<I, O>& type, const I&& request,
+                        const LocalActivityOptions& options = {},
+                        SourceLocation where = SourceLocation::current()) = delete;
 
   // --- other workflows
   // Starts a child, by name (with its position in the code) or by its definition. `execute_child`
@@ -305,6 +329,9 @@ class Context {
   void schedule_activity(detail::Ref<detail::FutureState> state, const std::string& type,
                          const ActivityOptions& defaults, const ActivityOptions& overrides,
                          Payloads input, SourceLocation where);
+  void start_local_activity(detail::Ref<detail::FutureState> state, const std::string& type,
+                            const ActivityOptions& defaults, const LocalActivityOptions& options,
+                            Payloads input, SourceLocation where);
   // The child's id.
   std::string start_child_workflow(detail::Ref<detail::ValueState<std::string>> started,
                                    detail::Ref<detail::FutureState> result,

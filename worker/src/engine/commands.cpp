@@ -10,6 +10,7 @@
 #include "machines/activity.hpp"
 #include "machines/child.hpp"
 #include "machines/external.hpp"
+#include "machines/local_activity.hpp"
 #include "machines/marker.hpp"
 #include "machines/timer.hpp"
 
@@ -63,6 +64,43 @@ void RunState::schedule_activity(const detail::Ref<detail::FutureState>& future,
   auto machine = detail::make_ref<ActivityMachine>(*this, future, std::move(id), type,
                                                    options.cancellation, where);
   machine->schedule(options, std::move(input));
+}
+
+void RunState::start_local_activity(const detail::Ref<detail::FutureState>& future,
+                                    const std::string& type, const ActivityOptions& defaults,
+                                    const LocalActivityOptions& options, Payloads input,
+                                    SourceLocation where) {
+  LocalRequest request;
+  request.activity_type = type;
+  request.input = std::move(input);
+  const auto or_default = [](Duration wanted, Duration plain) {
+    return wanted > Duration{} ? wanted : plain;
+  };
+  request.schedule_to_close = or_default(options.schedule_to_close, defaults.schedule_to_close);
+  request.start_to_close = or_default(options.start_to_close, defaults.start_to_close);
+  if (request.start_to_close <= Duration{} && request.schedule_to_close <= Duration{}) {
+    throw WorkflowMisuse{
+        fmt::format("local activity {}: set start_to_close or schedule_to_close", type)};
+  }
+  request.retry = options.retry ? *options.retry : defaults.retry.value_or(RetryPolicy{});
+  request.local_retry_threshold = options.local_retry_threshold;
+  request.scheduled_time = now_;
+  if (!enter_scope(*future, "local activity", where)) return;
+  detail::make_ref<LocalActivityMachine>(*this, future, std::move(request),
+                                         options.cancellation.value_or(defaults.cancellation),
+                                         options.summary, where)
+      ->start();
+}
+
+// Numbered with the other activities, so that an id names one thing in a run.
+void RunState::add_local(LocalActivityMachine& machine, LocalRequest& request) {
+  request.seq = ++activity_counter_;
+  request.activity_id = std::to_string(request.seq);
+  locals_.emplace_back(&machine);
+}
+
+void RunState::forget_local(const LocalActivityMachine& machine) {
+  std::erase_if(locals_, [&](const auto& local) { return local.get() == &machine; });
 }
 
 std::string RunState::start_child(const detail::Ref<detail::ValueState<std::string>>& started,

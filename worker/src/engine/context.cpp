@@ -40,6 +40,14 @@ void Context::schedule_activity(Ref<detail::FutureState> state, const std::strin
   run_->schedule_activity(state, type, merge(defaults, overrides), std::move(input), where);
 }
 
+void Context::start_local_activity(Ref<detail::FutureState> state, const std::string& type,
+                                   const ActivityOptions& defaults,
+                                   const LocalActivityOptions& options, Payloads input,
+                                   SourceLocation where) {
+  if (!run_->may_command("local activity")) return;
+  run_->start_local_activity(state, type, defaults, options, std::move(input), where);
+}
+
 std::string Context::start_child_workflow(Ref<detail::ValueState<std::string>> started,
                                           Ref<detail::FutureState> result,
                                           const NamedHere& workflow_type,

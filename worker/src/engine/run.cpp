@@ -15,6 +15,11 @@ TaskOutcome Run::replay(const WorkflowTask& task) {
   return state_->process(task, /*replay_only=*/true);
 }
 
+TaskOutcome Run::resolve(const WorkflowTask& task, const LocalResult& result) {
+  return state_->resolve(task, result);
+}
+TaskOutcome Run::heartbeat(const WorkflowTask& task) { return state_->heartbeat(task); }
+
 void Run::completed(
     const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response) {
   state_->completed(response);

@@ -12,6 +12,8 @@
 #include <tempora/logging.hpp>
 #include <tempora/replayer.hpp>
 
+#include "engine/local.hpp"
+
 namespace tempora::engine {
 
 class RunState;
@@ -29,7 +31,9 @@ struct RunOptions {
 };
 
 struct TaskOutcome {
-  enum class Kind { kCompleted, kFailed, kQueryAnswered, kNeedFullHistory };
+  // kLocalActivities: the task stays open until they have ended (`Run::resolve`) or it is time for
+  // a heartbeat.
+  enum class Kind { kCompleted, kFailed, kQueryAnswered, kNeedFullHistory, kLocalActivities };
   Kind kind = Kind::kCompleted;
   // kCompleted: commands, messages, query results, sdk_metadata, capabilities. The poller adds
   // token, identity …
@@ -39,6 +43,7 @@ struct TaskOutcome {
   temporal::api::failure::v1::Failure failure;
   // kQueryAnswered: a legacy query, also when the replay before it failed (then FAILED and `evict`)
   temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest query;
+  LocalWork local;          // kLocalActivities: what is new for the worker
   bool run_closed = false;  // a terminal command is in the completion
   bool evict = false;       // the run is of no further use, whatever the answer of the server
 };
@@ -52,6 +57,13 @@ class Run {
 
   // Does one task to its end. `task` must hold the complete list of events for it.
   TaskOutcome process(
+      const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task);
+  // A local activity of the open task has ended. One that the run no longer waits for changes
+  // nothing.
+  TaskOutcome resolve(const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task,
+                      const LocalResult& result);
+  // The commands so far, so that the task does not time out; asks for the next task at once.
+  TaskOutcome heartbeat(
       const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task);
   // After the server took the completion. `reset_history_event_id` rolls a discarded speculative
   // task back.

@@ -8,6 +8,7 @@
 
 #include "converter/time.hpp"
 #include "machines/activity.hpp"
+#include "machines/local_activity.hpp"
 #include "machines/marker.hpp"
 #include "machines/timer.hpp"
 
@@ -71,6 +72,7 @@ RunState::~RunState() {
   while (!roots_.empty()) roots_.pop_back();
   outgoing_.clear();
   operations_.clear();
+  locals_.clear();
   workflow_.reset();
 }
 
@@ -80,7 +82,12 @@ bool RunState::lines_up(const WorkflowTask& task) const {
   const Events& events = task.history().events();
   if (events.empty()) return last_started_ > 0 && task.previous_started_event_id() <= last_started_;
   const std::int64_t first = events.Get(0).event_id();
-  if (first == 1) return last_processed_ == 0;
+  if (first == 1) {
+    // A worker without a cache gets the whole history again while its local activities run.
+    const bool goes_on = !locals_.empty() && task.previous_started_event_id() == last_started_ &&
+                         events.rbegin()->event_id() > last_processed_;
+    return last_processed_ == 0 || goes_on;
+  }
   return last_processed_ > 0 && task.previous_started_event_id() == last_started_ &&
          first <= last_processed_ + 1;
 }
@@ -98,8 +105,7 @@ TaskOutcome RunState::process(const WorkflowTask& task, bool replay_only) {
     outcome.kind = TaskOutcome::Kind::kNeedFullHistory;
     return outcome;
   }
-  const detail::Scheduler::Use use{scheduler_};
-  try {
+  return guarded(task, [&](TaskOutcome& done) {
     if (info_.run_id.empty()) {
       info_.workflow_id = task.workflow_execution().workflow_id();
       info_.run_id = task.workflow_execution().run_id();
@@ -117,22 +123,25 @@ TaskOutcome RunState::process(const WorkflowTask& task, bool replay_only) {
       }
     }
     if (task.has_query()) {
-      outcome.kind = TaskOutcome::Kind::kQueryAnswered;
+      done.kind = TaskOutcome::Kind::kQueryAnswered;
       auto result = answer(task.query());
-      outcome.query.set_completed_type(result.result_type());
-      *outcome.query.mutable_query_result() = std::move(*result.mutable_answer());
-      outcome.query.set_error_message(result.error_message());
+      done.query.set_completed_type(result.result_type());
+      *done.query.mutable_query_result() = std::move(*result.mutable_answer());
+      done.query.set_error_message(result.error_message());
       if (result.has_failure())
-        *outcome.query.mutable_failure() = std::move(*result.mutable_failure());
-      return outcome;
+        *done.query.mutable_failure() = std::move(*result.mutable_failure());
+      return;
     }
-    if (replay_only) return outcome;
-    collect(outcome.completion);
-    for (const auto& [id, query] : task.queries()) {
-      (*outcome.completion.mutable_query_results())[id] = answer(query);
-    }
-    check_sizes(outcome.completion);
-    outcome.run_closed = ended_;
+    if (!replay_only) conclude(task, done);
+  });
+}
+
+template <class Work>
+TaskOutcome RunState::guarded(const WorkflowTask& task, Work work) {
+  const detail::Scheduler::Use use{scheduler_};
+  try {
+    TaskOutcome outcome;
+    work(outcome);
     return outcome;
   } catch (const TaskFailure& failure) {
     nondeterminism_ = failure.nondeterminism();
@@ -140,6 +149,94 @@ TaskOutcome RunState::process(const WorkflowTask& task, bool replay_only) {
   } catch (...) {
     return fail(task, enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
                 to_proto(std::current_exception()));
+  }
+}
+
+void RunState::conclude(const WorkflowTask& task, TaskOutcome& outcome) {
+  if (!locals_.empty() && !ended_) {
+    outcome.kind = TaskOutcome::Kind::kLocalActivities;
+    outcome.local.task_timeout = info_.task_timeout;
+    outcome.local.cancel = std::exchange(local_cancels_, {});
+    for (const auto& machine : locals_) {
+      if (auto order = machine->take_order()) outcome.local.start.push_back(std::move(*order));
+    }
+    return;
+  }
+  locals_.clear();  // of a run that has ended: nobody waits for them
+  seal_activation();
+  if (ended_ && handlers_running_ > 0) {
+    logger().warn("[TMPRL1102] the workflow ended while {} of its handlers were running",
+                  handlers_running_);
+  }
+  answer_task(task, outcome);
+}
+
+void RunState::answer_task(const WorkflowTask& task, TaskOutcome& outcome) {
+  collect(outcome.completion);
+  for (const auto& [id, query] : task.queries()) {
+    (*outcome.completion.mutable_query_results())[id] = answer(query);
+  }
+  check_sizes(outcome.completion);
+  outcome.run_closed = ended_;
+}
+
+TaskOutcome RunState::heartbeat(const WorkflowTask& task) {
+  return guarded(task, [&](TaskOutcome& outcome) {
+    answer_task(task, outcome);
+    outcome.completion.set_force_create_new_workflow_task(true);
+  });
+}
+
+TaskOutcome RunState::resolve(const WorkflowTask& task, const LocalResult& result) {
+  return guarded(task, [&](TaskOutcome& outcome) {
+    const auto found =
+        std::ranges::find(locals_, result.seq, [](const auto& machine) { return machine->seq(); });
+    if (found != locals_.end()) {
+      const detail::Ref<LocalActivityMachine> machine = *found;
+      LocalMarker end{.seq = result.seq,
+                      .activity_type = machine->type(),
+                      .attempt = result.attempt,
+                      .complete_time = std::max(now_, machine->began() + result.elapsed),
+                      .backoff = result.backoff,
+                      .result = result.result};
+      if (result.kind != LocalResult::Kind::kCompleted) end.failure = result.failure;
+      replaying_ = false;
+      resolve_local(*machine, end);
+    }
+    conclude(task, outcome);
+  });
+}
+
+// One at a time: live in the order in which they ended, on replay in the order of their markers.
+void RunState::resolve_local(LocalActivityMachine& machine, const LocalMarker& end) {
+  now_ = std::max(now_, end.complete_time);
+  touched_ = true;
+  machine.resolve(end);
+  drain();
+  hand_over_locals();
+}
+
+void RunState::hand_over_locals() {
+  for (const auto& machine : locals_) machine->hand_over();
+}
+
+void RunState::resolve_recorded_locals(const Events& events, const Chunk& chunk) {
+  for (int i = chunk.end; i < chunk.consequences_end; ++i) {
+    const LocalMarker marker = read_local_activity(events.Get(i));
+    if (marker.seq == 0) continue;
+    const auto found =
+        std::ranges::find(locals_, marker.seq, [](const auto& machine) { return machine->seq(); });
+    if (found != locals_.end() && (*found)->type() == marker.activity_type) {
+      const detail::Ref<LocalActivityMachine> machine = *found;
+      resolve_local(*machine, marker);
+      continue;
+    }
+    // The workflow itself has ended it in the meantime, by cancelling.
+    const bool queued = std::ranges::any_of(outgoing_, [&](const Outgoing& outgoing) {
+      return outgoing.type == enums::COMMAND_TYPE_RECORD_MARKER &&
+             outgoing.machine->matches(outgoing.type, events.Get(i));
+    });
+    if (!queued) nondeterminism(&events.Get(i), nullptr, "the history has it, the code does not");
   }
 }
 
@@ -252,12 +349,11 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
   for (int i = first; i < chunk.end; ++i) apply(events.Get(i));
 
   drain();
+  hand_over_locals();
+  if (!live) resolve_recorded_locals(events, chunk);
   unpacked_.clear();
-  if (ended_ && handlers_running_ > 0 && live) {
-    logger().warn("[TMPRL1102] the workflow ended while {} of its handlers were running",
-                  handlers_running_);
-  }
-  seal_activation();
+  // Live, the task may stay open for local activities: `conclude` ends it.
+  if (!live) seal_activation();
   closing_ = nullptr;
 }
 

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/local.hpp"
 #include "engine/random.hpp"
 #include "engine/root.hpp"
 #include "engine/run.hpp"
@@ -22,6 +23,9 @@
 #include "machines/update.hpp"
 
 namespace tempora::engine {
+
+class LocalActivityMachine;
+struct LocalMarker;
 
 using WorkflowTask = temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse;
 
@@ -48,6 +52,8 @@ class RunState {
 
   // --- for the seam
   TaskOutcome process(const WorkflowTask& task, bool replay_only);
+  TaskOutcome resolve(const WorkflowTask& task, const LocalResult& result);
+  TaskOutcome heartbeat(const WorkflowTask& task);
   void completed(
       const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response);
   std::int64_t last_started_event_id() const { return last_started_; }
@@ -77,6 +83,9 @@ class RunState {
 
   void schedule_activity(const detail::Ref<detail::FutureState>& future, const std::string& type,
                          const ActivityOptions& options, Payloads input, SourceLocation where);
+  void start_local_activity(const detail::Ref<detail::FutureState>& future, const std::string& type,
+                            const ActivityOptions& defaults, const LocalActivityOptions& options,
+                            Payloads input, SourceLocation where);
   // The child's id.
   std::string start_child(const detail::Ref<detail::ValueState<std::string>>& started,
                           const detail::Ref<detail::FutureState>& result, const NamedHere& type,
@@ -105,6 +114,11 @@ class RunState {
   std::unique_ptr<Command> make_command(enums::CommandType type) const;
   void queue(enums::CommandType type, Machine* machine, std::unique_ptr<Command> command,
              SourceLocation where);
+  std::string next_timer_id() { return std::to_string(++timer_counter_); }
+  // Local activities under way. A new one gets its number here.
+  void add_local(LocalActivityMachine& machine, LocalRequest& request);
+  void forget_local(const LocalActivityMachine& machine);
+  void cancel_local(std::uint64_t seq) { local_cancels_.push_back(seq); }
   // Takes an unsent command back; false if there is none.
   bool drop_unsent(const Machine& machine, enums::CommandType type);
   void expect_events(std::int64_t initiating_event_id, Machine* machine);
@@ -138,6 +152,9 @@ class RunState {
   // history → state
   bool lines_up(const WorkflowTask& task) const;
   void activate(const WorkflowTask& task, const Chunk& chunk, bool live);
+  void hand_over_locals();
+  void resolve_recorded_locals(const Events& events, const Chunk& chunk);
+  void resolve_local(LocalActivityMachine& machine, const LocalMarker& end);
   int match_consequences(const Events& events,
                          const Chunk& chunk);  // the index of the first other event
   void match(const Events& events, int index);
@@ -164,6 +181,11 @@ class RunState {
   Task<void> main_coroutine(Task<Payload> main);
 
   // state → answer
+  template <class Work>
+  TaskOutcome guarded(const WorkflowTask& task, Work work);
+  // Ends the task, or hands over the local activities for which it stays open.
+  void conclude(const WorkflowTask& task, TaskOutcome& outcome);
+  void answer_task(const WorkflowTask& task, TaskOutcome& outcome);
   void collect(temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion);
   void check_sizes(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest&
                        completion) const;
@@ -191,7 +213,9 @@ class RunState {
 
   std::vector<Outgoing> outgoing_;
   std::vector<std::pair<std::int64_t, detail::Ref<Machine>>>
-      operations_;  // by initiating event id, ascending
+      operations_;                                         // by initiating event id, ascending
+  std::vector<detail::Ref<LocalActivityMachine>> locals_;  // under way, in the order of their start
+  std::vector<std::uint64_t> local_cancels_;               // for the worker
   std::vector<temporal::api::protocol::v1::Message> messages_;
   std::map<std::string, KnownPatch, std::less<>> known_patches_;  // in the history
   std::map<std::string, bool, std::less<>> patch_answers_;  // given to the workflow: never change

@@ -12,6 +12,7 @@ list(APPEND WORKER_SOURCES
   src/machines/activity.cpp
   src/machines/child.cpp
   src/machines/external.cpp
+  src/machines/local_activity.cpp
   src/machines/machine.cpp
   src/machines/marker.cpp
   src/machines/timer.cpp
@@ -21,6 +22,7 @@ list(APPEND WORKER_PUBLIC fmt::fmt nlohmann_json::nlohmann_json)
 list(APPEND WORKER_TESTS
   src/converter/converter_test.cpp
   src/engine/child_test.cpp
+  src/engine/local_activity_test.cpp
   src/engine/patch_test.cpp
   src/engine/run_test.cpp
   src/testing/replayer_test.cpp)

@@ -78,8 +78,10 @@ bool TimerMachine::on_event(const HistoryEvent& event) {
   }
   state_ = State::kFinal;
   run_.forget_events(started_event_id_);
-  if (future_) future_->fulfil();
+  if (!future_) return true;  // cancelled
+  future_->fulfil();
   future_ = {};
+  fired();
   return true;
 }
 

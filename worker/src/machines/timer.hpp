@@ -23,7 +23,7 @@
 
 namespace tempora::engine {
 
-class TimerMachine final : public Machine, public detail::Cancellable {
+class TimerMachine : public Machine, public detail::Cancellable {
  public:
   TimerMachine(RunState& run, detail::Ref<detail::FutureState> future, std::string id,
                SourceLocation where);
@@ -36,6 +36,10 @@ class TimerMachine final : public Machine, public detail::Cancellable {
   bool matches(enums::CommandType type, const HistoryEvent& event) const override;
   void recorded(enums::CommandType type, const HistoryEvent& event) override;
   bool on_event(const HistoryEvent& event) override;
+
+ protected:
+  // After the future, if somebody stands behind the timer itself.
+  virtual void fired() {}
 
  private:
   enum class State : std::uint8_t { kCreated, kRecorded, kCancelRequested, kFinal };

@@ -30,11 +30,14 @@ struct WorkflowTask {
                               // would bring nothing new
 };
 
+struct LocalSession;  // workflow_worker.cpp
+
 // One run. Whoever has it in hand (`RunCache::take`) may use `run`; nobody else
 // does.
 struct CachedRun {
   std::string run_id;
   std::unique_ptr<engine::Run> run;
+  std::shared_ptr<LocalSession> locals;  // its local activities; made on first use
 
  private:
   friend class RunCache;

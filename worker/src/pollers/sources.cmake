@@ -4,6 +4,7 @@ list(APPEND WORKER_SOURCES
   src/activity/activity_registry.cpp
   src/activity/activity_worker.cpp
   src/activity/heartbeat.cpp
+  src/activity/local_runner.cpp
   src/metrics/logging.cpp
   src/metrics/metrics.cpp
   src/pollers/history_fetch.cpp

@@ -68,6 +68,9 @@ void check(const WorkerOptions& options) {
   if (options.max_concurrent_activities == 0) {
     throw std::invalid_argument{"max_concurrent_activities must be at least 1"};
   }
+  if (options.max_concurrent_local_activities == 0) {
+    throw std::invalid_argument{"max_concurrent_local_activities must be at least 1"};
+  }
   const std::size_t least = options.max_cached_workflows > 0 ? 2 : 1;
   if (options.max_concurrent_workflow_tasks < least) {
     throw std::invalid_argument{fmt::format(
@@ -116,6 +119,7 @@ struct Worker::Impl {
   std::shared_ptr<activity::ActivityRegistry> activities =
       std::make_shared<activity::ActivityRegistry>();
   std::shared_ptr<activity::ActivityWorker> activity_worker;
+  std::shared_ptr<activity::LocalRunner> local_runner;
   std::shared_ptr<pollers::WorkflowWorker> workflow_worker;
   std::optional<bool>
       ends_polls;  // the namespace's capability; unknown until the server was reached
@@ -168,6 +172,13 @@ void Worker::Impl::start() {
         options.workflow_threads > 0
             ? options.workflow_threads
             : std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 2);
+    local_runner = std::make_shared<activity::LocalRunner>(
+        activities, environment->timers,
+        activity::LocalRunner::Options{.namespace_ = namespace_,
+                                       .task_queue = options.task_queue,
+                                       .max_concurrent = options.max_concurrent_local_activities,
+                                       .log = options.log,
+                                       .metrics = options.metrics});
     workflow_worker = std::make_shared<pollers::WorkflowWorker>(
         environment, workflows,
         pollers::WorkflowWorkerOptions{.namespace_ = namespace_,
@@ -182,7 +193,7 @@ void Worker::Impl::start() {
                                        .threads = threads,
                                        .log = options.log,
                                        .metrics = options.metrics},
-        activity_worker);
+        activity_worker, local_runner);
   }
   if (activity_worker != nullptr) activity_worker->start();
   if (workflow_worker != nullptr) workflow_worker->start();
@@ -257,7 +268,9 @@ void Worker::Impl::shutdown() {
   if (workflow_worker != nullptr) {
     const Clock::time_point until = Clock::now() + kWorkflowTasksBudget;
     if (!workflow_worker->wait_idle(until)) options.log.warn("a workflow task was left unanswered");
+    local_runner->cancel_all(CancelReason::kWorkerShutdown);
     workflow_worker->stop_threads(until);
+    local_runner->stop(until);
   }
   end_activities(began);
   options.log.info("worker stopped");
@@ -268,6 +281,7 @@ void Worker::Impl::abandon() {
   ended = true;
   if (workflow_worker != nullptr) {
     workflow_worker->abandon();
+    local_runner->cancel_all(CancelReason::kNotFound);
     workflow_worker->stop_threads(Clock::now() + kCancelledPollsBudget);
   }
   if (activity_worker != nullptr) {

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
+#include <map>
+#include <mutex>
 #include <utility>
 
 #include "history_fetch.hpp"
@@ -24,6 +27,9 @@ constexpr std::chrono::seconds kAnswerBudget{10};
 constexpr std::chrono::milliseconds kPollDeadline{70'000};
 // What the server takes in one request.
 constexpr std::size_t kLargestRequestBytes = 4 * 1024 * 1024;
+
+// Of a workflow task, where the start did not say.
+constexpr Duration kUsualTaskTimeout = std::chrono::seconds{10};
 
 const CallPlan kAnswerPlan{.budget = kAnswerBudget};
 
@@ -51,14 +57,36 @@ std::string_view failure_reason(enums::WorkflowTaskFailedCause cause) {
 
 }  // namespace
 
+// The local activities of one run. While none has ended, the open task is parked here.
+struct LocalSession {
+  explicit LocalSession(std::shared_ptr<activity::LocalRunner> given) : runner(std::move(given)) {}
+  LocalSession(const LocalSession&) = delete;
+  LocalSession& operator=(const LocalSession&) = delete;
+  ~LocalSession() {
+    for (const auto& [seq, call] : calls) runner->cancel(call);
+  }
+
+  const std::shared_ptr<activity::LocalRunner> runner;
+  // Only whoever has the run in hand uses it.
+  std::map<std::uint64_t, std::shared_ptr<activity::LocalRunner::Call>> calls;
+
+  std::mutex mutex;  // guards what follows
+  WorkflowWorker::Hand parked;
+  std::deque<engine::LocalResult> results;
+  std::uint64_t task = 0;  // counts the tasks, so that an old alarm is told from a new one
+  bool heartbeat_due = false;
+};
+
 WorkflowWorker::WorkflowWorker(std::shared_ptr<const CallEnvironment> environment,
                                std::shared_ptr<const WorkflowRegistry> registry,
                                WorkflowWorkerOptions options,
-                               std::shared_ptr<activity::ActivityWorker> activities)
+                               std::shared_ptr<activity::ActivityWorker> activities,
+                               std::shared_ptr<activity::LocalRunner> locals)
     : environment_(std::move(environment)),
       registry_(std::move(registry)),
       options_(std::move(options)),
       activities_(std::move(activities)),
+      locals_(std::move(locals)),
       slots_(std::make_shared<SlotPool>(options_.max_concurrent)),
       threads_(std::make_shared<ThreadPool>(options_.threads)),
       cache_(options_.max_cached) {}
@@ -135,8 +163,7 @@ void WorkflowWorker::prepare(Hand hand) {
     return finish(std::move(hand), false);
   }
   const bool whole_already = starts_at_first_event(task);
-  const bool lines_up =
-      !whole_already && hand->entry->run != nullptr && hand->entry->run->expects(task);
+  const bool lines_up = hand->entry->run != nullptr && hand->entry->run->expects(task);
   if (caching() && task.previous_started_event_id() > 0) {
     count(lines_up ? "temporal_sticky_cache_hit" : "temporal_sticky_cache_miss", *hand);
   }
@@ -169,7 +196,10 @@ void WorkflowWorker::process(Hand hand) {
   const auto began = Clock::now();
   engine::TaskOutcome outcome;
   try {
-    if (hand->fresh_run) run.reset();
+    if (hand->fresh_run) {
+      run.reset();
+      hand->entry->locals.reset();
+    }
     hand->fresh_run = false;
     if (run == nullptr) {
       engine::RunOptions options;
@@ -191,7 +221,14 @@ void WorkflowWorker::process(Hand hand) {
   options_.metrics->observe_seconds("temporal_workflow_task_execution_latency",
                                     std::chrono::duration<double>{Clock::now() - began}.count(),
                                     tags);
+  dispatch(std::move(hand), std::move(outcome));
+}
+
+void WorkflowWorker::dispatch(Hand hand, engine::TaskOutcome outcome) {
+  const PolledTask& task = *hand->task.response;
   switch (outcome.kind) {
+    case engine::TaskOutcome::Kind::kLocalActivities:
+      return begin_locals(std::move(hand), std::move(outcome.local));
     case engine::TaskOutcome::Kind::kCompleted:
       return complete(std::move(hand), std::move(outcome));
     case engine::TaskOutcome::Kind::kQueryAnswered:
@@ -209,6 +246,112 @@ void WorkflowWorker::process(Hand hand) {
       }
       hand->fresh_run = true;
       return fetch(std::move(hand), true);
+  }
+}
+
+void WorkflowWorker::begin_locals(Hand hand, engine::LocalWork work) {
+  std::shared_ptr<LocalSession>& session = hand->entry->locals;
+  if (session == nullptr) session = std::make_shared<LocalSession>(locals_);
+  const auto limit = work.task_timeout > Duration::zero() ? work.task_timeout : kUsualTaskTimeout;
+  std::uint64_t task = 0;
+  {
+    const std::lock_guard lock{session->mutex};
+    task = ++session->task;
+    session->heartbeat_due = false;
+  }
+  const auto until = hand->task.received + limit * 4 / 5;
+  environment_->timers->after(
+      std::max<Clock::duration>(until - Clock::now(), Clock::duration::zero()),
+      [weak = weak_from_this(), session = std::weak_ptr{session}, task] {
+        if (const auto self = weak.lock()) self->heartbeat_due(session, task);
+      });
+  order_locals(*hand, std::move(work));
+  go_on(std::move(hand));
+}
+
+void WorkflowWorker::order_locals(const InHand& hand, engine::LocalWork work) {
+  const std::shared_ptr<LocalSession>& session = hand.entry->locals;
+  const PolledTask& task = *hand.task.response;
+  const activity::LocalOwner owner{.workflow_id = task.workflow_execution().workflow_id(),
+                                   .run_id = task.workflow_execution().run_id(),
+                                   .workflow_type = task.workflow_type().name()};
+  for (engine::LocalRequest& request : work.start) {
+    const std::uint64_t seq = request.seq;
+    session->calls[seq] = locals_->start(
+        std::move(request), owner,
+        [weak = weak_from_this(), session = std::weak_ptr{session}](engine::LocalResult result) {
+          if (const auto self = weak.lock()) self->local_ended(session, std::move(result));
+        });
+  }
+  for (const std::uint64_t seq : work.cancel) {
+    if (const auto call = session->calls.find(seq); call != session->calls.end())
+      locals_->cancel(call->second);
+  }
+}
+
+void WorkflowWorker::local_ended(const std::weak_ptr<LocalSession>& weak,
+                                 engine::LocalResult result) {
+  const auto session = weak.lock();
+  if (session == nullptr || abandoned_) return;
+  Hand hand;
+  {
+    const std::lock_guard lock{session->mutex};
+    session->results.push_back(std::move(result));
+    hand = std::move(session->parked);
+  }
+  if (hand == nullptr) return;
+  threads_->post([self = shared_from_this(), hand = std::move(hand)]() mutable {
+    self->go_on(std::move(hand));
+  });
+}
+
+void WorkflowWorker::heartbeat_due(const std::weak_ptr<LocalSession>& weak, std::uint64_t task) {
+  const auto session = weak.lock();
+  if (session == nullptr || abandoned_) return;
+  Hand hand;
+  {
+    const std::lock_guard lock{session->mutex};
+    if (session->task != task) return;
+    session->heartbeat_due = true;
+    hand = std::move(session->parked);
+  }
+  if (hand == nullptr) return;
+  threads_->post([self = shared_from_this(), hand = std::move(hand)]() mutable {
+    self->go_on(std::move(hand));
+  });
+}
+
+// Tells the run what has ended, one at a time, until the task is done, its time is over, or there
+// is nothing more to tell.
+void WorkflowWorker::go_on(Hand hand) {
+  if (abandoned_) return;
+  const std::shared_ptr<LocalSession> session = hand->entry->locals;
+  engine::Run& run = *hand->entry->run;
+  while (true) {
+    engine::LocalResult result;
+    bool beat = false;
+    {
+      const std::lock_guard lock{session->mutex};
+      if (!session->results.empty()) {
+        result = std::move(session->results.front());
+        session->results.pop_front();
+      } else if (session->heartbeat_due) {
+        beat = true;
+      } else {
+        session->parked = std::move(hand);
+        return;
+      }
+    }
+    engine::TaskOutcome outcome;
+    if (beat) {
+      outcome = run.heartbeat(*hand->task.response);
+    } else {
+      session->calls.erase(result.seq);
+      outcome = run.resolve(*hand->task.response, result);
+    }
+    if (outcome.kind != engine::TaskOutcome::Kind::kLocalActivities)
+      return dispatch(std::move(hand), std::move(outcome));
+    order_locals(*hand, std::move(outcome.local));
   }
 }
 
@@ -235,6 +378,7 @@ void WorkflowWorker::complete(Hand hand, engine::TaskOutcome outcome) {
         static_cast<int>((timeout - seconds).count()));
     completion.set_return_new_workflow_task(true);
   }
+  if (completion.force_create_new_workflow_task()) completion.set_return_new_workflow_task(true);
   if (const std::size_t bytes = completion.ByteSizeLong(); bytes > kLargestRequestBytes) {
     return fail(
         std::move(hand), enums::WORKFLOW_TASK_FAILED_CAUSE_REQUEST_TOO_LARGE,
@@ -355,6 +499,7 @@ void WorkflowWorker::answer_query(Hand hand, api::RespondQueryTaskCompletedReque
 void WorkflowWorker::fail_query(Hand hand, std::string message) {
   log_of(*hand).warn("query failed: {}", message);
   hand->entry->run.reset();
+  hand->entry->locals.reset();
   api::RespondQueryTaskCompletedRequest answer;
   answer.set_completed_type(enums::QUERY_RESULT_TYPE_FAILED);
   *answer.mutable_failure() = runtime_failure("QueryFailed", message);
@@ -364,7 +509,10 @@ void WorkflowWorker::fail_query(Hand hand, std::string message) {
 
 void WorkflowWorker::finish(Hand hand, bool keep_run) {
   if (abandoned_) return;
-  if (!keep_run) hand->entry->run.reset();
+  if (!keep_run) {
+    hand->entry->run.reset();
+    hand->entry->locals.reset();
+  }
   std::vector<std::unique_ptr<engine::Run>> dropped;
   std::optional<WorkflowTask> next = cache_.give_back(hand->entry, dropped);
   dropped.clear();

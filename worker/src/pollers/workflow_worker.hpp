@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "../activity/activity_worker.hpp"
+#include "../activity/local_runner.hpp"
 #include "../engine/run.hpp"
 #include "calls.hpp"
 #include "poll_group.hpp"
@@ -53,7 +54,8 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
   // eager starts; may be null.
   WorkflowWorker(std::shared_ptr<const CallEnvironment> environment,
                  std::shared_ptr<const WorkflowRegistry> registry, WorkflowWorkerOptions options,
-                 std::shared_ptr<activity::ActivityWorker> activities);
+                 std::shared_ptr<activity::ActivityWorker> activities,
+                 std::shared_ptr<activity::LocalRunner> locals);
 
   void start();
 
@@ -80,12 +82,20 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
     std::vector<Permit> eager;
   };
   using Hand = std::unique_ptr<InHand>;
+  friend struct LocalSession;
 
   std::shared_ptr<PollGroup> make_polls(bool sticky, std::size_t polls);
   void accept(WorkflowTask task);
   void prepare(Hand hand);
   void fetch(Hand hand, bool whole);
   void process(Hand hand);
+  void dispatch(Hand hand, engine::TaskOutcome outcome);
+  // The task stays open until its local activities have ended, or for as long as the server allows.
+  void begin_locals(Hand hand, engine::LocalWork work);
+  void order_locals(const InHand& hand, engine::LocalWork work);
+  void local_ended(const std::weak_ptr<LocalSession>& weak, engine::LocalResult result);
+  void go_on(Hand hand);
+  void heartbeat_due(const std::weak_ptr<LocalSession>& weak, std::uint64_t task);
   void complete(Hand hand, engine::TaskOutcome outcome);
   void completed(Hand hand, const CallStatus& status,
                  temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& answer);
@@ -112,6 +122,7 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
   const std::shared_ptr<const WorkflowRegistry> registry_;
   const WorkflowWorkerOptions options_;
   const std::shared_ptr<activity::ActivityWorker> activities_;
+  const std::shared_ptr<activity::LocalRunner> locals_;
   const std::shared_ptr<SlotPool> slots_;
   const std::shared_ptr<ThreadPool> threads_;
   RunCache cache_;

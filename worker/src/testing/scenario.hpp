@@ -111,6 +111,30 @@ class Scenario {
     }
     return *this;
   }
+  // A local activity ends during the next task, in the order of these calls. A task that still has
+  // some under way after that ends with a heartbeat.
+  template <class T>
+  Scenario& complete_local(std::uint64_t seq, const T& result, Duration elapsed = {}) {
+    engine::LocalResult end;
+    end.seq = seq;
+    end.result = encode_all(result);
+    end.elapsed = elapsed;
+    local_ends_.push_back(std::move(end));
+    return *this;
+  }
+  Scenario& fail_local(std::uint64_t seq, const Failure& failure,
+                       std::optional<Duration> backoff = {}) {
+    engine::LocalResult end;
+    end.seq = seq;
+    end.kind = engine::LocalResult::Kind::kFailed;
+    end.failure = failure.proto();
+    end.backoff = backoff;
+    local_ends_.push_back(std::move(end));
+    return *this;
+  }
+  // What the cached run has ordered so far.
+  const std::vector<engine::LocalRequest>& local_orders() const { return local_orders_; }
+  const std::vector<std::uint64_t>& local_cancels() const { return local_cancels_; }
   Scenario& fire_timer(const std::string& id) {
     builder_.timer_fired(timers_.at(id), id);
     return *this;
@@ -120,8 +144,10 @@ class Scenario {
   Completion task() {
     const bool speculative = builder_.last_id() == answered_ && !updates_.empty();
     builder_.task_started();
-    engine::TaskOutcome outcome = cached_->process(make_task(last_started_, last_started_));
-    engine::TaskOutcome again = fresh()->process(make_task(0, last_started_));
+    engine::TaskOutcome outcome =
+        settle(*cached_, make_task(last_started_, last_started_), /*remember=*/true);
+    engine::TaskOutcome again = settle(*fresh(), make_task(0, last_started_), /*remember=*/false);
+    local_ends_.clear();
     EXPECT_EQ(static_cast<int>(outcome.kind), static_cast<int>(again.kind))
         << again.failure.message();
     EXPECT_EQ(outcome.failure.DebugString(), again.failure.DebugString());
@@ -193,6 +219,22 @@ class Scenario {
     return task;
   }
 
+  engine::TaskOutcome settle(engine::Run& run, const WorkflowTask& task, bool remember) {
+    const auto note = [&](engine::TaskOutcome outcome) {
+      if (!remember) return outcome;
+      for (const auto& order : outcome.local.start) local_orders_.push_back(order);
+      for (const std::uint64_t seq : outcome.local.cancel) local_cancels_.push_back(seq);
+      return outcome;
+    };
+    engine::TaskOutcome outcome = note(run.process(task));
+    for (const engine::LocalResult& end : local_ends_) {
+      if (outcome.kind != engine::TaskOutcome::Kind::kLocalActivities) break;
+      outcome = note(run.resolve(task, end));
+    }
+    if (outcome.kind == engine::TaskOutcome::Kind::kLocalActivities) outcome = run.heartbeat(task);
+    return outcome;
+  }
+
   void record(const temporal::api::command::v1::Command& command, const Completion& completion) {
     switch (command.command_type()) {
       case enums::COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK: {
@@ -250,6 +292,8 @@ class Scenario {
                             .mutable_marker_recorded_event_attributes();
         marker.set_marker_name(command.record_marker_command_attributes().marker_name());
         *marker.mutable_details() = command.record_marker_command_attributes().details();
+        if (command.record_marker_command_attributes().has_failure())
+          *marker.mutable_failure() = command.record_marker_command_attributes().failure();
         return;
       }
       case enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES:
@@ -319,6 +363,9 @@ class Scenario {
   std::map<std::string, std::int64_t> timers_;
   std::map<std::string, std::int64_t> children_;
   std::map<std::string, std::pair<std::int64_t, bool>> externals_;  // true: a signal
+  std::vector<engine::LocalResult> local_ends_;
+  std::vector<engine::LocalRequest> local_orders_;
+  std::vector<std::uint64_t> local_cancels_;
   engine::TaskOutcome last_outcome_;
   std::int64_t last_started_ = 0;
   std::int64_t answered_ = 0;

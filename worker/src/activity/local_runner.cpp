@@ -1,0 +1,321 @@
+#include "local_runner.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <tempora/failure.hpp>
+#include <utility>
+#include <vector>
+
+namespace tempora::activity {
+
+namespace enums = temporal::api::enums::v1;
+using engine::LocalResult;
+
+namespace {
+
+// With the rest of its marker it must stay below what the server takes.
+constexpr std::size_t kLargestResultBytes = 2 * 1024 * 1024 - 16 * 1024;
+
+FailureProto time_out_failure(enums::TimeoutType type) {
+  FailureProto failure;
+  failure.set_message(type == enums::TIMEOUT_TYPE_START_TO_CLOSE
+                          ? "the attempt took longer than start_to_close"
+                          : "the activity took longer than schedule_to_close");
+  failure.set_source("tempora");
+  failure.mutable_timeout_failure_info()->set_timeout_type(type);
+  return failure;
+}
+
+TimePoint wall_clock() {
+  return std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
+}
+
+}  // namespace
+
+// One order. `mutex` guards everything below it.
+class LocalRunner::Call {
+ public:
+  Call(engine::LocalRequest given, const LocalOwner& owner, Done done)
+      : request(std::move(given)), owner(owner), done(std::move(done)) {}
+
+  const engine::LocalRequest request;
+  const LocalOwner owner;
+  const Clock::time_point began = Clock::now();
+
+  std::mutex mutex;
+  Done done;  // null once the end was reported
+  int attempt = 0;
+  bool running = false;  // `attempt` is under way; else the call pauses
+  bool cancelled = false;
+  std::shared_ptr<detail::ActivityState> state;  // of the attempt under way
+};
+
+LocalRunner::LocalRunner(std::shared_ptr<const ActivityRegistry> registry,
+                         std::shared_ptr<pollers::TimerQueue> timers, Options options)
+    : registry_(std::move(registry)),
+      timers_(std::move(timers)),
+      options_(std::move(options)),
+      log_(std::make_shared<const Logger>(options_.log)),
+      threads_(std::make_shared<pollers::ThreadPool>(options_.max_concurrent)) {}
+
+std::shared_ptr<LocalRunner::Call> LocalRunner::start(engine::LocalRequest request,
+                                                      const LocalOwner& owner, Done done) {
+  auto call = std::make_shared<Call>(std::move(request), owner, std::move(done));
+  call->attempt = call->request.attempt - 1;
+  call->cancelled = call->request.cancelled;
+  {
+    const std::lock_guard lock{mutex_};
+    calls_.emplace(call.get(), call);
+  }
+  if (call->request.schedule_to_close > Duration::zero()) {
+    timers_->after(call->request.schedule_to_close,
+                   [self = weak_from_this(), weak = std::weak_ptr{call}] {
+                     const auto runner = self.lock();
+                     const auto late = weak.lock();
+                     if (runner != nullptr && late != nullptr) runner->time_out(late, 0);
+                   });
+  }
+  begin_attempt(call);
+  return call;
+}
+
+void LocalRunner::begin_attempt(const std::shared_ptr<Call>& call) {
+  int attempt = 0;
+  std::shared_ptr<detail::ActivityState> state;
+  {
+    const std::lock_guard lock{call->mutex};
+    if (call->done == nullptr) return;
+    if (!call->cancelled) {
+      ActivityInfo info;
+      info.activity_id = call->request.activity_id;
+      info.activity_type = call->request.activity_type;
+      info.workflow_namespace = options_.namespace_;
+      info.workflow_id = call->owner.workflow_id;
+      info.run_id = call->owner.run_id;
+      info.workflow_type = call->owner.workflow_type;
+      info.task_queue = options_.task_queue;
+      info.attempt = attempt = ++call->attempt;
+      info.scheduled_time = call->request.scheduled_time;
+      info.current_attempt_scheduled_time = info.started_time = wall_clock();
+      info.schedule_to_close = call->request.schedule_to_close;
+      info.start_to_close = call->request.start_to_close;
+      state = std::make_shared<detail::ActivityState>(std::move(info), Payloads{}, log_);
+      call->state = state;
+      call->running = true;
+    }
+  }
+  if (state == nullptr) {  // cancelled before it ran
+    LocalResult result;
+    result.kind = LocalResult::Kind::kCancelled;
+    return finish(call, std::move(result));
+  }
+  if (call->request.start_to_close > Duration::zero()) {
+    timers_->after(call->request.start_to_close,
+                   [self = weak_from_this(), weak = std::weak_ptr{call}, attempt] {
+                     const auto runner = self.lock();
+                     const auto late = weak.lock();
+                     if (runner != nullptr && late != nullptr) runner->time_out(late, attempt);
+                   });
+  }
+  threads_->post(
+      [self = shared_from_this(), call, attempt, state] { self->run(call, attempt, state); });
+}
+
+void LocalRunner::run(const std::shared_ptr<Call>& call, int attempt,
+                      const std::shared_ptr<detail::ActivityState>& state) {
+  LocalResult result;
+  result.kind = LocalResult::Kind::kFailed;
+  const auto began = Clock::now();
+  try {
+    const ActivityFunction* function = registry_->find(call->request.activity_type);
+    if (function == nullptr) {
+      throw ApplicationError{
+          fmt::format("activity type {} is not registered on this worker; registered: {}",
+                      call->request.activity_type, fmt::join(registry_->types(), ", ")),
+          "NotFoundError", true};
+    }
+    ActivityContext context{state};
+    result.result = (*function)(context, call->request.input);
+    result.kind = LocalResult::Kind::kCompleted;
+    if (const std::size_t bytes = result.result.ByteSizeLong(); bytes > kLargestResultBytes) {
+      throw ApplicationError{fmt::format("[TMPRL1103] the result has {} bytes, the limit is {}",
+                                         bytes, kLargestResultBytes),
+                             "PayloadsTooLarge", true};
+    }
+  } catch (const CompleteElsewhere&) {
+    result.kind = LocalResult::Kind::kFailed;
+    result.failure =
+        ApplicationError{"a local activity cannot be completed from elsewhere", "Misuse", true}
+            .proto();
+  } catch (const ActivityCancelled&) {
+    result.kind = LocalResult::Kind::kCancelled;
+  } catch (const CanceledError&) {
+    result.kind = LocalResult::Kind::kCancelled;
+  } catch (const std::exception& error) {
+    result.kind = LocalResult::Kind::kFailed;
+    result.failure = to_proto(error);
+  } catch (...) {
+    result.kind = LocalResult::Kind::kFailed;
+    result.failure = to_proto(std::current_exception());
+  }
+  // Stopped, but nobody from the workflow had asked: that is a failure like any other.
+  if (result.kind == LocalResult::Kind::kCancelled &&
+      !state->reasons().has(CancelReason::kRequested)) {
+    result.kind = LocalResult::Kind::kFailed;
+    result.failure =
+        ApplicationError{"the activity stopped as cancelled", "CancelledError"}.proto();
+  }
+  const MetricTag tags[] = {{"namespace", options_.namespace_},
+                            {"task_queue", options_.task_queue},
+                            {"activity_type", call->request.activity_type}};
+  options_.metrics->observe_seconds("temporal_local_activity_execution_latency",
+                                    std::chrono::duration<double>{Clock::now() - began}.count(),
+                                    tags);
+  attempt_ended(call, attempt, std::move(result));
+}
+
+// `attempt` 0: the time for all of them is over.
+void LocalRunner::time_out(const std::shared_ptr<Call>& call, int attempt) {
+  std::shared_ptr<detail::ActivityState> state;
+  {
+    const std::lock_guard lock{call->mutex};
+    if (call->done == nullptr) return;
+    if (attempt != 0 && (!call->running || call->attempt != attempt)) return;
+    state = call->state;
+  }
+  LocalResult result;
+  result.kind = LocalResult::Kind::kFailed;
+  // The end is on record before the activity is told: what it still returns comes too late.
+  if (attempt == 0) {
+    result.failure = time_out_failure(enums::TIMEOUT_TYPE_SCHEDULE_TO_CLOSE);
+    finish(call, std::move(result));
+  } else {
+    result.failure = time_out_failure(enums::TIMEOUT_TYPE_START_TO_CLOSE);
+    attempt_ended(call, attempt, std::move(result));
+  }
+  if (state != nullptr) state->cancel(CancelReason::kTimedOut);
+}
+
+void LocalRunner::attempt_ended(const std::shared_ptr<Call>& call, int attempt,
+                                LocalResult result) {
+  std::optional<Duration> pause;
+  {
+    const std::lock_guard lock{call->mutex};
+    // It timed out earlier: that was its end.
+    if (call->done == nullptr || !call->running || call->attempt != attempt) return;
+    call->running = false;
+    if (result.kind == LocalResult::Kind::kFailed && !call->cancelled)
+      pause = pause_before_next(*call, result);
+  }
+  if (!pause.has_value()) return finish(call, std::move(result));
+  log_->debug("local activity {} failed in attempt {} and is tried again: {}",
+              call->request.activity_type, attempt, result.failure.message());
+  if (*pause > call->request.local_retry_threshold) {
+    result.backoff = pause;
+    return finish(call, std::move(result));
+  }
+  timers_->after(*pause, [self = weak_from_this(), weak = std::weak_ptr{call}] {
+    const auto runner = self.lock();
+    const auto next = weak.lock();
+    if (runner != nullptr && next != nullptr) runner->begin_attempt(next);
+  });
+}
+
+// Nothing: it is not tried again. The rules are those of the server for other activities.
+std::optional<Duration> LocalRunner::pause_before_next(const Call& call,
+                                                       const LocalResult& result) const {
+  const RetryPolicy& policy = call.request.retry;
+  const auto& failure = result.failure;
+  const auto& application = failure.application_failure_info();
+  if (policy.maximum_attempts > 0 && call.attempt >= policy.maximum_attempts) return std::nullopt;
+  if (failure.has_application_failure_info()) {
+    if (application.non_retryable()) return std::nullopt;
+    if (std::ranges::find(policy.non_retryable_error_types, application.type()) !=
+        policy.non_retryable_error_types.end()) {
+      return std::nullopt;
+    }
+  }
+  const Duration most = policy.maximum_interval > Duration::zero() ? policy.maximum_interval
+                                                                   : policy.initial_interval * 100;
+  const double wanted = static_cast<double>(policy.initial_interval.count()) *
+                        std::pow(policy.backoff_coefficient, call.attempt - 1);
+  Duration pause = wanted >= static_cast<double>(most.count())
+                       ? most
+                       : Duration{static_cast<Duration::rep>(wanted)};
+  if (application.has_next_retry_delay()) {
+    pause = std::chrono::seconds{application.next_retry_delay().seconds()} +
+            std::chrono::nanoseconds{application.next_retry_delay().nanos()};
+  }
+  const Duration total = call.request.schedule_to_close;
+  if (total > Duration::zero() && (Clock::now() - call.began) + pause >= total) return std::nullopt;
+  return pause;
+}
+
+void LocalRunner::finish(const std::shared_ptr<Call>& call, LocalResult result) {
+  Done done;
+  {
+    const std::lock_guard lock{call->mutex};
+    done = std::exchange(call->done, nullptr);
+    result.attempt = std::max(call->attempt, call->request.attempt);
+    call->running = false;
+  }
+  if (done == nullptr) return;
+  {
+    const std::lock_guard lock{mutex_};
+    calls_.erase(call.get());
+  }
+  count("temporal_local_activity_total", *call);
+  if (result.kind == LocalResult::Kind::kFailed) {
+    count("temporal_local_activity_execution_failed", *call);
+  } else if (result.kind == LocalResult::Kind::kCancelled) {
+    count("temporal_local_activity_execution_cancelled", *call);
+    result.failure = CanceledError{"local activity canceled"}.proto();
+  }
+  result.seq = call->request.seq;
+  result.elapsed = std::chrono::duration_cast<Duration>(Clock::now() - call->began);
+  done(std::move(result));
+}
+
+void LocalRunner::cancel(const std::shared_ptr<Call>& call) {
+  std::shared_ptr<detail::ActivityState> state;
+  {
+    const std::lock_guard lock{call->mutex};
+    if (call->done == nullptr || call->cancelled) return;
+    call->cancelled = true;
+    if (call->running) state = call->state;
+  }
+  if (state != nullptr) return state->cancel(CancelReason::kRequested);
+  LocalResult result;  // it pauses between two attempts
+  result.kind = LocalResult::Kind::kCancelled;
+  finish(call, std::move(result));
+}
+
+void LocalRunner::cancel_all(CancelReason reason) {
+  std::vector<std::shared_ptr<Call>> calls;
+  {
+    const std::lock_guard lock{mutex_};
+    for (const auto& [key, weak] : calls_) {
+      if (auto alive = weak.lock()) calls.push_back(std::move(alive));
+    }
+  }
+  for (const auto& call : calls) {
+    std::shared_ptr<detail::ActivityState> state;
+    {
+      const std::lock_guard lock{call->mutex};
+      state = call->state;
+    }
+    if (state != nullptr) state->cancel(reason);
+  }
+}
+
+void LocalRunner::count(std::string_view name, const Call& call) const {
+  const MetricTag tags[] = {{"namespace", options_.namespace_},
+                            {"task_queue", options_.task_queue},
+                            {"activity_type", call.request.activity_type}};
+  options_.metrics->count(name, 1, tags);
+}
+
+}  // namespace tempora::activity

@@ -1,0 +1,78 @@
+// Runs local activities: on threads of the worker, with retries and time-outs of its own, since the
+// server knows nothing of them.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tempora/activity.hpp>
+#include <tempora/metrics.hpp>
+#include <unordered_map>
+
+#include "../engine/local.hpp"
+#include "../pollers/thread_pool.hpp"
+#include "../pollers/timer_queue.hpp"
+#include "activity_registry.hpp"
+#include "activity_state.hpp"
+
+namespace tempora::activity {
+
+// For whom an activity runs.
+struct LocalOwner {
+  std::string workflow_id;
+  std::string run_id;
+  std::string workflow_type;
+};
+
+class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
+ public:
+  using Clock = pollers::TimerQueue::Clock;
+  using Done = std::function<void(engine::LocalResult)>;
+  class Call;
+
+  struct Options {
+    std::string namespace_;
+    std::string task_queue;
+    std::size_t max_concurrent = 100;
+    Logger log;
+    std::shared_ptr<Metrics> metrics;
+  };
+
+  LocalRunner(std::shared_ptr<const ActivityRegistry> registry,
+              std::shared_ptr<pollers::TimerQueue> timers, Options options);
+
+  // `done` is called once, on any thread.
+  std::shared_ptr<Call> start(engine::LocalRequest request, const LocalOwner& owner, Done done);
+  // The end comes through `done`, when the activity has really stopped.
+  void cancel(const std::shared_ptr<Call>& call);
+
+  // Tells every activity to stop. What ends from now on is still reported.
+  void cancel_all(CancelReason reason);
+  bool stop(Clock::time_point until) { return threads_->stop(until); }
+
+ private:
+  struct Attempt;
+  void begin_attempt(const std::shared_ptr<Call>& call);
+  void run(const std::shared_ptr<Call>& call, int attempt,
+           const std::shared_ptr<detail::ActivityState>& state);
+  void attempt_ended(const std::shared_ptr<Call>& call, int attempt, engine::LocalResult result);
+  void time_out(const std::shared_ptr<Call>& call, int attempt);
+  void finish(const std::shared_ptr<Call>& call, engine::LocalResult result);
+  std::optional<Duration> pause_before_next(const Call& call,
+                                            const engine::LocalResult& result) const;
+  void count(std::string_view name, const Call& call) const;
+
+  const std::shared_ptr<const ActivityRegistry> registry_;
+  const std::shared_ptr<pollers::TimerQueue> timers_;
+  const Options options_;
+  const std::shared_ptr<const Logger> log_;
+  const std::shared_ptr<pollers::ThreadPool> threads_;
+  std::mutex mutex_;
+  std::unordered_map<const Call*, std::weak_ptr<Call>> calls_;
+};
+
+}  // namespace tempora::activity
