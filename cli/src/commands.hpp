@@ -83,6 +83,16 @@ struct MigrateArguments {
   bool dry_run = false;
 };
 
+struct WhoHeldArguments {
+  std::string space;
+  std::string at;
+  std::string from;
+  std::string to;
+  std::string domain;
+  std::string tenant;
+  std::optional<int> port;
+};
+
 // --- the world around ---------------------------------------------------------------------------
 Exit run_worker(const Shell& shell);
 Exit run_migrate(const Shell& shell, const MigrateArguments& arguments);
@@ -110,6 +120,14 @@ Exit run_retry(const Shell& shell, Target target);
 Exit run_adopt(const Shell& shell, Target target, const std::string& state);
 Exit run_force_release(const Shell& shell, Target target);
 Exit run_status(const Shell& shell, const Target& target);
+
+// --- evidence -----------------------------------------------------------------------------------
 Exit run_audit(const Shell& shell);
+Exit run_who_held(const Shell& shell, const WhoHeldArguments& arguments);
+Exit run_holdings_prune(const Shell& shell, const std::string& older_than, bool dry_run);
+// What the schedules do, by hand. Without a Temporal server nobody is woken, which it says.
+Exit run_cleanup(const Shell& shell, const std::string& family, bool dry_run);
+Exit run_catch_up(const Shell& shell, bool dry_run);
+Exit run_reconcile_after_restore(const Shell& shell, const std::string& actor, bool dry_run);
 
 }  // namespace addrflow::cli

@@ -30,6 +30,10 @@ struct Arguments {
   std::string schedule_id;
   std::string state;
   std::vector<std::string> files;
+  WhoHeldArguments who_held;
+  std::string older_than;
+  std::string family = "ipv4";
+  bool dry_run = false;
   bool no_coa = false;
 };
 
@@ -50,6 +54,7 @@ class CommandLine {
         "could\n"
         "not check), 4 done, but a NAS or NetBox has not confirmed yet and is pursued.");
     add_platform();
+    add_evidence();
     add_network();
     add_services();
   }
@@ -100,17 +105,66 @@ class CommandLine {
         command("schedules", "The daily and periodic workflows", [&a](const Shell& shell) {
           return run_schedules(shell, a.schedule_action, a.schedule_id);
         });
-    schedules->add_option("action", a.schedule_action, "apply, list, trigger or delete")
-        ->check(CLI::IsMember({"apply", "list", "trigger", "delete"}));
-    schedules->add_option("id", a.schedule_id, "trigger, delete: which one");
+    schedules
+        ->add_option("action", a.schedule_action, "apply, list, trigger, pause, unpause or delete")
+        ->check(CLI::IsMember({"apply", "list", "trigger", "pause", "unpause", "delete"}));
+    schedules->add_option("id", a.schedule_id, "which one, except for apply and list");
 
     command("replay", "Replay exported histories: would they go on with this version?",
             [&a](const Shell& shell) { return run_replay(shell, a.files); })
         ->add_option("files", a.files, "JSON of `temporal workflow show -o json`")
         ->required();
     command("config", "Print every setting, its source and its value", run_config);
-    command("audit", "Check the ledger's invariants: 0 clean, 1 violated, 3 could not check",
-            run_audit);
+  }
+
+  void add_evidence() {
+    Arguments& a = arguments_;
+    command(
+        "audit",
+        "Check the invariants in ledger, AAA and NetBox: 0 clean, 1 violated, 3 could not check",
+        run_audit);
+    CLI::App* cleanup = command("cleanup", "The daily cleanup by hand", [&a](const Shell& shell) {
+      return run_cleanup(shell, a.family, a.dry_run);
+    });
+    cleanup->add_option("--family", a.family, "ipv4 or ipv6_pd")
+        ->check(CLI::IsMember({"ipv4", "ipv6_pd"}));
+    cleanup->add_flag("--dry-run", a.dry_run, "only count");
+    command("catch-up", "Wake lines whose effects are unconfirmed or whose gate is past due",
+            [&a](const Shell& shell) { return run_catch_up(shell, a.dry_run); })
+        ->add_flag("--dry-run", a.dry_run, "only count");
+
+    CLI::App* ledger = app_.add_subcommand("ledger", "The ledger itself")->require_subcommand(1);
+    CLI::App* reconcile = ledger->add_subcommand(
+        "reconcile-after-restore", "Let a ledger that was restored from a backup go on safely");
+    reconcile->add_option("--actor", a.target.actor, "who does this")->envname("USER");
+    reconcile->add_flag("--dry-run", a.dry_run, "say what would be done");
+    reconcile->callback([this, &a] {
+      action_ = [&a](const Shell& s) {
+        return run_reconcile_after_restore(s, a.target.actor, a.dry_run);
+      };
+    });
+
+    CLI::App* who_held =
+        command("who-held", "Who held an address or prefix, when, and what accounting saw of it",
+                [&a](const Shell& shell) { return run_who_held(shell, a.who_held); });
+    who_held->add_option("space", a.who_held.space, "address, or prefix: what overlaps it")
+        ->required();
+    who_held->add_option("--at", a.who_held.at, "moment, RFC 3339 with offset; default: now");
+    who_held->add_option("--from", a.who_held.from, "from this moment on");
+    who_held->add_option("--to", a.who_held.to, "up to this moment");
+    who_held->add_option("--domain", a.who_held.domain, "routing domain, where several have it");
+    who_held->add_option("--tenant", a.who_held.tenant, "only this tenant's holdings");
+    who_held->add_option("--port", a.who_held.port, "of shared (CGNAT) space");
+
+    CLI::App* holdings =
+        app_.add_subcommand("holdings", "The record of who held what")->require_subcommand(1);
+    CLI::App* prune = holdings->add_subcommand(
+        "prune", "Delete holdings that ended long ago (default: ledger.keep_holdings, all kept)");
+    prune->add_option("--older-than", a.older_than, "for instance 730d");
+    prune->add_flag("--dry-run", a.dry_run, "say what would be done");
+    prune->callback([this, &a] {
+      action_ = [&a](const Shell& s) { return run_holdings_prune(s, a.older_than, a.dry_run); };
+    });
   }
 
   void add_network() {

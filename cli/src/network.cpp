@@ -1,14 +1,10 @@
-// The commands on the ledger itself: pools, NAS, status, audit. They need no Temporal server.
+// The commands on the ledger itself: pools, NAS, status. They need no Temporal server.
 
 #include "commands.hpp"
 #include "parts.hpp"
 
 #include <fmt/format.h>
-#include <addrflow/aaa/sessions.hpp>
 #include <addrflow/domain/ids.hpp>
-
-#include <cstdio>
-#include <nlohmann/json.hpp>
 
 namespace addrflow::cli {
 namespace {
@@ -79,45 +75,6 @@ Exit run_status(const Shell& shell, const Target& target) {
     service.set_subscriber_id(target.subscriber);
     service.set_service(target.service);
     return shell.output.view(ledger::Ledger(ledger_settings(shell.settings)).view(service));
-  });
-}
-
-Exit run_audit(const Shell& shell) {
-  return guarded(shell, [&] {
-    aaa::Database aaa_database(aaa_settings(shell.settings));
-    aaa::AccountingSessions sessions(aaa_database);
-    const ledger::AuditReport report =
-        ledger::Ledger(ledger_settings(shell.settings), &sessions).audit();
-    using Result = ledger::AuditReport::Result;
-    const char* const verdict = report.result == Result::kClean      ? "clean"
-                                : report.result == Result::kViolated ? "violated"
-                                                                     : "could not check";
-    if (shell.output.json) {
-      nlohmann::json violations = nlohmann::json::array();
-      for (const auto& violation : report.violations) {
-        violations.push_back({{"invariant", violation.invariant},
-                              {"tenant", violation.tenant},
-                              {"what", violation.what}});
-      }
-      fmt::print("{}\n", nlohmann::json{{"result", verdict},
-                                        {"services", report.services},
-                                        {"skipped", report.skipped},
-                                        {"why", report.why},
-                                        {"violations", violations}}
-                             .dump(2));
-    } else {
-      fmt::print("{}: {} services looked at, {} skipped with an operation under way{}\n", verdict,
-                 report.services, report.skipped, report.why.empty() ? "" : "; " + report.why);
-      for (const auto& violation : report.violations) {
-        fmt::print("{} {}: {}\n", violation.invariant, violation.tenant, violation.what);
-      }
-    }
-    switch (report.result) {
-      case Result::kClean: return Exit::kDone;
-      case Result::kViolated: return Exit::kRefused;
-      case Result::kCouldNotCheck: break;
-    }
-    return Exit::kUnknown;
   });
 }
 

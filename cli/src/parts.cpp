@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <addrflow/aaa/effects.hpp>
+#include <addrflow/aaa/listing.hpp>
 #include <addrflow/aaa/register.hpp>
 #include <addrflow/aaa/sessions.hpp>
 #include <addrflow/catalog/catalog.hpp>
@@ -107,6 +108,10 @@ ledger::Settings ledger_settings(const Settings& settings) {
   ledger.statement_timeout = settings.ledger.statement_timeout;
   ledger.lock_timeout = settings.ledger.lock_timeout;
   ledger.connect_timeout = settings.ledger.connect_timeout;
+  using std::chrono::hours;
+  ledger.keep_revoked = std::chrono::ceil<hours>(settings.ledger.keep_revoked);
+  ledger.stale_allocated = std::chrono::ceil<hours>(settings.ledger.stale_allocated);
+  ledger.stuck_revoking = std::chrono::ceil<hours>(settings.ledger.stuck_revoking);
   ledger.pace = pace_of(settings.pace);
   ledger.default_nas = default_nas(settings);
   return ledger;
@@ -155,6 +160,7 @@ struct WorkerParts::Parts {
       : waker(client),
         aaa_database(aaa_settings(settings)),
         sessions(aaa_database),
+        aaa_listing(aaa_database),
         ledger(with_search_attributes(ledger_settings(settings), client), &sessions, &waker),
         dialects(),
         radius_client(radius_settings(settings.radius)),
@@ -170,6 +176,7 @@ struct WorkerParts::Parts {
                   worker_options(settings, catalog::kNetboxQueue, settings.netbox.concurrency)),
         to_radius(client,
                   worker_options(settings, catalog::kRadiusQueue, settings.worker.radius_slots)) {
+    ledger.watch(aaa_listing);
     workflows::add_workflows_to(main);
     ledger::add_activities(main, ledger);
     aaa::add_activities(main, aaa);
@@ -189,6 +196,7 @@ struct WorkerParts::Parts {
   compose::ClientWaker waker;
   aaa::Database aaa_database;
   aaa::AccountingSessions sessions;
+  aaa::Listing aaa_listing;
   ledger::Ledger ledger;
   radius::SecretStore secrets;
   radius::Dialects dialects;

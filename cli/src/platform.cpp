@@ -4,6 +4,7 @@
 #include "parts.hpp"
 #include "temporal.hpp"
 
+#include <addrflow/v1/evidence.pb.h>
 #include <addrflow/v1/provision.pb.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -20,44 +21,75 @@
 #include <csignal>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <thread>
 
 namespace addrflow::cli {
 namespace {
 
-constexpr const char* kCleanupIpv4 = "network.cleanup_ipv4_stale_reservations";  // R20
-
-tempora::Schedule cleanup_schedule() {
-  v1::CleanupRequest request;
-  request.set_family("ipv4");
+struct NamedSchedule {
+  std::string id;
+  std::string when;
   tempora::Schedule schedule;
-  schedule.spec.cron = {"0 2 * * *"};  // A43: daily at 02:00 UTC
-  schedule.workflow_type = workflows::kCleanupStaleAddresses;
-  schedule.start.id = kCleanupIpv4;
+};
+
+template <class Request>
+NamedSchedule scheduled(const std::string& id, const std::string& cron, const std::string& when,
+                        const char* workflow, const Request& request, const std::string& note) {
+  tempora::Schedule schedule;
+  schedule.spec.cron = {cron};
+  schedule.workflow_type = workflow;
+  schedule.start.id = id;
   schedule.start.task_queue = workflows::kTaskQueue;
   schedule.input = tempora::encode_all(request);
-  schedule.note = "deletes revoked rows after 90 days, counts leaks and stuck revocations";
-  return schedule;
+  schedule.note = note;
+  return {id, when, std::move(schedule)};
+}
+
+// Every schedule of ours; `apply` makes them all.
+std::vector<NamedSchedule> all_schedules() {
+  const auto of_family = [](const char* family) {
+    v1::CleanupRequest request;
+    request.set_family(family);
+    return request;
+  };
+  constexpr const char* kNote =
+      "deletes revoked rows after 90 days, counts leaks and stuck revocations";
+  // The seeds' names (R20), daily at 02:00 UTC (A43, C4).
+  return {
+      scheduled("network.cleanup_ipv4_stale_reservations", "0 2 * * *", "daily at 02:00 UTC",
+                workflows::kCleanupStaleAddresses, of_family("ipv4"), kNote),
+      scheduled("network.cleanup_ipv6_stale_prefixes", "0 2 * * *", "daily at 02:00 UTC",
+                workflows::kCleanupStaleAddresses, of_family("ipv6_pd"), kNote),
+      scheduled("addrflow-catch-up", "*/5 * * * *", "every 5 minutes", workflows::kCatchUpDueWork,
+                v1::CatchUpRequest{}, "wakes lines with unconfirmed effects or a gate past due")};
+}
+
+tempora::Outcome<std::string> apply_schedule(const tempora::Client& client,
+                                             const NamedSchedule& wanted) {
+  auto created = client.schedules().create(wanted.id, wanted.schedule);
+  if (created) return "created, " + wanted.when;
+  if (created.error().code != tempora::ErrorCode::kAlreadyExists)
+    return std::unexpected(created.error());
+  // Whoever paused it meant it: only what it does and when is ours to set.
+  const auto proto = tempora::to_proto(wanted.schedule);
+  auto updated = client.schedules().update(wanted.id, [&proto](tempora::ScheduleProto& present) {
+    *present.mutable_spec() = proto.spec();
+    *present.mutable_action() = proto.action();
+    return true;
+  });
+  if (!updated) return std::unexpected(updated.error());
+  return "updated, " + wanted.when;
 }
 
 Exit apply_schedules(const Output& output, const tempora::Client& client) {
-  const tempora::Schedule wanted = cleanup_schedule();
-  auto created = client.schedules().create(kCleanupIpv4, wanted);
-  std::string done = "created";
-  if (!created && created.error().code == tempora::ErrorCode::kAlreadyExists) {
-    // Whoever paused it meant it: only what it does and when is ours to set.
-    const auto proto = tempora::to_proto(wanted);
-    created = client.schedules().update(kCleanupIpv4, [&proto](tempora::ScheduleProto& present) {
-      *present.mutable_spec() = proto.spec();
-      *present.mutable_action() = proto.action();
-      return true;
-    });
-    done = "updated";
+  std::vector<std::pair<std::string, std::string>> facts;
+  for (const NamedSchedule& wanted : all_schedules()) {
+    auto done = apply_schedule(client, wanted);
+    if (!done) return report(output, done.error());
+    facts.emplace_back(wanted.id, *done);
   }
-  if (!created) {
-    return report(output, created.error());
-  }
-  return output.facts({{kCleanupIpv4, done + ", daily at 02:00 UTC"}});
+  return output.facts(facts);
 }
 
 Exit list_schedules(const Output& output, const tempora::Client& client) {
@@ -181,12 +213,17 @@ Exit run_schedules(const Shell& shell, const std::string& action, const std::str
   if (schedule_id.empty()) {
     return shell.output.fail(Exit::kUsage, "invalid_argument", "id: name the schedule");
   }
-  auto done = action == "trigger" ? client->schedules().trigger(schedule_id)
-                                  : client->schedules().remove(schedule_id);
+  const auto schedules = client->schedules();
+  const auto done = action == "trigger"   ? schedules.trigger(schedule_id)
+                    : action == "pause"   ? schedules.pause(schedule_id, "paused by an operator")
+                    : action == "unpause" ? schedules.unpause(schedule_id)
+                                          : schedules.remove(schedule_id);
   if (!done) {
     return report(shell.output, done.error());
   }
-  return shell.output.facts({{schedule_id, action == "trigger" ? "triggered" : "deleted"}});
+  const std::map<std::string, std::string> said{
+      {"trigger", "triggered"}, {"pause", "paused"}, {"unpause", "goes on"}, {"delete", "deleted"}};
+  return shell.output.facts({{schedule_id, said.at(action)}});
 }
 
 Exit run_replay(const Shell& shell, const std::vector<std::string>& files) {

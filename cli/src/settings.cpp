@@ -139,6 +139,10 @@ std::vector<SettingField> fields_of(Settings& settings) {
   add("ledger.statement_timeout", &ledger.statement_timeout, "limit of one statement");
   add("ledger.lock_timeout", &ledger.lock_timeout, "limit of a wait for a row");
   add("ledger.connect_timeout", &ledger.connect_timeout, "limit of a connection attempt");
+  add("ledger.keep_holdings", &ledger.keep_holdings, "closed holdings; 0: for ever");
+  add("ledger.keep_revoked", &ledger.keep_revoked, "revoked working rows");
+  add("ledger.stale_allocated", &ledger.stale_allocated, "allocated for longer is a leak");
+  add("ledger.stuck_revoking", &ledger.stuck_revoking, "revoking for longer is stuck");
 
   add("aaa.url", &aaa.url, "PostgreSQL with FreeRADIUS' tables; empty: the ledger's", "", true);
   add("aaa.pool_size", &aaa.pool_size, "connections to the AAA database");

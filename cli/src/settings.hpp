@@ -27,6 +27,10 @@ struct Settings {
     milliseconds statement_timeout{10'000};
     milliseconds lock_timeout{5'000};
     milliseconds connect_timeout{5'000};
+    milliseconds keep_holdings{0};  // 0: for ever
+    milliseconds keep_revoked{std::chrono::hours{24 * 90}};
+    milliseconds stale_allocated{std::chrono::hours{24}};
+    milliseconds stuck_revoking{std::chrono::hours{1}};
   } ledger;
 
   struct Aaa {

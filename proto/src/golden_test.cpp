@@ -2,6 +2,7 @@
 // changes its type shows as a change of its file: `ADDRFLOW_UPDATE_GOLDENS=1` writes them anew, the
 // review decides.
 #include <addrflow/v1/activities.pb.h>
+#include <addrflow/v1/evidence.pb.h>
 #include <addrflow/v1/lifecycle.pb.h>
 #include <addrflow/v1/provision.pb.h>
 #include <google/protobuf/descriptor.h>
@@ -27,7 +28,7 @@ using google::protobuf::Message;
 std::vector<const Descriptor*> all_messages() {
   std::vector<const Descriptor*> all;
   for (const auto* file : {ServiceRef::descriptor()->file(), ProvisionRequest::descriptor()->file(),
-                           Claim::descriptor()->file()}) {
+                           Claim::descriptor()->file(), CatchUpRequest::descriptor()->file()}) {
     for (int i = 0; i < file->message_type_count(); ++i) all.push_back(file->message_type(i));
   }
   return all;

@@ -404,6 +404,143 @@ class BadInput(SystemTest):
         self.refused("allocate", "nina", "--address", held, names="requested_address")
 
 
+class Accounting(SystemTest):
+    """What accounting does not know for certain lets nobody else have the address."""
+
+    def assert_only_its_own(self, subscriber, address):
+        self.assertTrue(self.binding(subscriber)["space_held"])
+        self.run_on("allocate", "stranger", "--address", address, exits=(1,))
+
+    def test_accounting_that_has_stopped_opens_no_gate(self):
+        self.provision("ann")
+        address, _ = self.login_and_start("ann")
+        gone = self.run_on("deprovision", "ann", exits=(0, 4))["result"]
+        self.assertEqual(gone["disconnect_result"]["code"], "Disconnect-ACK")
+        # The NAS says that the session is gone, and accounting never says it again.
+        self.world.addrflow("catch-up")
+        self.assert_only_its_own("ann", address)
+
+    def test_a_nas_that_restarts_is_no_word_of_its_sessions(self):
+        self.provision("ben")
+        address, session = self.login_and_start("ben")
+        self.run_on("deprovision", "ben", exits=(0, 4))
+        self.world.accounting("Accounting-On", f"ben@{self.tenant}", session, address)
+        closed = self.world.sql(f"select acctstoptime is not null from radacct where username='ben@{self.tenant}'", "aaa")
+        self.assertEqual(closed, [["t"]], "the AAA server closes all rows of that NAS")
+        self.world.addrflow("catch-up")
+        self.assert_only_its_own("ben", address)
+
+    def test_a_line_that_moved_to_another_nas_under_another_username_keeps_its_address(self):
+        self.provision("cleo")
+        address, session = self.login_and_start("cleo")
+        moved = f"moved@{self.tenant}"
+        self.world.accounting("Start", moved, f"M{session}", address, nas_ip="127.0.0.9")
+        self.run_on("deprovision", "cleo", exits=(0, 4))
+        self.world.accounting("Stop", f"cleo@{self.tenant}", session, address)
+        self.world.addrflow("catch-up")
+        self.assert_only_its_own("cleo", address)
+        self.world.accounting("Stop", moved, f"M{session}", address, nas_ip="127.0.0.9")
+        eventually("the gate to open", lambda: not self.binding("cleo")["space_held"])
+
+
+class Evidence(SystemTest):
+    def test_who_held_an_address_is_answered_with_operation_and_session(self):
+        self.provision("dora", "--actor", "crm")
+        address, session = self.login_and_start("dora")
+        before = self.world.sql("select to_char(clock_timestamp() at time zone 'UTC',"
+                                " 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")[0][0]
+        self.run_on("deprovision", "dora", exits=(0, 4))
+        self.world.accounting("Stop", f"dora@{self.tenant}", session, address)
+        eventually("the gate to open", lambda: not self.binding("dora")["space_held"])
+        now = self.world.must("who-held", address, "--domain", self.tenant).json
+        self.assertEqual(now["holders"], [])
+        then = self.world.must("who-held", address, "--domain", self.tenant, "--at", before).json["holders"]
+        self.assertEqual([(h["subscriber"], h["opened_by"]["actor"]) for h in then], [("dora", "crm")])
+        whole = self.world.must("who-held", address, "--domain", self.tenant, "--from", "2020-01-01T00:00:00Z",
+                                "--to", "2100-01-01T00:00:00Z").json["holders"]
+        self.assertEqual([s["session_id"] for s in whole[0]["sessions"]], [session])
+        self.assertEqual(self.world.addrflow("who-held", "nonsense").exit, 1)
+
+    def test_the_schedules_run_and_can_be_paused(self):
+        names = ("network.cleanup_ipv4_stale_reservations", "network.cleanup_ipv6_stale_prefixes", "addrflow-catch-up")
+        self.world.must("schedules", "apply")
+        self.assertLessEqual(set(names), set(self.world.must("schedules", "apply").json))
+        for name in names:
+            self.world.must("schedules", "trigger", name)
+        self.world.must("schedules", "pause", "addrflow-catch-up")
+
+        def listed():
+            return self.world.must("schedules", "list").json.get("addrflow-catch-up", "")
+        eventually("the schedule to be paused", lambda: "paused" in listed())
+
+        def results():
+            found = self.temporal("workflow", "list", "--query",
+                                  "WorkflowType in ('CleanupStaleAddresses', 'CatchUpDueWork')")
+            return [w["status"] for w in found]
+        eventually("the three runs to be done", lambda: sum("COMPLETED" in r for r in results()) >= 3)
+        self.world.must("schedules", "unpause", "addrflow-catch-up")
+        for family in ("ipv4", "ipv6_pd"):
+            answer = self.world.must("cleanup", "--family", family).json
+            self.assertLessEqual({"revoked_deleted", "allocated_stale", "revoking_stuck", "errors"}, set(answer))
+
+    def test_the_audit_names_what_was_broken_in_aaa_and_in_netbox(self):
+        address = self.provision("emma")["context"]["ipv4_address"]
+        username = f"emma@{self.tenant}"
+
+        def broken():
+            answer = self.world.addrflow("audit")
+            return {(v["invariant"], v["system"]) for v in answer.json["violations"] if v["tenant"] == self.tenant}
+        self.world.sql(f"update radreply set value='100.127.0.1' where username='{username}'", "aaa")
+        self.assertEqual(broken(), {("I3", "aaa")})
+        self.world.sql(f"update radreply set value='{address}' where username='{username}'", "aaa")
+        if self.world.netbox_is_real:
+            return
+        for item in self.world.netbox_addresses(address):
+            self.world.netbox_delete(item["id"])
+        self.assertEqual(broken(), {("I3", "netbox")})
+        # Stating it again makes the object anew.
+        self.run_on("suspend", "emma")
+        self.run_on("reactivate", "emma")
+        if broken():
+            self.run_on("deprovision", "emma", exits=(0, 4))
+
+    def test_an_audit_that_cannot_reach_aaa_says_so(self):
+        answer = self.world.addrflow("audit", ADDRFLOW_AAA_URL="postgresql://nobody@127.0.0.1:9/none")
+        self.assertEqual((answer.exit, answer.json["out_of_reach"]), (3, ["aaa"]))
+
+
+class Restore(SystemTest):
+    def test_a_ledger_restored_to_an_earlier_state_gives_no_address_to_a_second_holder(self):
+        self.provision("first")
+        with tempfile.TemporaryDirectory() as place:
+            dump = f"{place}/ledger.dump"
+            self.world.database_tool("pg_dump", "-Fc", "-f", dump)
+            lost = self.provision("lost")["context"]["ipv4_address"]
+            self.login_and_start("lost")
+            # The worker stays: it must find out by itself.
+            self.world.database_tool("pg_restore", "--clean", "--if-exists", "--single-transaction", "-d",
+                                     self.world.database_name(), dump)
+        self.run_on("allocate", "second", "--address", lost, exits=(1,))
+        refused = self.world.addrflow("provision", "second", "--tenant", self.tenant)
+        self.assertEqual(refused.exit, 1, repr(refused))
+        self.assertIn("restored", refused.text + refused.error)
+        named = {(v["subscriber"], v["system"]) for v in self.world.addrflow("audit").json["violations"]}
+        self.assertIn(("lost", "aaa"), named)
+        if not self.world.netbox_is_real:
+            self.assertIn("netbox", {system for _, system in named})
+
+        done = self.world.must("ledger", "reconcile-after-restore", "--actor", "test").json
+        self.assertGreaterEqual(int(done["spaces blocked"]), 1)
+        self.run_on("allocate", "second", "--address", lost, exits=(1,))
+        other = self.provision("second")["context"]["ipv4_address"]
+        self.assertNotEqual(other, lost)
+        # What was lost is ordered again, and gets another address; then AAA agrees.
+        again = self.provision("lost", exits=(0, 4))["context"]["ipv4_address"]
+        self.assertNotIn(again, (lost, other))
+        for item in self.world.netbox_addresses(lost):
+            self.world.netbox_delete(item["id"])
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", required=True)

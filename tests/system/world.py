@@ -243,6 +243,25 @@ class World:
             raise Trouble(f"psql: {done.stderr.strip()}")
         return [line.split("|") for line in done.stdout.splitlines()]
 
+    def database_name(self):
+        return urllib.parse.urlsplit(self.peers["ADDRFLOW_TEST_PG_URL"]).path.lstrip("/")
+
+    def database_tool(self, program, *arguments):
+        """pg_dump or pg_restore on the ledger's database."""
+        url = urllib.parse.urlsplit(self.peers["ADDRFLOW_TEST_PG_URL"])
+        place = {"PGHOST": url.hostname, "PGPORT": str(url.port), "PGUSER": url.username,
+                 "PGPASSWORD": url.password or "", "PGDATABASE": self.database_name()}
+        done = subprocess.run([program, *arguments], env={**os.environ, **place}, capture_output=True, text=True,
+                              timeout=60)
+        if done.returncode != 0:
+            raise Trouble(f"{program}: {done.stderr.strip()}")
+
+    def netbox_delete(self, number):
+        request = urllib.request.Request(
+            f"{self.netbox_url.rstrip('/').removesuffix('/api')}/api/ipam/ip-addresses/{number}/", method="DELETE",
+            headers={"Authorization": f"Token {self.netbox_token}"})
+        urllib.request.urlopen(request, timeout=10).close()
+
     def netbox_get(self, path):
         request = urllib.request.Request(
             self.netbox_url.rstrip("/").removesuffix("/api") + "/api/" + path,

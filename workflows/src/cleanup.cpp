@@ -10,8 +10,9 @@ namespace {
 
 using domain::ErrorCode;
 
-v1::CleanupRequest read_request(const tempora::RawPayload& input) {
-  v1::CleanupRequest request;
+template <class Message>
+Message read_input(const tempora::RawPayload& input) {
+  Message request;
   if (!input.payload.metadata().empty() || !input.payload.data().empty()) {
     try {
       v1::decode_payload(input.payload, request);
@@ -19,14 +20,28 @@ v1::CleanupRequest read_request(const tempora::RawPayload& input) {
       throw refusal(ErrorCode::kInvalidArgument, error.what());
     }
   }
+  return request;
+}
+
+v1::CleanupRequest read_request(const tempora::RawPayload& input) {
+  auto request = read_input<v1::CleanupRequest>(input);
   if (request.family().empty()) request.set_family(std::string{domain::kFamilyIpv4});
-  if (request.family() == domain::kFamilyIpv6Pd) {
-    throw refusal(ErrorCode::kUnsupported, "family is not supported yet: ipv6_pd");
-  }
-  if (request.family() != domain::kFamilyIpv4) {
+  if (request.family() != domain::kFamilyIpv4 && request.family() != domain::kFamilyIpv6Pd) {
     throw refusal(ErrorCode::kInvalidArgument, "family must be \"ipv4\" or \"ipv6_pd\"");
   }
   return request;
+}
+
+// The next run does what this one could not.
+tempora::ActivityOptions in_batches(std::chrono::minutes at_most) {
+  tempora::ActivityOptions options;
+  options.start_to_close = at_most;
+  options.schedule_to_close = 6 * at_most;
+  options.heartbeat = std::chrono::seconds{90};
+  options.retry = tempora::RetryPolicy{.initial_interval = std::chrono::seconds{1},
+                                       .maximum_interval = std::chrono::minutes{1},
+                                       .non_retryable_error_types = {}};
+  return options;
 }
 
 }  // namespace
@@ -34,13 +49,8 @@ v1::CleanupRequest read_request(const tempora::RawPayload& input) {
 tempora::Task<v1::CleanupResult> CleanupStaleAddresses::run(tempora::Context& context,
                                                             tempora::RawPayload input) {
   const v1::CleanupRequest request = read_request(input);
-  tempora::ActivityOptions options;
-  options.start_to_close = std::chrono::minutes{10};  // 100,000 rows in a fraction of it (C13)
-  options.schedule_to_close =
-      std::chrono::hours{6};  // the next day's run does what this one could not
-  options.retry = tempora::RetryPolicy{.initial_interval = std::chrono::seconds{1},
-                                       .maximum_interval = std::chrono::minutes{1},
-                                       .non_retryable_error_types = {}};
+  // Batches beat: a worker that died is noticed, and the next attempt goes on where it stood.
+  const tempora::ActivityOptions options = in_batches(std::chrono::minutes{60});
   try {
     co_return co_await context.execute(catalog::kCleanup, request, options);
   } catch (const tempora::Failure& failure) {
@@ -48,6 +58,21 @@ tempora::Task<v1::CleanupResult> CleanupStaleAddresses::run(tempora::Context& co
     throw as_refusal(failure);
   }
 }
+
+tempora::Task<v1::CatchUpResult> CatchUpDueWork::run(tempora::Context& context,
+                                                     tempora::RawPayload input) {
+  const auto request = read_input<v1::CatchUpRequest>(input);
+  const tempora::ActivityOptions options = in_batches(std::chrono::minutes{10});
+  try {
+    co_return co_await context.execute(catalog::kCatchUp, request, options);
+  } catch (const tempora::Failure& failure) {
+    if (tempora::is_cancellation(failure)) throw;
+    throw as_refusal(failure);
+  }
+}
+
+const tempora::Definition<CatchUpDueWork> kCatchUpDefinition{kCatchUpDueWork,
+                                                             tempora::run(&CatchUpDueWork::run)};
 
 const tempora::Definition<CleanupStaleAddresses> kCleanupDefinition{
     kCleanupStaleAddresses, tempora::run(&CleanupStaleAddresses::run)};

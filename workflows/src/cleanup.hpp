@@ -3,6 +3,7 @@
 #pragma once
 
 #include <addrflow/catalog/catalog.hpp>
+#include <addrflow/catalog/evidence.hpp>
 #include <tempora/definition.hpp>
 #include <tempora/workflow.hpp>
 
@@ -13,6 +14,13 @@ class CleanupStaleAddresses {
   tempora::Task<v1::CleanupResult> run(tempora::Context& context, tempora::RawPayload input);
 };
 
+// Wakes services whose effects nobody has confirmed, and whose gate is past due.
+class CatchUpDueWork {
+ public:
+  tempora::Task<v1::CatchUpResult> run(tempora::Context& context, tempora::RawPayload input);
+};
+
+extern const tempora::Definition<CatchUpDueWork> kCatchUpDefinition;
 extern const tempora::Definition<CleanupStaleAddresses> kCleanupDefinition;
 
 }  // namespace addrflow::workflows

@@ -9,7 +9,8 @@ namespace addrflow::workflows {
 std::vector<std::shared_ptr<const tempora::WorkflowDefinition>> all_workflows() {
   return {kServiceLifecycle.erased(),      kProvisionDefinition.erased(),
           kDeprovisionDefinition.erased(), kSuspendDefinition.erased(),
-          kReactivateDefinition.erased(),  kCleanupDefinition.erased()};
+          kReactivateDefinition.erased(),  kCleanupDefinition.erased(),
+          kCatchUpDefinition.erased()};
 }
 
 tempora::WorkflowRegistry workflow_registry() {

@@ -22,6 +22,16 @@ create table if not exists addrflow_line (
   changed timestamptz not null default clock_timestamp()
 );
 
+create index if not exists addrflow_line_service on addrflow_line (tenant, subscriber, service);
+
+-- What was ever handed out, and to whom last: a ledger that was restored to an earlier state asks here.
+create table if not exists addrflow_handed (
+  space inet not null,
+  username text not null,
+  changed timestamptz not null default clock_timestamp(),
+  primary key (space, username)
+);
+
 -- The stock schema has no way to a user's, an address's or a NAS's accounting rows.
 create index concurrently if not exists addrflow_radacct_open_user on radacct (username) where acctstoptime is null;
 create index concurrently if not exists addrflow_radacct_open_address on radacct (framedipaddress) where acctstoptime is null;
@@ -30,3 +40,7 @@ create index concurrently if not exists addrflow_radacct_stopped_user on radacct
 create index concurrently if not exists addrflow_radacct_nas_update on radacct (nasipaddress, acctupdatetime);
 create index concurrently if not exists addrflow_radacct_nas_stop on radacct (nasipaddress, acctstoptime);
 create index concurrently if not exists addrflow_radacct_nas_start on radacct (nasipaddress, acctstarttime);
+
+-- Who used an address or a prefix, long ago.
+create index concurrently if not exists addrflow_radacct_address on radacct (framedipaddress, acctstarttime);
+create index concurrently if not exists addrflow_radacct_delegated on radacct (delegatedipv6prefix, acctstarttime);

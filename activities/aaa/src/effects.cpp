@@ -157,6 +157,7 @@ class Line {
     clear();
     reply_with_attribute("Framed-IP-Address", framed_ip);
     reply_with_attribute("Delegated-IPv6-Prefix", delegated_prefix);
+    remember_spaces();
     if (restricted) join(settings_.suspended_group, 0);
     if (!plan.empty()) {
       work_.exec_params("delete from radusergroup where username = $1 and groupname = $2", name_,
@@ -200,6 +201,15 @@ class Line {
     work_.exec_params(
         "insert into radreply (username, attribute, op, value) values ($1, $2, ':=', $3)", name_,
         attribute, value);
+  }
+  // For a ledger that may one day be restored to an earlier state.
+  void remember_spaces() {
+    work_.exec_params(
+        "insert into addrflow_handed (space, username) select value::inet, username from radreply"
+        " where username = $1 and attribute in ('Framed-IP-Address', 'Delegated-IPv6-Prefix')"
+        " and value ~ '^[0-9a-fA-F.:]+(/[0-9]+)?$'"
+        " on conflict (space, username) do update set changed = clock_timestamp()",
+        name_);
   }
   // Two rows of one attribute would both be sent: delete before insert, always.
   void clear() {

@@ -99,12 +99,15 @@ ports::SessionEvidence AccountingSessions::evidence(const std::vector<std::strin
 
     const auto since_us =
         std::chrono::duration_cast<microseconds>(since.time_since_epoch()).count();
+    // A NAS that says Accounting-On closes all of its rows at once: that is no word of the session
+    // itself, which may live on (a redundant BNG) and be heard of again.
     // Accounting knows whole seconds only: a Stop in the same second counts. Whoever logged in
     // again within it has an open row.
     const auto stopped = work.exec_params1(
         fmt::format("select exists (select 1 from radacct where username = any($1::text[])"
                     "   and acctstoptime >= date_trunc('second',"
                     "     'epoch'::timestamptz + $2 * interval '1 microsecond')"
+                    "   and coalesce(acctterminatecause, '') <> 'NAS-Reboot'"
                     "   and ($3 = '' or {0} is null or {0} = nullif($3, '')::inet))",
                     column),
         names, since_us, address);
@@ -121,6 +124,42 @@ ports::SessionEvidence AccountingSessions::evidence(const std::vector<std::strin
       if (!heard[0].is_null()) evidence.nas_last_heard = moment(heard[0]);
     }
     return evidence;
+  });
+}
+
+std::vector<ports::SessionRecord> AccountingSessions::history(const std::string& space,
+                                                              const std::string& from,
+                                                              const std::string& to, int most) {
+  const auto time = [](const char* column) {
+    return fmt::format(
+        "coalesce(to_char({} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '')", column);
+  };
+  const std::string column =
+      space.contains(':') ? "delegatedipv6prefix" : "framedipaddress";  // each has its index
+  return database_.with([&](pqxx::connection& connection) {
+    pqxx::nontransaction work{connection};
+    const auto rows = work.exec_params(
+        fmt::format("select acctsessionid, coalesce(username, ''), host(nasipaddress),"
+                    " coalesce(callingstationid, ''), {}, {}, {}, coalesce(acctterminatecause, '')"
+                    " from radacct where {} = $1::inet"
+                    " and acctstarttime <= coalesce(nullif($3, '')::timestamptz, 'infinity')"
+                    " and coalesce(acctstoptime, acctupdatetime, acctstarttime)"
+                    "   >= coalesce(nullif($2, '')::timestamptz, '-infinity')"
+                    " order by acctstarttime, radacctid limit $4",
+                    time("acctstarttime"), time("acctupdatetime"), time("acctstoptime"), column),
+        space, from, to, most);
+    std::vector<ports::SessionRecord> sessions;
+    for (const auto& row : rows) {
+      sessions.push_back({.acct_session_id = row[0].c_str(),
+                          .username = row[1].c_str(),
+                          .nas_ip = row[2].c_str(),
+                          .calling_station_id = row[3].c_str(),
+                          .started = row[4].c_str(),
+                          .updated = row[5].c_str(),
+                          .stopped = row[6].c_str(),
+                          .terminate_cause = row[7].c_str()});
+    }
+    return sessions;
   });
 }
 

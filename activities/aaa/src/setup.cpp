@@ -21,7 +21,7 @@ constexpr std::array kNeeded{
     Table{"radacct",
           "radacctid acctsessionid acctuniqueid username nasipaddress nasportid acctstarttime "
           "acctupdatetime acctstoptime acctinterval callingstationid framedipaddress "
-          "delegatedipv6prefix"},
+          "delegatedipv6prefix acctterminatecause"},
     Table{"radcheck", "id username attribute op value"},
     Table{"radreply", "id username attribute op value"},
     Table{"radusergroup", "username groupname priority"},

@@ -1,9 +1,10 @@
-// What people set up: tenants, pools, NAS. And what they ask: who held it.
+// What people set up: tenants, pools, NAS.
 #include <fmt/format.h>
 #include <addrflow/domain/ids.hpp>
 #include <addrflow/domain/ipv4.hpp>
 #include <addrflow/ledger/ledger.hpp>
 
+#include "restore.hpp"
 #include "rows.hpp"
 #include "store.hpp"
 
@@ -187,26 +188,6 @@ void Ledger::add_nas(const ports::NasRecord& nas) {
         static_cast<int>(nas.coa_port), nas.dialect, nas.secret_ref, nas.nas_identifier,
         static_cast<std::int64_t>(nas.interim_interval.count()));
     return true;
-  });
-}
-
-std::vector<Holder> Ledger::who_held(const std::string& address, const std::string& at) {
-  if (!domain::parse_ipv4(address)) refuse("address is no IPv4 address: " + address);
-  return store_->as_owner([&](Tx& tx) {
-    std::vector<Holder> holders;
-    for (const auto& row :
-         tx.exec_params("SELECT tenant_id, subscriber_id, service, lower(period)::text,"
-                        " coalesce(upper(period)::text, '') FROM holdings WHERE space >>= $1::inet"
-                        " AND period @> coalesce(nullif($2, '')::timestamptz, clock_timestamp())"
-                        " ORDER BY lower(period)",
-                        address, at)) {
-      holders.push_back({.tenant = row[0].c_str(),
-                         .subscriber = row[1].c_str(),
-                         .service = row[2].c_str(),
-                         .from = row[3].c_str(),
-                         .to = row[4].c_str()});
-    }
-    return holders;
   });
 }
 

@@ -6,6 +6,7 @@
 #include <addrflow/v1/answers.hpp>
 #include <algorithm>
 
+#include "restore.hpp"
 #include "rows.hpp"
 #include "store.hpp"
 
@@ -439,8 +440,12 @@ class Claiming {
 v1::ClaimReply Ledger::claim(const v1::ClaimRequest& request) {
   const ServiceRef service = checked(request.service());
   try {
-    return store_->as_tenant(service.tenant_id(),
-                             [&](Tx& tx) { return Claiming{tx, request, settings_}.run(); });
+    return watched([&] {
+      return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+        guard(tx);
+        return Claiming{tx, request, settings_}.run();
+      });
+    });
   } catch (const LedgerError& error) {
     if (!error.retryable()) refused(request, error);
     throw;

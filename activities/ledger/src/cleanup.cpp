@@ -1,5 +1,7 @@
 // The daily look: finished rows go, what is stale or stuck is counted, what is due is woken.
+#include <addrflow/domain/ids.hpp>
 #include <addrflow/ledger/ledger.hpp>
+#include <algorithm>
 
 #include "rows.hpp"
 #include "store.hpp"
@@ -7,23 +9,10 @@
 namespace addrflow::ledger {
 namespace {
 
+constexpr int kBatch = 5'000;
 constexpr int kMostWoken = 1'000;
-
-std::vector<ServiceRef> due_services(Tx& tx) {
-  std::vector<ServiceRef> due;
-  for (const auto& row : tx.exec_params(
-           "SELECT DISTINCT s.tenant_id, s.subscriber_id, s.service FROM services s"
-           " JOIN effects e ON e.service_id = s.id WHERE e.status IN ('planned', 'sent', 'unknown')"
-           " AND e.not_before <= clock_timestamp()"
-           " AND (e.number = s.number OR e.system = 'netbox') LIMIT $1",
-           kMostWoken)) {
-    ServiceRef& service = due.emplace_back();
-    service.set_tenant_id(row[0].c_str());
-    service.set_subscriber_id(row[1].c_str());
-    service.set_service(row[2].c_str());
-  }
-  return due;
-}
+constexpr int kMostErrorsInARow = 3;
+constexpr std::int64_t kOlderThanS = 60;
 
 void roll_up_pools(Tx& tx) {
   tx.exec(
@@ -35,46 +24,206 @@ void roll_up_pools(Tx& tx) {
       " FROM pool_addresses GROUP BY pool_id) c WHERE c.pool_id = p.id");
 }
 
+// Where a walk over old rows stands, so that what must stay is not looked at again.
+struct Cursor {
+  std::string at = "-infinity";
+  std::int64_t id = 0;
+};
+
+// Finished rows of services that nobody changes at this moment; what is locked waits for tomorrow.
+const std::string kOld =
+    " FROM ip_reservations r JOIN services s ON s.id = r.service_id"
+    " WHERE r.family = $1 AND r.lifecycle_state = 'revoked'"
+    " AND r.lifecycle_revoked_at < clock_timestamp() - $2::bigint * interval '1 hour'"
+    " AND s.open_operation_id IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM holdings h WHERE h.id = r.holding_id AND upper_inf(h.period))";
+
+// Deletes up to a batch, and moves the cursor. The number of deleted rows; -1: nothing is left.
+std::int64_t delete_batch(Tx& tx, const std::string& family, std::int64_t hours, Cursor& cursor) {
+  const auto gone = tx.exec_params(
+      "WITH old AS (SELECT r.id, r.lifecycle_revoked_at AS at" + kOld +
+          " AND (r.lifecycle_revoked_at, r.id) > ($3::timestamptz, $4::bigint)"
+          " ORDER BY r.lifecycle_revoked_at, r.id LIMIT $5 FOR UPDATE OF r, s SKIP LOCKED),"
+          " gone AS (DELETE FROM ip_reservations USING old WHERE ip_reservations.id = old.id)"
+          " SELECT at::text, id, count(*) OVER () FROM old ORDER BY at DESC, id DESC LIMIT 1",
+      family, hours, cursor.at, cursor.id, kBatch);
+  if (gone.empty()) return -1;
+  cursor.at = gone[0][0].c_str();
+  cursor.id = gone[0][1].as<std::int64_t>();
+  return gone[0][2].as<std::int64_t>();
+}
+
+// The row of a subscriber stays: it holds VLAN and static addresses. Its IPv6 columns are reset.
+std::int64_t reset_profiles(Tx& tx, std::int64_t hours) {
+  return static_cast<std::int64_t>(
+      tx.exec_params(
+            "UPDATE subscriber_network_profiles SET ipv6_assignment_mode = 'none',"
+            " ipv6_prefix = NULL, ipv6_state = 'pending', ipv6_allocated_at = NULL,"
+            " ipv6_activated_at = NULL, ipv6_suspended_at = NULL, ipv6_revoked_at = NULL,"
+            " ipv6_netbox_prefix_id = NULL WHERE id IN (SELECT p.id"
+            " FROM subscriber_network_profiles p WHERE p.ipv6_state = 'revoked'"
+            " AND p.ipv6_revoked_at < clock_timestamp() - $1::bigint * interval '1 hour'"
+            // Space of it that is still held keeps its columns.
+            " AND NOT EXISTS (SELECT 1 FROM services s JOIN holdings h ON h.service_id = s.id"
+            "   AND upper_inf(h.period) AND h.family = 'ipv6_pd'"
+            "   WHERE s.tenant_id = p.tenant_id AND s.subscriber_id = p.subscriber_id)"
+            // And so does a row that the cleanup has left.
+            " AND NOT EXISTS (SELECT 1 FROM services s JOIN ip_reservations r"
+            "   ON r.service_id = s.id AND r.family = 'ipv6_pd'"
+            "   WHERE s.tenant_id = p.tenant_id AND s.subscriber_id = p.subscriber_id)"
+            " ORDER BY p.ipv6_revoked_at LIMIT $2 FOR UPDATE OF p SKIP LOCKED)",
+            hours, kBatch)
+          .affected_rows());
+}
+
+void count(Tx& tx, const std::string& family, const Settings& settings, v1::CleanupResult& result) {
+  const auto seen = tx.exec_params(
+      "SELECT (SELECT count(*) FROM ip_reservations WHERE family = $1"
+      " AND lifecycle_state = 'allocated'"
+      " AND lifecycle_allocated_at < clock_timestamp() - $2::bigint * interval '1 hour'),"
+      " (SELECT count(*) FROM ip_reservations WHERE family = $1 AND lifecycle_state = 'revoking'"
+      " AND revoking_since < clock_timestamp() - $3::bigint * interval '1 hour')",
+      family, static_cast<std::int64_t>(settings.stale_allocated.count()),
+      static_cast<std::int64_t>(settings.stuck_revoking.count()));
+  result.set_allocated_stale(seen[0][0].as<std::int64_t>());
+  result.set_revoking_stuck(seen[0][1].as<std::int64_t>());
+}
+
+std::vector<ServiceRef> services_of(const pqxx::result& rows) {
+  std::vector<ServiceRef> services;
+  for (const auto& row : rows) {
+    ServiceRef& service = services.emplace_back();
+    service.set_tenant_id(row[0].c_str());
+    service.set_subscriber_id(row[1].c_str());
+    service.set_service(row[2].c_str());
+  }
+  return services;
+}
+
+// Stuck revocations are completed by their own workflows, through the gate.
+std::vector<ServiceRef> stuck_services(Tx& tx, const std::string& family, std::int64_t hours) {
+  return services_of(tx.exec_params(
+      "SELECT DISTINCT tenant_id, subscriber_id, service FROM (SELECT * FROM ip_reservations"
+      " WHERE family = $1 AND lifecycle_state = 'revoking'"
+      " AND revoking_since < clock_timestamp() - $2::bigint * interval '1 hour'"
+      " ORDER BY revoking_since LIMIT $3) r",
+      family, hours, kMostWoken));
+}
+
 }  // namespace
 
-v1::CleanupResult Ledger::cleanup(const v1::CleanupRequest& request) {
+v1::CleanupResult Ledger::cleanup(const v1::CleanupRequest& request, const v1::CleanupResult& done,
+                                  const std::function<void(const v1::CleanupResult&)>& beat) {
   const std::string family = request.family().empty() ? "ipv4" : request.family();
-  if (family != "ipv4")
-    throw LedgerError{ErrorCode::kUnsupported, "family is not supported yet: " + family};
-  std::vector<ServiceRef> due;
-  const v1::CleanupResult result = store_->as_owner([&](Tx& tx) {
-    v1::CleanupResult counted;
-    const std::string old =
-        " FROM ip_reservations r WHERE r.family = $1 AND r.lifecycle_state = 'revoked'"
-        " AND r.lifecycle_revoked_at < clock_timestamp() - $2::bigint * interval '1 hour'"
-        " AND NOT EXISTS (SELECT 1 FROM holdings h WHERE h.id = r.holding_id"
-        "                 AND upper_inf(h.period))"
-        " AND NOT EXISTS (SELECT 1 FROM services s WHERE s.id = r.service_id"
-        "                 AND s.open_operation_id IS NOT NULL)";
-    const auto hours = static_cast<std::int64_t>(settings_.keep_revoked.count());
-    if (request.dry_run()) {
-      counted.set_revoked_deleted(
-          tx.exec_params("SELECT count(*)" + old, family, hours)[0][0].as<std::int64_t>());
-    } else {
-      counted.set_revoked_deleted(
-          static_cast<std::int64_t>(tx.exec_params("DELETE" + old, family, hours).affected_rows()));
+  if (family != domain::kFamilyIpv4 && family != domain::kFamilyIpv6Pd)
+    throw LedgerError{ErrorCode::kInvalidArgument, "family: no such family: " + family};
+  const auto hours = static_cast<std::int64_t>(settings_.keep_revoked.count());
+  v1::CleanupResult result = done;
+  const auto count_now = [&] {
+    store_->in_snapshot([&](Tx& tx) {
+      count(tx, family, settings_, result);
+      if (request.dry_run())
+        result.set_revoked_deleted(
+            tx.exec_params("SELECT count(*)" + kOld, family, hours)[0][0].as<std::int64_t>());
+      return true;
+    });
+  };
+  if (request.dry_run()) {
+    count_now();
+    return result;
+  }
+  // A batch that a lock or a broken connection spoiled is counted, and tried again by the next.
+  int errors_in_a_row = 0;
+  const auto batches = [&](const auto& one) {
+    for (bool more = true; more;) {
+      try {
+        more = one();
+        errors_in_a_row = 0;
+      } catch (const LedgerError& error) {
+        result.set_errors(result.errors() + 1);
+        if (!error.retryable() || ++errors_in_a_row >= kMostErrorsInARow) throw;
+      }
+      if (beat) beat(result);
     }
-    const auto seen = tx.exec_params(
-        "SELECT count(*) FILTER (WHERE lifecycle_state = 'allocated' AND lifecycle_allocated_at"
-        " < clock_timestamp() - $2::bigint * interval '1 hour'),"
-        " count(*) FILTER (WHERE lifecycle_state = 'revoking' AND revoking_since"
-        " < clock_timestamp() - $3::bigint * interval '1 hour')"
-        " FROM ip_reservations WHERE family = $1 AND lifecycle_state IN ('allocated', 'revoking')",
-        family, static_cast<std::int64_t>(settings_.stale_allocated.count()),
-        static_cast<std::int64_t>(settings_.stuck_revoking.count()));
-    counted.set_allocated_stale(seen[0][0].as<std::int64_t>());
-    counted.set_revoking_stuck(seen[0][1].as<std::int64_t>());
-    if (!request.dry_run()) roll_up_pools(tx);
-    due = due_services(tx);
-    return counted;
+  };
+  Cursor cursor;
+  batches([&] {
+    Cursor next;
+    const auto deleted = store_->as_owner([&](Tx& tx) {
+      next = cursor;
+      return delete_batch(tx, family, hours, next);
+    });
+    cursor = next;
+    if (deleted > 0) result.set_revoked_deleted(result.revoked_deleted() + deleted);
+    return deleted >= 0;
   });
-  if (waker_ != nullptr && !request.dry_run()) {
-    for (const ServiceRef& service : due) waker_->wake(service);
+  if (family == domain::kFamilyIpv6Pd) {
+    batches([&] {
+      return store_->as_owner([&](Tx& tx) { return reset_profiles(tx, hours) == kBatch; });
+    });
+  }
+  batches([&] {
+    return store_->as_owner([&](Tx& tx) {
+      roll_up_pools(tx);
+      return false;
+    });
+  });
+  count_now();
+  if (waker_ != nullptr) {
+    const auto stuck = store_->in_snapshot([&](Tx& tx) {
+      return stuck_services(tx, family,
+                            static_cast<std::int64_t>(settings_.stuck_revoking.count()));
+    });
+    for (const ServiceRef& service : stuck) waker_->wake(service);
+  }
+  return result;
+}
+
+v1::CatchUpResult Ledger::catch_up(const v1::CatchUpRequest& request,
+                                   const std::function<void(const v1::CatchUpResult&)>& beat) {
+  if (request.most() < 0) throw LedgerError{ErrorCode::kInvalidArgument, "most: is negative"};
+  if (request.older_than_s() < 0)
+    throw LedgerError{ErrorCode::kInvalidArgument, "older_than_s: is negative"};
+  const std::int64_t most =
+      request.most() == 0 ? kMostWoken : std::min<std::int64_t>(request.most(), 100'000);
+  const std::int64_t older = request.older_than_s() == 0 ? kOlderThanS : request.older_than_s();
+  // NetBox' effects have a catch-up of their own, which needs no service to be open.
+  constexpr const char* kDue =
+      "WITH effect AS (SELECT DISTINCT e.service_id FROM effects e JOIN services s"
+      "   ON s.id = e.service_id AND e.number = s.number"
+      "   WHERE e.status IN ('planned', 'sent', 'unknown') AND e.system IN ('aaa', 'radius')"
+      "   AND e.not_before <= clock_timestamp()"
+      "   AND e.updated_at < clock_timestamp() - $1::bigint * interval '1 second'),"
+      " gate AS (SELECT DISTINCT h.service_id FROM holdings h WHERE h.releasing"
+      "   AND upper_inf(h.period) AND NOT h.kept"
+      "   AND h.releasing_since < clock_timestamp() - $1::bigint * interval '1 second'),"
+      " due AS (SELECT service_id FROM effect UNION SELECT service_id FROM gate) ";
+  v1::CatchUpResult result;
+  std::vector<ServiceRef> due;
+  store_->in_snapshot([&](Tx& tx) {
+    const auto counted = tx.exec_params(std::string{kDue} +
+                                            "SELECT (SELECT count(*) FROM effect), (SELECT count(*)"
+                                            " FROM gate), (SELECT count(*) FROM due)",
+                                        older);
+    result.set_effects_due(counted[0][0].as<std::int64_t>());
+    result.set_gates_due(counted[0][1].as<std::int64_t>());
+    const auto all = counted[0][2].as<std::int64_t>();
+    result.set_left(all);
+    if (request.dry_run()) return true;
+    // By chance, so that what stays due keeps nobody else waiting for ever.
+    due = services_of(tx.exec_params(std::string{kDue} +
+                                         "SELECT s.tenant_id, s.subscriber_id, s.service FROM due"
+                                         " JOIN services s ON s.id = due.service_id"
+                                         " ORDER BY random() LIMIT $2",
+                                     older, most));
+    result.set_left(all - static_cast<std::int64_t>(due.size()));
+    return true;
+  });
+  if (waker_ == nullptr) return result;
+  for (const ServiceRef& service : due) {
+    waker_->wake(service);
+    result.set_woken(result.woken() + 1);
+    if (beat && result.woken() % 50 == 0) beat(result);
   }
   return result;
 }

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <addrflow/ledger/ledger.hpp>
 
+#include "restore.hpp"
 #include "rows.hpp"
 #include "store.hpp"
 
@@ -114,6 +115,12 @@ ports::Leave Ledger::begin(const v1::EffectRequest& request,
           " WHERE id = $1",
           effect->id);
       return leave;
+    }
+    try {
+      guard(tx);
+    } catch (const Restored& restored) {
+      // Nothing leaves, and nothing is given up: after the reconciliation it is looked at again.
+      throw LedgerError{ErrorCode::kUnavailable, restored.what()};
     }
     leave.kind = ports::Leave::Kind::kSend;
     leave.attempt = effect->attempts + 1;

@@ -4,6 +4,7 @@
 #include <addrflow/ledger/ledger.hpp>
 #include <algorithm>
 
+#include "restore.hpp"
 #include "rows.hpp"
 #include "store.hpp"
 
@@ -238,7 +239,13 @@ v1::GateReply Ledger::gate(const v1::GateRequest& request) {
   v1::GateReply reply;
   reply.set_open(true);
   for (const std::string& family : families) {
+    std::string restored;
     const Facts facts = store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+      try {
+        guard(tx);
+      } catch (const Restored& error) {
+        restored = error.what();
+      }
       return read_facts(tx, service, request.number(), family, Lock::kNo);
     });
     Judgement judged;
@@ -247,7 +254,10 @@ v1::GateReply Ledger::gate(const v1::GateRequest& request) {
       const auto nas =
           facts.nas_ip.empty() ? std::nullopt : find(service.tenant_id(), facts.nas_ip);
       const seconds interim = nas ? nas->interim_interval : ports::NasRecord{}.interim_interval;
-      judged = judge(facts, sessions_, interim, settings_);
+      judged =
+          restored.empty()
+              ? judge(facts, sessions_, interim, settings_)
+              : closed(restored, std::max<std::int64_t>(settings_.pace.gate_poll_ms(), kSoonMs));
       if (judged.open()) {
         superseded = !store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
           return release(tx, service, request.number(), facts, judged);

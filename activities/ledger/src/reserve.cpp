@@ -283,6 +283,7 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
   const std::string step = fmt::format("reserve:{}:{}", family, request.avoid_size());
 
   return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+    guard(tx);
     const Head head = fenced_head(tx, request.claim());
     if (auto recorded = recorded_step<v1::ReserveReply>(tx, operation, step)) return *recorded;
     if (family == domain::kFamilyIpv6Pd) check_assignment_mode(tx, service);

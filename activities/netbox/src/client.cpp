@@ -256,6 +256,34 @@ Result<std::vector<Address>> Client::list(const std::string& query, Clock::time_
   return found;
 }
 
+Result<OwnedPage> Client::owned(Kind kind, int offset, int limit, Clock::time_point deadline) {
+  const char* const where = kind == Kind::kAddresses ? kAddresses : "/api/ipam/prefixes/";
+  const auto answer =
+      call("GET", fmt::format("{}?ordering=id&limit={}&offset={}", where, limit, offset), nullptr,
+           "", deadline);
+  if (!answer) return std::unexpected(answer.error());
+  const json& body = answer->body;
+  if (!body.is_object() || !body.contains("results") || !body["results"].is_array()) {
+    return std::unexpected(unexpected_shape("results"));
+  }
+  OwnedPage page;
+  for (const auto& item : body["results"]) {
+    const auto fields = item.find("custom_fields");
+    if (fields == item.end() || !fields->is_object()) continue;
+    Owned owned{.key = text_or_empty(*fields, "idempotency_key")};
+    if (owned.key.empty()) continue;
+    owned.id = item.value("id", std::int64_t{0});
+    owned.space = text_or_empty(item, kind == Kind::kAddresses ? "address" : "prefix");
+    if (kind == Kind::kAddresses) owned.space = owned.space.substr(0, owned.space.find('/'));
+    if (const auto status = item.find("status"); status != item.end() && status->is_object())
+      owned.status = text_or_empty(*status, "value");
+    page.objects.push_back(std::move(owned));
+  }
+  const auto next = body.find("next");
+  page.more = next != body.end() && next->is_string();
+  return page;
+}
+
 Result<std::vector<Address>> Client::find_by_key(const std::string& key,
                                                  Clock::time_point deadline) {
   if (key.empty()) return std::vector<Address>{};

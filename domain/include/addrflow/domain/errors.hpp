@@ -33,6 +33,7 @@ enum class ErrorCode {
   kCoaFailed,
   kAaaFailed,
   kUnsupported,
+  kLedgerRestored,
   kUnavailable,
   kInternal,
 };

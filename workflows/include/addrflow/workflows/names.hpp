@@ -50,6 +50,9 @@ inline constexpr const char* kGiveUp = "give_up";
 // v1::CleanupRequest → v1::CleanupResult; run by a schedule.
 inline constexpr const char* kCleanupStaleAddresses = "CleanupStaleAddresses";
 
+// v1::CatchUpRequest → v1::CatchUpResult; run by a schedule.
+inline constexpr const char* kCatchUpDueWork = "CatchUpDueWork";
+
 // The seeds' step names, as `v1::Step.name` has them.
 inline constexpr const char* kStepAllocate = "allocate_ip_handler";
 inline constexpr const char* kStepActivateIpv4 = "activate_ipv4_lifecycle";

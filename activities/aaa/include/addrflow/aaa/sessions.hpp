@@ -7,7 +7,7 @@
 namespace addrflow::aaa {
 
 // Thread-safe.
-class AccountingSessions : public ports::SessionDirectory {
+class AccountingSessions : public ports::SessionDirectory, public ports::AccountingHistory {
  public:
   explicit AccountingSessions(Database& database) : database_(database) {}
 
@@ -20,6 +20,9 @@ class AccountingSessions : public ports::SessionDirectory {
   ports::SessionEvidence evidence(const std::vector<std::string>& usernames,
                                   const std::string& address, const std::string& nas_ip,
                                   std::chrono::system_clock::time_point since) override;
+
+  std::vector<ports::SessionRecord> history(const std::string& space, const std::string& from,
+                                            const std::string& to, int most) override;
 
  private:
   Database& database_;

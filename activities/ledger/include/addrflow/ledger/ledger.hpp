@@ -2,16 +2,26 @@
 // them throw `LedgerError`.
 #pragma once
 
+#include <addrflow/v1/evidence.pb.h>
+#include <addrflow/ledger/audit.hpp>
 #include <addrflow/ledger/error.hpp>
+#include <addrflow/ledger/evidence.hpp>
 #include <addrflow/ledger/settings.hpp>
 #include <addrflow/ports/effect_journal.hpp>
+#include <addrflow/ports/listing.hpp>
 #include <addrflow/ports/network.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+namespace pqxx {
+class dbtransaction;
+}
+
 namespace addrflow::ledger {
 
+class RestoreWatch;
 class Store;
 
 struct PoolSpec {
@@ -36,29 +46,6 @@ struct PoolInfo {
   std::int64_t free = 0;
 };
 
-// I1–I8, as far as the ledger can see them.
-struct AuditReport {
-  enum class Result { kClean, kViolated, kCouldNotCheck };
-  struct Violation {
-    std::string invariant;  // "I1"
-    std::string tenant;
-    std::string what;
-  };
-  Result result = Result::kClean;
-  std::vector<Violation> violations;
-  std::int64_t services = 0;
-  std::int64_t skipped = 0;  // an operation was under way
-  std::string why;           // kCouldNotCheck
-};
-
-struct Holder {
-  std::string tenant;
-  std::string subscriber;
-  std::string service;
-  std::string from;
-  std::string to;  // empty: still
-};
-
 // Thread-safe.
 class Ledger : public ports::EffectJournal, public ports::NasDirectory {
  public:
@@ -76,7 +63,12 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory {
   v1::PendingReply pending(const v1::ViewRequest& request);
   v1::ComposeClaimReply compose_claim(const v1::ComposeClaimRequest& request);
   v1::Empty compose_finish(const v1::ComposeFinishRequest& request);
-  v1::CleanupResult cleanup(const v1::CleanupRequest& request);
+  // In batches of a transaction each. `beat` is told what is done after each, and may throw to
+  // stop; `done` is what an earlier attempt said last.
+  v1::CleanupResult cleanup(const v1::CleanupRequest& request, const v1::CleanupResult& done = {},
+                            const std::function<void(const v1::CleanupResult&)>& beat = {});
+  v1::CatchUpResult catch_up(const v1::CatchUpRequest& request,
+                             const std::function<void(const v1::CatchUpResult&)>& beat = {});
   v1::Empty record(const v1::AuditRequest& request);
 
   // --- ports
@@ -93,17 +85,34 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory {
   void add_tenant(const std::string& tenant);
   PoolInfo add_pool(const PoolSpec& spec);
   void add_nas(const ports::NasRecord& nas);
-  AuditReport audit();
-  // Who held `address` at `at` (RFC 3339; empty: now), over all tenants.
-  std::vector<Holder> who_held(const std::string& address, const std::string& at = {});
+  // I1–I8; with peers also against them.
+  AuditReport audit(const AuditPeers& peers = {});
+  // Asked of the holdings, over all tenants. Refuses what is no address, prefix or time.
+  WhoHeld who_held(const WhoHeldQuery& query);
+  // Deletes holdings that ended longer ago than `keep`, in batches; 0 keeps all.
+  Pruned prune_holdings(std::chrono::hours keep, bool dry_run);
+  // From here on no service is claimed and no gate opens before this database was compared with
+  // what the AAA database has seen of it (docs/decisions/0017). It must outlive the ledger.
+  void watch(ports::AaaListing& witness);
+  // Makes a restored ledger safe to go on with: moves numbers past what AAA has seen, blocks space
+  // that AAA handed out to somebody else, and lets claims through again.
+  Reconciled reconcile_after_restore(ports::AaaListing& witness, const std::string& actor,
+                                     bool dry_run);
 
  private:
+  // Throws `ledger_restored` while the ledger waits for a person.
+  void guard(pqxx::dbtransaction& tx);
+  void mark_restored(const std::string& detail);
+  // Runs `work`; when it found that the ledger was restored, that is written down.
+  template <class F>
+  auto watched(F work);
   void refused(const v1::ClaimRequest& request, const LedgerError& error);
 
   Settings settings_;
   std::unique_ptr<Store> store_;
   ports::SessionDirectory* sessions_;
   ports::ServiceWaker* waker_;
+  std::unique_ptr<RestoreWatch> watch_;
 };
 
 }  // namespace addrflow::ledger

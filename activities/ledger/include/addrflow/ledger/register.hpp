@@ -2,6 +2,7 @@
 #pragma once
 
 #include <addrflow/catalog/catalog.hpp>
+#include <addrflow/catalog/evidence.hpp>
 #include <addrflow/ledger/ledger.hpp>
 #include <tempora/failure.hpp>
 #include <tempora/worker.hpp>
@@ -35,7 +36,26 @@ inline void add_activities(tempora::Worker& worker, Ledger& ledger) {
   add(catalog::kPending, &Ledger::pending);
   add(catalog::kComposeClaim, &Ledger::compose_claim);
   add(catalog::kComposeFinish, &Ledger::compose_finish);
-  add(catalog::kCleanup, &Ledger::cleanup);
+  worker.add(catalog::kCleanup, [&ledger](tempora::ActivityContext& context,
+                                          const v1::CleanupRequest& request) {
+    // What an earlier attempt deleted is gone: only its count is carried on.
+    const auto done = context.heartbeat_details<v1::CleanupResult>().value_or(v1::CleanupResult{});
+    return as_activity([&] {
+      return ledger.cleanup(request, done, [&context](const v1::CleanupResult& so_far) {
+        context.heartbeat(so_far);
+        context.throw_if_cancelled();
+      });
+    });
+  });
+  worker.add(catalog::kCatchUp,
+             [&ledger](tempora::ActivityContext& context, const v1::CatchUpRequest& request) {
+               return as_activity([&] {
+                 return ledger.catch_up(request, [&context](const v1::CatchUpResult& so_far) {
+                   context.heartbeat(so_far);
+                   context.throw_if_cancelled();
+                 });
+               });
+             });
   add(catalog::kAudit, &Ledger::record);
 }
 

@@ -51,6 +51,19 @@ struct AddressWish {
   std::string description;                // cut at NetBox's limit of 200 characters
 };
 
+// An object with our key, as the audit compares it.
+struct Owned {
+  std::int64_t id = 0;
+  std::string key;
+  std::string space;  // an address without its mask, or a prefix
+  std::string status;
+};
+
+struct OwnedPage {
+  std::vector<Owned> objects;
+  bool more = false;
+};
+
 class Client {
  public:
   Client(ClientOptions options, std::shared_ptr<Http> http);
@@ -67,6 +80,10 @@ class Client {
   Result<std::vector<Address>> find_by_address(const std::string& address,
                                                std::optional<std::int64_t> vrf_id,
                                                Clock::time_point deadline);
+  // One page of the addresses or prefixes, in the order of ids; those without a key of ours are
+  // left out.
+  enum class Kind { kAddresses, kPrefixes };
+  Result<OwnedPage> owned(Kind kind, int offset, int limit, Clock::time_point deadline);
   // Address, mask, VRF and key are left alone. With the object's ETag the write is refused
   // (kChanged) when somebody changed it meanwhile.
   Result<Address> change(const Address& known, const AddressWish& wish, Clock::time_point deadline);

@@ -62,4 +62,26 @@ class SessionDirectory {
                                    std::chrono::system_clock::time_point since) = 0;
 };
 
+// A session of the past, as accounting wrote it down.
+struct SessionRecord {
+  std::string acct_session_id;
+  std::string username;
+  std::string nas_ip;
+  std::string calling_station_id;
+  std::string started;  // RFC 3339
+  std::string updated;
+  std::string stopped;  // empty: no Stop was seen
+  std::string terminate_cause;
+};
+
+class AccountingHistory {
+ public:
+  virtual ~AccountingHistory() = default;
+  // Sessions that had exactly this address or delegated prefix, and overlap [from, to] (RFC 3339;
+  // empty: open on that side), oldest first, at most `most`. A session without a Stop lasts to its
+  // last update. Throws when the database cannot be reached.
+  virtual std::vector<SessionRecord> history(const std::string& space, const std::string& from,
+                                             const std::string& to, int most) = 0;
+};
+
 }  // namespace addrflow::ports
