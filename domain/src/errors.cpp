@@ -41,12 +41,12 @@ constexpr std::array kErrors{
     ErrorInfo{ErrorCode::kAaaFailed, "aaa_failed", "The AAA database did not take the change",
               false},
     ErrorInfo{ErrorCode::kUnsupported, "unsupported", "Not supported yet", false},
-    ErrorInfo{ErrorCode::kLedgerRestored, "ledger_restored",
-              "The ledger was restored to an earlier state: a person must reconcile it first",
-              false},
     ErrorInfo{ErrorCode::kUnavailable, "unavailable", "A system that is needed cannot be reached",
               true},
     ErrorInfo{ErrorCode::kInternal, "internal", "An error inside addrflow", true},
+    ErrorInfo{ErrorCode::kLedgerRestored, "ledger_restored",
+              "The ledger was restored to an earlier state: a person must reconcile it first",
+              false},
 };
 
 }  // namespace

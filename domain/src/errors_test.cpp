@@ -11,7 +11,7 @@ TEST(Errors, TheListIsInTheOrderOfTheCodes) {
     EXPECT_EQ(static_cast<std::size_t>(error.code), index++);
     EXPECT_EQ(&info(error.code), &error);
   }
-  EXPECT_EQ(index, static_cast<std::size_t>(ErrorCode::kInternal) + 1);
+  EXPECT_EQ(index, static_cast<std::size_t>(ErrorCode::kLedgerRestored) + 1);
 }
 
 TEST(Errors, NamesAreDistinctAndGoThereAndBack) {

@@ -33,9 +33,9 @@ enum class ErrorCode {
   kCoaFailed,
   kAaaFailed,
   kUnsupported,
-  kLedgerRestored,
   kUnavailable,
   kInternal,
+  kLedgerRestored,
 };
 
 struct ErrorInfo {
