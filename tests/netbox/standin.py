@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A STAND-IN for NetBox: answers as NetBox 4.6.8 was recorded to answer (contract/), for the endpoints addrflow uses.
+"""A STAND-IN for NetBox: answers as NetBox 4.6.8 (or 4.4.10, --netbox 4.4) was recorded to answer (contract/), for the
+endpoints addrflow uses.
 
 It is a test peer and says so: in its banner, its Server header and in /api/status/. It keeps everything in memory, and
 in a file where one is named. Faults are ordered over /standin/faults:
@@ -10,7 +11,8 @@ in a file where one is named. Faults are ordered over /standin/faults:
     GET  /standin/requests      the last requests, oldest first: {method, path, status, fault}
 
 Kinds: "500" (JSON, nothing done), "500-html", "503" (a proxy's HTML, nothing done), "403", "drop-before" (connection
-closed, nothing done), "drop" (done, then closed without an answer), "late" (done, answered after delay_s).
+closed, nothing done), "drop" (done, then closed without an answer), "late" (done, answered after delay_s), "race" (a
+creation: somebody else creates the same at the same moment, and both are stored, as NetBox does with prefixes).
 """
 
 import argparse
@@ -30,7 +32,7 @@ import urllib.parse
 import uuid
 
 NAME = "NetBox STAND-IN (addrflow test peer)"
-VERSION = "4.6.8"
+VERSIONS = {"4.6": "4.6.8", "4.4": "4.4.10"}
 DEFAULT_TOKEN = "0123456789abcdef0123456789abcdef01234567"
 MAX_PAGE = 1000
 HTML = "<!doctype html><html><body><h1>%s</h1></body></html>"
@@ -41,8 +43,10 @@ PREFIX_STATUS = ("container", "active", "reserved", "deprecated")
 CF_TYPES = {"text": ("Text", "string"), "integer": ("Integer", "integer"), "datetime": ("Date & time", "datetime"),
             "select": ("Selection", "string"), "boolean": ("Boolean (true/false)", "boolean")}
 COLLECTIONS = {"ipam/ip-addresses": "ip", "ipam/prefixes": "prefix", "ipam/vrfs": "vrf",
-               "extras/custom-fields": "cf", "extras/custom-field-choice-sets": "choices"}
-MODEL = {"ip": "IPAddress", "prefix": "Prefix", "vrf": "VRF", "cf": "CustomField", "choices": "CustomFieldChoiceSet"}
+               "ipam/ip-ranges": "range", "extras/custom-fields": "cf", "extras/custom-field-choice-sets": "choices",
+               "extras/tags": "tag"}
+MODEL = {"ip": "IPAddress", "prefix": "Prefix", "vrf": "VRF", "cf": "CustomField", "choices": "CustomFieldChoiceSet",
+         "range": "IPRange", "tag": "Tag"}
 OBJECT_TYPE = {"ip": "ipam.ipaddress", "prefix": "ipam.prefix"}
 
 
@@ -63,6 +67,8 @@ class Store:
 
     def __init__(self, state_file=None):
         self.state_file = state_file
+        self.listed_from = {}  # while a list body is worked on: ids from here on do not see each other's keys
+        self.raced = False
         self.objects = {kind: {} for kind in MODEL}
         self.next_id = {kind: 1 for kind in MODEL}
         if state_file and state_file.exists():
@@ -118,6 +124,8 @@ class Store:
                                                             f"{choices['name']}."]})
             if field["unique"] and value != "":
                 for other in self.objects[kind].values():
+                    if other["id"] >= self.listed_from.get(kind, self.next_id[kind]):
+                        continue
                     if other["id"] != number and other["custom_fields"].get(name) == value:
                         raise Refused(400, {"__all__": [f"Custom field '{name}' must have a unique value."]})
 
@@ -148,6 +156,7 @@ class Store:
 
     def plain_fields(self, kind, body, item):
         """What addresses and prefixes have in common. Unknown fields are ignored, as NetBox does."""
+        item.setdefault("tags", [])
         statuses = IP_STATUS if kind == "ip" else PREFIX_STATUS
         if "status" in body:
             if body["status"] not in statuses:
@@ -158,15 +167,45 @@ class Store:
         if not re.fullmatch(r"[0-9A-Za-z.*_-]*", body.get("dns_name", "")):
             raise Refused(400, {"dns_name": ["Only alphanumeric characters, asterisks, hyphens, periods, and "
                                              "underscores are allowed in DNS names"]})
-        for name in ("tenant", "tags", "role"):
+        if "tags" in body:  # replaces, as NetBox does
+            item["tags"] = [self.tag_of(wanted) for wanted in body["tags"]]
+        for name in ("tenant", "role"):
             # None of these can be made here, so every mention is of something unknown.
-            for wanted in [w for w in (body.get(name) if name == "tags" else [body.get(name)]) or [] if w]:
+            for wanted in [w for w in [body.get(name)] if w]:
                 raise Refused(400, {name: [f"Related object not found using the provided attributes: {wanted}"]})
         for name in ("description", "comments", "dns_name", "is_pool", "mark_utilized"):
             if name in body and (name in item or kind == "prefix"):
                 item[name] = body[name]
         if "vrf" in body:
             item["vrf"] = self.vrf_of(body["vrf"])
+
+    def tag_of(self, wanted):
+        for tag in self.objects["tag"].values():
+            if all(tag.get(key) == value for key, value in wanted.items()):
+                return tag["id"]
+        raise Refused(400, {"tags": [f"Related object not found using the provided attributes: {wanted}"]})
+
+    def create_tag(self, body):
+        if not body.get("name"):
+            raise Refused(400, {"name": ["This field is required."]})
+        if any(t["slug"] == body.get("slug") for t in self.objects["tag"].values()):
+            raise Refused(400, {"slug": ["tag with this slug already exists."]})
+        return self.add("tag", {"name": body["name"], "slug": body.get("slug", ""), "color": body.get("color", "9e9e9e"),
+                                "description": body.get("description", "")})
+
+    def create_range(self, body):
+        first, last = (ipaddress.ip_interface(body[name]) for name in ("start_address", "end_address"))
+        item = {"start_address": str(first), "end_address": str(last), "vrf": None, "status": "active",
+                "description": "", "comments": "", "custom_fields": {}, "mark_populated": False, "mark_utilized": False}
+        self.plain_fields("range", body, item)
+        item["mark_populated"] = body.get("mark_populated", False)
+        for other in self.objects["range"].values():
+            a, b = host_of(other["start_address"]), host_of(other["end_address"])
+            if other["vrf"] == item["vrf"] and a <= last.ip and first.ip <= b:
+                tail = str(b).rsplit(".", 1)[-1]
+                length = other["start_address"].split("/")[1]
+                raise Refused(400, {"__all__": [f"Defined addresses overlap with range {a}-{tail}/{length} in VRF None"]})
+        return self.add("range", item)
 
     def create_ip(self, body):
         if "address" not in body:
@@ -189,11 +228,20 @@ class Store:
         except KeyError:
             raise Refused(400, {"prefix": ["This field is required."]}) from None
         except ValueError:
-            raise Refused(400, {"prefix": [f"Invalid IP prefix: {body['prefix']}"]}) from None
+            try:
+                meant = ipaddress.ip_interface(body["prefix"]).network
+            except ValueError:
+                raise Refused(400, {"prefix": [f"Invalid IP prefix: {body['prefix']}"]}) from None
+            raise Refused(400, {"prefix": [f"{body['prefix']} is not a valid prefix. Did you mean {meant}?"]}) from None
         item = {"prefix": prefix, "vrf": None, "status": "active", "is_pool": False, "mark_utilized": False,
                 "description": "", "comments": "", "custom_fields": {}}
         self.plain_fields("prefix", body, item)
         self.check_custom_fields("prefix", body.get("custom_fields", {}))
+        for other in self.objects["prefix"].values():
+            if other["prefix"] == prefix and other["vrf"] == item["vrf"]:
+                raise Refused(400, {"prefix": [f"Duplicate prefix found in global table: {prefix}"]})
+        if self.raced:  # somebody else was checked at the same moment and stored first
+            self.add("prefix", {**item, "description": "somebody else's", "custom_fields": {}})
         item["custom_fields"] = dict(body.get("custom_fields", {}))
         return self.add("prefix", item)
 
@@ -259,28 +307,71 @@ class Store:
         ends = set()
         if not pool["is_pool"] and network.prefixlen < network.max_prefixlen - 1:
             ends = {network.network_address} | ({network.broadcast_address} if network.version == 4 else set())
+        populated = [(host_of(r["start_address"]), host_of(r["end_address"])) for r in self.objects["range"].values()
+                     if r["mark_populated"] and r["vrf"] == pool["vrf"]]
         for offset in range(min(network.num_addresses, 1 << 20)):
             address = network.network_address + offset
+            if any(first <= address <= last for first, last in populated):
+                continue
             if address not in taken and address not in ends:
                 yield address, network, pool["vrf"]
 
     def take_free(self, number, body):
-        wanted = body if isinstance(body, list) else [body]
         free = self.free_addresses(number)
+
+        def take(one):
+            found = next(free, None)
+            if found is None:
+                raise Refused(409, {"detail": "Insufficient resources are available to satisfy the request"})
+            address, network, vrf = found
+            length = one.get("prefix_length", network.prefixlen)
+            return self.create_ip({**one, "address": f"{address}/{length}", "vrf": vrf})
+        return self.all_or_nothing("ip", body, take)
+
+    def all_or_nothing(self, kind, body, take):
         made = []
         try:
-            for one in wanted:
-                found = next(free, None)
-                if found is None:
-                    raise Refused(409, {"detail": "Insufficient resources are available to satisfy the request"})
-                address, network, vrf = found
-                length = one.get("prefix_length", network.prefixlen)
-                made.append(self.create_ip({**one, "address": f"{address}/{length}", "vrf": vrf}))
+            for one in body if isinstance(body, list) else [body]:
+                made.append(take(one))
         except Refused:
             for item in made:  # a list is all or nothing
-                self.delete("ip", item["id"])
+                self.delete(kind, item["id"])
             raise
         return made if isinstance(body, list) else made[0]
+
+    def free_prefixes(self, number):
+        """What no child prefix covers, as the fewest prefixes, lowest first."""
+        pool = self.find("prefix", number)
+        free = [ipaddress.ip_network(pool["prefix"])]
+        children = [ipaddress.ip_network(p["prefix"]) for p in self.objects["prefix"].values()
+                    if p["id"] != number and p["vrf"] == pool["vrf"]]
+        for child in children:
+            left = []
+            for one in free:
+                if one.version != child.version or not one.overlaps(child):
+                    left.append(one)
+                elif child != one and child.subnet_of(one):
+                    left += one.address_exclude(child)
+            free = left
+        return pool, sorted(free)
+
+    def take_free_prefix(self, number, body):
+        for one in body if isinstance(body, list) else [body]:
+            if "prefix_length" not in one:
+                raise Refused(400, [{"prefix_length": "this field can not be missing"}])
+            family = ipaddress.ip_network(self.find("prefix", number)["prefix"])
+            if one["prefix_length"] > family.max_prefixlen:
+                raise Refused(400, [{"prefix_length": f"Invalid prefix length ({one['prefix_length']}) for "
+                                                      f"IPv{family.version}"}])
+
+        def take(one):
+            pool, free = self.free_prefixes(number)
+            fitting = next((f for f in free if f.prefixlen <= one["prefix_length"]), None)
+            if fitting is None:
+                raise Refused(409, {"detail": "Insufficient resources are available to satisfy the request"})
+            first = f"{fitting.network_address}/{one['prefix_length']}"
+            return self.create_prefix({**one, "prefix": first, "vrf": pool["vrf"]})
+        return self.all_or_nothing("prefix", body, take)
 
 
 class View:
@@ -309,6 +400,25 @@ class View:
     def custom(self, kind, item):
         return {name: item["custom_fields"].get(name) for name in sorted(self.store.fields_of(kind))}
 
+    def tags(self, item):
+        tags = [(number, self.store.objects["tag"][number]) for number in item.get("tags", [])]
+        return [{"id": number, "url": f"{self.base}/api/extras/tags/{number}/",
+                 "display_url": f"{self.base}/extras/tags/{number}/", "display": tag["name"], "name": tag["name"],
+                 "slug": tag["slug"], "color": tag["color"]} for number, tag in tags]
+
+    def tag(self, item):
+        return {"display": item["name"], "name": item["name"], "slug": item["slug"], "color": item["color"],
+                "description": item["description"], "weight": 1000, "object_types": [], "tagged_items": 0}
+
+    def range(self, item):
+        first, last = host_of(item["start_address"]), host_of(item["end_address"])
+        return {"display": item["start_address"], "family": self.family(item["start_address"]),
+                "start_address": item["start_address"], "end_address": item["end_address"],
+                "size": int(last) - int(first) + 1, "vrf": self.vrf_brief(item["vrf"]), "tenant": None,
+                "status": self.status(item), "role": None, "description": item["description"], "owner": None,
+                "comments": item["comments"], "tags": self.tags(item), "custom_fields": {},
+                "mark_populated": item["mark_populated"], "mark_utilized": item["mark_utilized"]}
+
     @staticmethod
     def family(text):
         version = ipaddress.ip_interface(text).version
@@ -323,14 +433,14 @@ class View:
                 "vrf": self.vrf_brief(item["vrf"]), "tenant": None, "status": self.status(item), "role": None,
                 "assigned_object_type": None, "assigned_object_id": None, "assigned_object": None, "nat_inside": None,
                 "nat_outside": [], "dns_name": item["dns_name"], "description": item["description"], "owner": None,
-                "comments": item["comments"], "tags": [], "custom_fields": self.custom("ip", item)}
+                "comments": item["comments"], "tags": self.tags(item), "custom_fields": self.custom("ip", item)}
 
     def prefix(self, item):
         return {"display": item["prefix"], "family": self.family(item["prefix"]), "prefix": item["prefix"],
                 "vrf": self.vrf_brief(item["vrf"]), "scope_type": None, "scope_id": None, "scope": None,
                 "tenant": None, "vlan": None, "status": self.status(item), "role": None, "is_pool": item["is_pool"],
                 "mark_utilized": item["mark_utilized"], "description": item["description"], "owner": None,
-                "comments": item["comments"], "tags": [], "custom_fields": self.custom("prefix", item),
+                "comments": item["comments"], "tags": self.tags(item), "custom_fields": self.custom("prefix", item),
                 "children": 0, "_depth": 0}
 
     def vrf(self, item):
@@ -370,6 +480,8 @@ BRIEF = {"ip": ("id", "url", "display", "family", "address", "description"),
          "prefix": ("id", "url", "display", "family", "prefix", "description", "_depth"),
          "vrf": ("id", "url", "display", "name", "rd", "description"),
          "cf": ("id", "url", "display", "name", "description"),
+         "tag": ("id", "url", "display", "name", "slug", "color"),
+         "range": ("id", "url", "display", "family", "start_address", "end_address", "description"),
          "choices": ("id", "url", "display", "name", "description", "choices_count")}
 
 
@@ -403,6 +515,16 @@ def matches(store, kind, item, name, values):
                    for value in values)
     if name == "parent" and kind == "ip":
         return any(host_of(item["address"]) in ipaddress.ip_network(value) for value in values)
+    if name == "parent" and kind == "range":
+        networks = [ipaddress.ip_network(value) for value in values]
+        return any(host_of(item["start_address"]) in n and host_of(item["end_address"]) in n for n in networks)
+    if name in ("within", "within_include") and kind == "prefix":
+        own = ipaddress.ip_network(item["prefix"])
+        networks = [ipaddress.ip_network(value) for value in values]
+        return any(own.version == n.version and own.subnet_of(n) and (own != n or name == "within_include")
+                   for n in networks)
+    if name == "slug" and kind == "tag":
+        return item["slug"] in values
     if name == "vrf_id" and "vrf" in item:
         return str(item["vrf"]) in values or (item["vrf"] is None and "null" in values)
     if name in ("name", "prefix") and name in item:
@@ -434,7 +556,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         fault = world.next_fault(self.command, parts.path)
         kind = fault["kind"] if fault else None
+        world.store.raced = kind == "race"
         status, headers, body, html = self.faulty(kind) or self.answer(parts, raw)
+        world.store.raced = False
         world.requests.append({"method": self.command, "path": self.path, "status": status, "fault": kind})
         if kind in ("drop", "drop-before"):
             self.close_connection = True
@@ -444,11 +568,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(fault.get("delay_s", 5))
         self.write(status, headers, body, html)
 
-    @staticmethod
-    def faulty(kind):
+    def faulty(self, kind):
+        version = self.server.world.version
         if kind == "500":
             return 500, {}, {"error": "connection failed: Connection refused", "exception": "OperationalError",
-                             "netbox_version": VERSION, "python_version": "3.12.1"}, False
+                             "netbox_version": version, "python_version": "3.12.1"}, False
         if kind == "500-html":
             return 500, {}, HTML % "Server Error", True
         if kind == "503":
@@ -490,10 +614,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     # --- NetBox ------------------------------------------------------------------------------------------------------
 
     def answer(self, parts, raw):
-        headers = {"API-Version": "4.6", "X-Request-ID": str(uuid.uuid4())}
+        world = self.server.world
+        headers = {"API-Version": world.api_version, "X-Request-ID": str(uuid.uuid4())}
         try:
             with self.server.world.lock:
                 status, more, body = self.route(parts, raw)
+            if world.api_version == "4.4":  # ETags came with 4.6
+                more.pop("ETag", None)
             return status, {**headers, **more}, body, False
         except Refused as refused:
             return refused.status, {**headers, **refused.headers}, refused.body, refused.html
@@ -502,6 +629,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "")
         scheme, _, token = given.partition(" ")
         tokens = self.server.world.tokens
+        if self.server.world.api_version == "4.4":  # v2 tokens came with 4.5: a bearer is nobody
+            if scheme != "Token":
+                raise Refused(403, {"detail": "Authentication credentials were not provided."})
+            if token not in tokens:
+                raise Refused(403, {"detail": "Invalid token"})
+            return
         if scheme == "Bearer" and token.startswith("nbt_"):
             if token not in tokens:
                 raise Refused(403, {"detail": "Invalid v2 token"})
@@ -527,15 +660,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.authenticate()
             return 200, {}, {"id": 2, "username": "svc"}
         kind = COLLECTIONS.get("/".join(pieces[:2]))
-        available = kind == "prefix" and len(pieces) == 4 and pieces[3] == "available-ips"
+        available = kind == "prefix" and len(pieces) == 4 and pieces[3] in ("available-ips", "available-prefixes")
         if kind is None or (len(pieces) > 3 and not available) or (len(pieces) > 2 and not pieces[2].isdigit()):
             raise Refused(404, HTML % "Page Not Found", html=True)
         self.authenticate()
         if "application/json" not in self.headers.get("Accept", "*/*") and "*/*" not in self.headers.get("Accept", "*/*"):
             raise Refused(406, {"detail": "Could not satisfy the request Accept header."})
-        body = self.parsed(raw) if self.command in ("POST", "PATCH", "PUT") else None
+        body = self.parsed(raw) if self.command in ("POST", "PATCH", "PUT") or raw else None
         if available:
-            return self.available(int(pieces[2]), body, query)
+            call = self.available if pieces[3] == "available-ips" else self.available_prefixes
+            return call(int(pieces[2]), body, query)
         if len(pieces) == 2:
             return self.collection(kind, body, query)
         return self.single(kind, int(pieces[2]), body, query)
@@ -550,8 +684,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(400, {"detail": f"JSON parse error - {error}"}) from None
 
     def status_body(self):
-        return {"django-version": "6.0.8", "hostname": "stand-in", "installed_apps": {}, "netbox-version": VERSION,
-                "netbox-full-version": VERSION, "plugins": {}, "python-version": "3.12.1", "rq-workers-running": 1,
+        return {"django-version": "6.0.8", "hostname": "stand-in", "installed_apps": {},
+                "netbox-version": self.server.world.version, "netbox-full-version": self.server.world.version, "plugins": {}, "python-version": "3.12.1", "rq-workers-running": 1,
                 "stand-in": NAME}
 
     @property
@@ -570,10 +704,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         allow = {"Allow": "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"}
         if self.command == "GET":
             return 200, allow, self.page(kind, query)
+        if self.command in ("PATCH", "DELETE"):
+            return self.listed(kind, body, allow)
         if self.command != "POST":
             self.not_allowed(allow["Allow"])
         create = getattr(world.store, "create_" + kind)
         if isinstance(body, list):
+            world.store.listed_from = {kind: world.store.next_id[kind]}
             made, problems = [], []
             for one in body:
                 try:
@@ -581,6 +718,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     problems.append({})
                 except Refused as refused:
                     problems.append(refused.body)
+            world.store.listed_from = {}
             if any(problems):
                 for item in made:
                     world.store.delete(kind, item["id"])
@@ -589,6 +727,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         item = create(body)
         shown = self.view.shown(kind, item)
         return 201, {**allow, "ETag": self.etag(item), "Location": shown["url"]}, shown
+
+    def listed(self, kind, body, allow):
+        """A list of changes or removals: ids that are not there are passed over without a word."""
+        store = self.server.world.store
+        there = [one for one in body if one.get("id") in store.objects[kind]]
+        if self.command == "DELETE":
+            for one in there:
+                store.delete(kind, one["id"])
+            return 204, allow, None
+        before = {one["id"]: store.objects[kind][one["id"]] for one in there}
+        try:
+            changed = [store.patch(kind, one["id"], {k: v for k, v in one.items() if k != "id"}) for one in there]
+        except Refused as refused:
+            store.objects[kind].update(before)
+            raise Refused(refused.status, [refused.body]) from None
+        return 200, allow, [self.view.shown(kind, item) for item in changed]
 
     def page(self, kind, query):
         store = self.server.world.store
@@ -634,6 +788,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.not_allowed(allow["Allow"])
         item = store.find(kind, number)
         wanted = self.headers.get("If-Match")
+        if self.server.world.api_version == "4.4":
+            wanted = None  # not known yet: the write is applied
         if self.command != "GET" and wanted and wanted != self.etag(item):
             raise Refused(412, {"detail": "Precondition failed."}, {"ETag": self.etag(item)})
         if self.command == "DELETE":
@@ -663,8 +819,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return 201, allow, self.view.shown("ip", made)
 
 
+    def available_prefixes(self, number, body, query):
+        store = self.server.world.store
+        allow = {"Allow": "GET, POST, HEAD, OPTIONS"}
+        if self.command == "GET":
+            pool, free = store.free_prefixes(number)
+            return 200, allow, [{"family": one.version, "prefix": str(one), "vrf": self.view.vrf_brief(pool["vrf"])}
+                                for one in free]
+        if self.command != "POST":
+            self.not_allowed(allow["Allow"])
+        made = store.take_free_prefix(number, body)
+        if isinstance(made, list):
+            return 201, allow, [self.view.shown("prefix", item) for item in made]
+        return 201, allow, self.view.shown("prefix", made)
+
+
 class World:
-    def __init__(self, state_file, tokens):
+    def __init__(self, state_file, tokens, api_version="4.6"):
+        self.api_version, self.version = api_version, VERSIONS[api_version]
         self.store = Store(state_file)
         self.tokens = set(tokens)
         self.lock = threading.Lock()
@@ -697,10 +869,10 @@ class Server(http.server.ThreadingHTTPServer):
     world = None
 
 
-def start(port=0, state_file=None, tokens=(DEFAULT_TOKEN,)):
+def start(port=0, state_file=None, tokens=(DEFAULT_TOKEN,), api_version="4.6"):
     """A server that is bound and not yet serving."""
     server = Server(("127.0.0.1", port), Handler)
-    server.world = World(state_file, tokens)
+    server.world = World(state_file, tokens, api_version)
     server.world.url = f"http://127.0.0.1:{server.server_address[1]}"
     return server
 
@@ -711,8 +883,9 @@ def main():
     parser.add_argument("--url-file", type=pathlib.Path, help="where to write the address")
     parser.add_argument("--state-file", type=pathlib.Path, help="keep the state here")
     parser.add_argument("--token", action="append", help=f"accepted tokens, v1 or nbt_… (default {DEFAULT_TOKEN})")
+    parser.add_argument("--netbox", choices=sorted(VERSIONS), default="4.6", help="which NetBox to answer as")
     arguments = parser.parse_args()
-    server = start(arguments.port, arguments.state_file, arguments.token or [DEFAULT_TOKEN])
+    server = start(arguments.port, arguments.state_file, arguments.token or [DEFAULT_TOKEN], arguments.netbox)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     if arguments.url_file:
         fresh = arguments.url_file.with_name(arguments.url_file.name + ".new")

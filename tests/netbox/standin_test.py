@@ -166,6 +166,72 @@ class Contract(unittest.TestCase):
         self.assertEqual([r["address"] for r in got["results"]], ["192.0.2.0/32", "192.0.2.1/32"])
         self.replay("page-second")
 
+    def test_lists(self):
+        self.fields()
+        made = self.replay("bulk-create")
+        ids = [one["id"] for one in made]
+        path = "/api/ipam/ip-addresses/"
+
+        def listed(name, wanted):
+            want = recorded(name)
+            body = [{**one, "id": number} for one, number in zip(want["request"]["body"], wanted)]
+            status, _, got = self.ask(want["request"]["method"], path, body)
+            self.assertEqual(status, want["response"]["status"], name)
+            return got
+        self.replay("bulk-create-one-bad")
+        self.assertEqual(self.ask("GET", path)[2]["count"], 2)
+        self.assertEqual(len(listed("bulk-patch", ids)), 2)
+        self.assertEqual(len(listed("bulk-patch-missing-id", [ids[0], 99999999])), 1)
+        listed("bulk-delete", ids)
+        listed("bulk-delete-missing", ids)
+        self.assertEqual(self.ask("GET", path)[2]["count"], 0)
+        self.replay("cf-unique-bulk")
+
+    def test_prefixes(self):
+        self.fields()
+        _, _, pool = self.ask("POST", "/api/ipam/prefixes/", {"prefix": "2001:db8::/40", "status": "container"})
+        path = f"/api/ipam/prefixes/{pool['id']}/available-prefixes/"
+        self.replay("available-prefixes-get", path)
+        for name in ("available-prefixes-post-nolength", "available-prefixes-post-toobig",
+                     "available-prefixes-post-toosmall"):
+            self.replay(name, path)
+        body = {"prefix_length": 56, "status": "reserved", "custom_fields": {"idempotency_key": "wf-1001-pd"}}
+        status, headers, made = self.ask("POST", path, body)
+        self.assertEqual((status, made["prefix"]), (201, "2001:db8::/56"))
+        self.assertNotIn("ETag", headers)
+        status, _, got = self.ask("POST", path, body)
+        self.assertEqual((status, got), (400, recorded("available-prefixes-post-duplicate-key")["response"]["body"]))
+        self.assertEqual([one["prefix"] for one in self.replay("prefix6-post-array", path)],
+                         ["2001:db8:0:100::/56", "2001:db8:0:200::/60"])
+        self.replay("prefix6-create-specific")
+        self.replay("prefix6-create-specific-exists")
+        self.replay("prefix-create-hostbits")
+
+    def test_ranges_and_tags(self):
+        self.replay("ip-range-create")
+        self.replay("ip-range-overlap")
+        self.replay("tag-create")
+
+    def test_two_create_the_same_prefix_at_once(self):
+        self.ask("POST", "/standin/faults", {"kind": "race", "method": "POST", "path": "prefixes"})
+        self.assertEqual(self.ask("POST", "/api/ipam/prefixes/", {"prefix": "2001:db8::/56"})[0], 201)
+        self.assertEqual(self.ask("GET", "/api/ipam/prefixes/?prefix=2001:db8::/56")[2]["count"], 2)
+
+    def test_as_4_4(self):
+        world = self.server.world
+        world.api_version, world.version = "4.4", standin.VERSIONS["4.4"]
+        v1 = f"Token {standin.DEFAULT_TOKEN}"
+        self.replay("v44-status", authorization=v1, but={"installed_apps"})
+        self.replay("v44-auth-bad", authorization="Token " + "0" * 40)
+        self.replay("v44-auth-bearer")
+        v1 = {"Authorization": v1}
+        _, headers, made = self.ask("POST", "/api/ipam/ip-addresses/", {"address": "203.0.113.5/30"}, v1)
+        self.assertNotIn("ETag", headers)
+        # If-Match is not known yet: the write is applied.
+        status, _, _ = self.ask("PATCH", f"/api/ipam/ip-addresses/{made['id']}/", {"description": "x"},
+                                {**v1, "If-Match": "W/\"stale\""})
+        self.assertEqual(status, recorded("v44-ip-patch-ifmatch")["response"]["status"])
+
     def test_a_fault_comes_as_often_as_it_was_ordered(self):
         self.ask("POST", "/standin/faults", {"kind": "500", "count": 1, "method": "GET"})
         status, _, got = self.ask("GET", "/api/status/")
