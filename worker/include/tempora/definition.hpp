@@ -103,9 +103,14 @@ template <class Tuple, std::size_t... I>
 Tuple decode_tuple(const Payloads& payloads, std::index_sequence<I...>) {
   return Tuple{decode_argument<std::tuple_element_t<I, Tuple>>(payloads, static_cast<int>(I))...};
 }
+// A handler that takes nothing but `Payloads` gets its arguments as they are.
 template <class Tuple>
 Tuple decode_arguments(const Payloads& payloads) {
-  return decode_tuple<Tuple>(payloads, std::make_index_sequence<std::tuple_size_v<Tuple>>{});
+  if constexpr (std::is_same_v<Tuple, std::tuple<Payloads>>) {
+    return Tuple{payloads};
+  } else {
+    return decode_tuple<Tuple>(payloads, std::make_index_sequence<std::tuple_size_v<Tuple>>{});
+  }
 }
 
 template <class M, class W>
@@ -345,12 +350,22 @@ class WorkflowRegistry {
     add(definition.erased());
   }
   void add(std::shared_ptr<const WorkflowDefinition> definition);
-  // Null if the type is unknown.
+  // Takes every type that has no definition of its own; `Context::info` says which it is.
+  template <class W>
+  void add_fallback(const Definition<W>& definition) {
+    fallback_ = definition.erased();
+  }
+  void add_fallback(std::shared_ptr<const WorkflowDefinition> definition) {
+    fallback_ = std::move(definition);
+  }
+  bool empty() const { return definitions_.empty() && fallback_ == nullptr; }
+  // The definition, else the fallback; null if there is neither.
   std::shared_ptr<const WorkflowDefinition> find(std::string_view name) const;
   std::vector<std::string> names() const;
 
  private:
   std::map<std::string, std::shared_ptr<const WorkflowDefinition>, std::less<>> definitions_;
+  std::shared_ptr<const WorkflowDefinition> fallback_;
 };
 
 }  // namespace tempora

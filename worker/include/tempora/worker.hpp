@@ -58,6 +58,12 @@ class Worker {
   void add(const Definition<W>& definition) {
     add_workflow(definition.erased());
   }
+  // For every workflow type that is not registered: its `run` takes `Payloads`.
+  template <class W>
+  void add_fallback(const Definition<W>& definition) {
+    add_fallback_workflow(definition.erased());
+  }
+  void add_fallback_workflow(std::shared_ptr<const WorkflowDefinition> definition);
   // `function` is `O(ActivityContext&, const I&)`.
   template <class I, class O, class F>
     requires std::invocable<F&, ActivityContext&, const I&>

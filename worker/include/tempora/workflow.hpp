@@ -247,6 +247,25 @@ class Context {
   // in what it spawned.
   std::optional<UpdateInfo> current_update() const;
 
+  // --- signals whose handlers are made while the workflow runs
+  // A signal without a handler waits. When one is made, it gets what has waited for it, in the
+  // order of arrival. The handler is kept until the run ends or another one takes its place.
+  using SignalHandler = std::function<Task<void>(Payloads)>;
+  using AnySignalHandler = std::function<Task<void>(std::string, Payloads)>;
+  void on_signal(const std::string& name, SignalHandler handler);
+  void on_any_signal(AnySignalHandler handler);
+
+  // --- what may come out differently each time
+  // Runs `function` once and records what it returns; on replay it is not run. It must not touch
+  // the workflow's state, and it is run again if the task fails.
+  template <class F>
+  auto side_effect(F function, SourceLocation where = SourceLocation::current())
+      -> std::invoke_result_t<F&> {
+    using T = std::invoke_result_t<F&>;
+    return PayloadCodec<T>::decode(
+        side_effect_payload([&function] { return PayloadCodec<T>::encode(function()); }, where));
+  }
+
   // --- deterministic randomness
   std::uint64_t random();
   std::string uuid();  // version 4
@@ -267,6 +286,14 @@ class Context {
   void upsert_memo(const std::string& name, const T& value,
                    SourceLocation where = SourceLocation::current()) {
     upsert_memo(std::map<std::string, Payload>{{name, PayloadCodec<T>::encode(value)}}, where);
+  }
+  // The value in the memo; nothing if there is none. Throws `PayloadError` if it is of another
+  // type.
+  template <class T>
+  std::optional<T> memo(const std::string& name) const {
+    const auto found = info().memo.find(name);
+    if (found == info().memo.end()) return std::nullopt;
+    return PayloadCodec<T>::decode(found->second);
   }
   // Shown by the Temporal UI while the workflow runs.
   void set_current_details(std::string text);
@@ -304,6 +331,7 @@ class Context {
 
  private:
   friend class Mutex;
+  friend class Semaphore;
   friend bool detail::encodes_arguments(Context&);
   friend Future<void> detail::signal_workflow(Context&, const detail::WorkflowTarget&, NamedHere,
                                               Payloads);
@@ -337,6 +365,7 @@ class Context {
                                    detail::Ref<detail::FutureState> result,
                                    const NamedHere& workflow_type, ChildWorkflowOptions options,
                                    Payloads input);
+  Payload side_effect_payload(const std::function<Payload()>& function, SourceLocation where);
   void spawn_root(detail::Ref<detail::FutureState> state, Task<void> task, SourceLocation where);
 
   engine::RunState* run_;
@@ -390,6 +419,48 @@ class Mutex {
 
   std::deque<detail::Ref<detail::ValueState<void>>> waiters_;
   bool locked_ = false;
+};
+
+class Semaphore;
+
+// Holds one place of a semaphore while it lives.
+class [[nodiscard]] SemaphorePermit {
+ public:
+  SemaphorePermit() = default;
+  explicit SemaphorePermit(Semaphore& semaphore) : semaphore_(&semaphore) {}
+  SemaphorePermit(SemaphorePermit&& other) noexcept
+      : semaphore_(std::exchange(other.semaphore_, nullptr)) {}
+  SemaphorePermit& operator=(SemaphorePermit&& other) noexcept {
+    if (this != &other) {
+      release();
+      semaphore_ = std::exchange(other.semaphore_, nullptr);
+    }
+    return *this;
+  }
+  ~SemaphorePermit() { release(); }
+  void release();
+
+ private:
+  Semaphore* semaphore_ = nullptr;
+};
+
+// As `Mutex`, with room for several: so many activities at once, say.
+class Semaphore {
+ public:
+  explicit Semaphore(int places) : free_(places) {}
+  Semaphore(const Semaphore&) = delete;
+  Semaphore& operator=(const Semaphore&) = delete;
+
+  // Throws `CanceledError` if the scope in which it waits is cancelled.
+  Task<SemaphorePermit> acquire(Context& context, SourceLocation where = SourceLocation::current());
+  int free() const { return free_; }
+
+ private:
+  friend class SemaphorePermit;
+  void release();
+
+  std::deque<detail::Ref<detail::ValueState<void>>> waiters_;
+  int free_;
 };
 
 }  // namespace tempora

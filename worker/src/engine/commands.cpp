@@ -235,6 +235,38 @@ void RunState::upsert_memo(const std::map<std::string, Payload>& changes, Source
         std::move(command), where);
 }
 
+Payload RunState::side_effect(const std::function<Payload()>& function, SourceLocation where) {
+  const std::uint64_t number = ++side_effect_counter_;
+  Payload value;
+  if (!replaying_) {
+    // Nothing that it does may become part of the workflow.
+    scheduler_.read_only = true;
+    try {
+      value = function();
+    } catch (...) {
+      scheduler_.read_only = false;
+      throw;
+    }
+    scheduler_.read_only = false;
+  } else if (const auto known = known_side_effects_.find(number);
+             known != known_side_effects_.end()) {
+    value = known->second;
+  } else {
+    ReplayError error;
+    error.nondeterminism = true;
+    error.workflow_type = info_.workflow_type;
+    error.command = fmt::format("RecordMarker side effect {}", number);
+    error.position = fmt::format("{}:{}", where.file_name(), where.line());
+    error.message = fmt::format(
+        "[TMPRL1100] nondeterministic workflow: the code has side effect {} at {}, the history "
+        "does not, workflow type \"{}\"",
+        number, error.position, info_.workflow_type);
+    throw TaskFailure{std::move(error)};
+  }
+  detail::make_ref<SideEffectMachine>(*this, number)->record(value, where);
+  return value;
+}
+
 std::string RunState::uuid() {
   const std::uint64_t high = (id_random_.next() & ~0xf000ULL) | 0x4000ULL;
   const std::uint64_t low = (id_random_.next() & ~(3ULL << 62)) | (1ULL << 63);

@@ -169,6 +169,25 @@ Task<bool> Context::wait_until(std::function<bool()> condition, Duration timeout
   co_return run_->holds(condition);
 }
 
+void Context::on_signal(const std::string& name, SignalHandler handler) {
+  if (!run_->may_command("on_signal")) return;
+  auto shared = std::make_shared<AnySignalHandler>(
+      [handler = std::move(handler)](const std::string&, Payloads input) {
+        return handler(std::move(input));
+      });
+  run_->on_signal(name, std::move(shared));
+}
+void Context::on_any_signal(AnySignalHandler handler) {
+  if (!run_->may_command("on_any_signal")) return;
+  run_->on_any_signal(std::make_shared<AnySignalHandler>(std::move(handler)));
+}
+
+Payload Context::side_effect_payload(const std::function<Payload()>& function,
+                                     SourceLocation where) {
+  if (!run_->may_command("side_effect")) return detail::null_payload();
+  return run_->side_effect(function, where);
+}
+
 std::uint64_t Context::random() { return run_->may_command("random") ? run_->random() : 0; }
 std::string Context::uuid() { return run_->may_command("uuid") ? run_->uuid() : std::string{}; }
 
@@ -252,6 +271,37 @@ void MutexLock::unlock() {
   if (mutex_ != nullptr) std::exchange(mutex_, nullptr)->unlock();
 }
 
+Task<SemaphorePermit> Semaphore::acquire(Context& context, SourceLocation where) {
+  if (free_ <= 0) {
+    auto turn = detail::make_ref<detail::ValueState<void>>();
+    context.run_->enter_scope(*turn, "semaphore", where);
+    waiters_.push_back(turn);
+    detail::ReadyAwaiter wait{turn};
+    co_await wait;
+    turn->rethrow_failure();  // cancelled: whoever releases passes this one over
+    co_return SemaphorePermit{*this};
+  }
+  --free_;
+  co_return SemaphorePermit{*this};
+}
+
+void Semaphore::release() {
+  const Scheduler* scheduler = Scheduler::current();
+  if (scheduler == nullptr || scheduler->evicting) return;
+  while (!waiters_.empty()) {
+    const Ref<detail::ValueState<void>> next = waiters_.front();
+    waiters_.pop_front();
+    if (!next->pending()) continue;
+    next->fulfil();  // the place goes from hand to hand
+    return;
+  }
+  ++free_;
+}
+
+void SemaphorePermit::release() {
+  if (semaphore_ != nullptr) std::exchange(semaphore_, nullptr)->release();
+}
+
 void WorkflowRegistry::add(std::shared_ptr<const WorkflowDefinition> definition) {
   const std::string name = definition->name;
   definitions_.insert_or_assign(name, std::move(definition));
@@ -259,7 +309,7 @@ void WorkflowRegistry::add(std::shared_ptr<const WorkflowDefinition> definition)
 
 std::shared_ptr<const WorkflowDefinition> WorkflowRegistry::find(std::string_view name) const {
   const auto found = definitions_.find(name);
-  return found == definitions_.end() ? nullptr : found->second;
+  return found == definitions_.end() ? fallback_ : found->second;
 }
 
 std::vector<std::string> WorkflowRegistry::names() const {

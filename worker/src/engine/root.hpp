@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <source_location>
 #include <string>
 #include <tempora/detail/scheduler.hpp>
@@ -44,7 +45,9 @@ struct Root {
   Ref<ScopeState> scope;
   FutureState* waiting_for = nullptr;  // for the stack trace
   Ref<RefCounted> subject;             // of an update: its machine; of a spawned one: its future
-  std::string name;                    // of the signal or update
+  std::shared_ptr<const void>
+      keeper;        // what the coroutine was made from, if it is not the definition
+  std::string name;  // of the signal or update
   std::source_location where{};
   engine::RootKind kind = engine::RootKind::kMain;
 };

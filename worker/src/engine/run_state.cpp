@@ -168,6 +168,10 @@ void RunState::conclude(const WorkflowTask& task, TaskOutcome& outcome) {
     logger().warn("[TMPRL1102] the workflow ended while {} of its handlers were running",
                   handlers_running_);
   }
+  if (ended_ && late_signals_ != nullptr && !late_signals_->waiting.empty()) {
+    logger().warn("the workflow ended without a handler for {} signals, the first is {}",
+                  late_signals_->waiting.size(), late_signals_->waiting.front().first);
+  }
   answer_task(task, outcome);
 }
 
@@ -313,9 +317,9 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
     }
   }
   for (Arrival& arrival : handlers) {
-    auto root = std::make_unique<detail::Root>();
-    root->scope = root_scope_;
     if (arrival.update) {
+      auto root = std::make_unique<detail::Root>();
+      root->scope = root_scope_;
       root->kind = RootKind::kUpdate;
       root->name = arrival.update->name();
       root->subject = arrival.update;
@@ -323,27 +327,7 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
       continue;
     }
     const auto& signal = arrival.signal->workflow_execution_signaled_event_attributes();
-    root->kind = RootKind::kSignal;
-    root->name = signal.signal_name();
-    scheduler_.scope = root_scope_;
-    try {
-      const auto handler = definition_->signals.find(signal.signal_name());
-      if (handler != definition_->signals.end()) {
-        root->task = handler->second.start(workflow_.get(), context_, signal.input());
-      } else if (definition_->dynamic_signal) {
-        root->task = definition_->dynamic_signal(workflow_.get(), context_, signal.signal_name(),
-                                                 signal.input());
-      } else {
-        logger().warn("signal {} has no handler and is dropped", signal.signal_name());
-      }
-    } catch (const PayloadError& error) {
-      logger().error("signal {} cannot be decoded and is dropped: {}", signal.signal_name(),
-                     error.what());
-    }
-    scheduler_.scope = {};
-    if (!root->task) continue;
-    ++handlers_running_;
-    add_root(std::move(root));
+    deliver_signal(signal.signal_name(), signal.input());
   }
   if (main) add_root(std::move(main));
   for (int i = first; i < chunk.end; ++i) apply(events.Get(i));
@@ -352,9 +336,81 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
   hand_over_locals();
   if (!live) resolve_recorded_locals(events, chunk);
   unpacked_.clear();
+  known_side_effects_.clear();
   // Live, the task may stay open for local activities: `conclude` ends it.
   if (!live) seal_activation();
   closing_ = nullptr;
+}
+
+void RunState::deliver_signal(const std::string& name, const Payloads& input) {
+  const auto handler = definition_->signals.find(name);
+  Task<void> task;
+  std::shared_ptr<Context::AnySignalHandler> keeper;
+  scheduler_.scope = root_scope_;
+  try {
+    if (handler != definition_->signals.end()) {
+      task = handler->second.start(workflow_.get(), context_, input);
+    } else if (late_signals_ != nullptr && late_signals_->handlers.contains(name)) {
+      keeper = late_signals_->handlers.find(name)->second;
+      task = (*keeper)(name, input);
+    } else if (definition_->dynamic_signal) {
+      task = definition_->dynamic_signal(workflow_.get(), context_, name, input);
+    } else if (late_signals_ != nullptr && late_signals_->any != nullptr) {
+      keeper = late_signals_->any;
+      task = (*keeper)(name, input);
+    } else {
+      logger().debug("signal {} has no handler yet and waits", name);
+      late_signals().waiting.emplace_back(name, input);
+    }
+  } catch (const PayloadError& error) {
+    logger().error("signal {} cannot be decoded and is dropped: {}", name, error.what());
+  }
+  scheduler_.scope = {};
+  if (task) start_signal(name, std::move(task), std::move(keeper));
+}
+
+void RunState::start_signal(const std::string& name, Task<void> task,
+                            std::shared_ptr<Context::AnySignalHandler> keeper) {
+  auto root = std::make_unique<detail::Root>();
+  root->scope = root_scope_;
+  root->kind = RootKind::kSignal;
+  root->name = name;
+  root->task = std::move(task);
+  root->keeper = std::move(keeper);
+  ++handlers_running_;
+  add_root(std::move(root));
+}
+
+RunState::LateSignals& RunState::late_signals() {
+  if (late_signals_ == nullptr) late_signals_ = std::make_unique<LateSignals>();
+  return *late_signals_;
+}
+
+void RunState::on_signal(const std::string& name,
+                         std::shared_ptr<Context::AnySignalHandler> handler) {
+  late_signals().handlers.insert_or_assign(name, handler);
+  deliver_waiting(&name, handler);
+}
+
+void RunState::on_any_signal(std::shared_ptr<Context::AnySignalHandler> handler) {
+  late_signals().any = handler;
+  deliver_waiting(nullptr, handler);
+}
+
+void RunState::deliver_waiting(const std::string* name,
+                               const std::shared_ptr<Context::AnySignalHandler>& handler) {
+  auto waiting = std::exchange(late_signals_->waiting, {});
+  const detail::Ref<detail::ScopeState> caller = scheduler_.scope;
+  for (auto& [its_name, input] : waiting) {
+    if (name != nullptr && its_name != *name) {
+      late_signals_->waiting.emplace_back(std::move(its_name), std::move(input));
+      continue;
+    }
+    scheduler_.scope = root_scope_;
+    Task<void> task = (*handler)(its_name, std::move(input));
+    scheduler_.scope = caller;
+    start_signal(its_name, std::move(task), handler);
+  }
 }
 
 int RunState::match_consequences(const Events& events, const Chunk& chunk) {
@@ -432,6 +488,10 @@ void RunState::read_ahead(const Events& events, const Chunk& chunk) {
             fmt::format("event {} was written by a newer runtime (flag {}): update this worker",
                         event.event_id(), metadata.lang_used_flags(0))};
       }
+      continue;
+    }
+    if (auto effect = read_side_effect(event)) {
+      known_side_effects_.insert_or_assign(effect->number, std::move(effect->value));
       continue;
     }
     const PatchData patch = read_patch(event);

@@ -106,6 +106,9 @@ class RunState {
   void upsert_memo(const std::map<std::string, Payload>& changes, SourceLocation where);
   std::uint64_t random() { return user_random_.next(); }
   std::string uuid();
+  void on_signal(const std::string& name, std::shared_ptr<Context::AnySignalHandler> handler);
+  void on_any_signal(std::shared_ptr<Context::AnySignalHandler> handler);
+  Payload side_effect(const std::function<Payload()>& function, SourceLocation where);
   void set_current_details(std::string text) { current_details_ = std::move(text); }
 
   // --- for the machines
@@ -141,6 +144,13 @@ class RunState {
     bool upserted = false;          // followed by the upsert of TemporalChangeVersion
     std::int64_t closing_event_id;  // the task that recorded it
   };
+  // Signals beyond the definition's. Made on first use: most runs have none.
+  struct LateSignals {
+    std::map<std::string, std::shared_ptr<Context::AnySignalHandler>, std::less<>> handlers;
+    std::shared_ptr<Context::AnySignalHandler> any;
+    // In the order of arrival. The server bounds the number of signals of a run.
+    std::vector<std::pair<std::string, Payloads>> waiting;
+  };
   // Something that starts a handler, and its place among the others.
   struct Arrival {
     std::int64_t after_event_id;
@@ -162,6 +172,12 @@ class RunState {
   void read_ahead(const Events& events, const Chunk& chunk);
   void read_metadata(const HistoryEvent& completed);
   std::vector<Arrival> arrivals(const WorkflowTask& task, const Chunk& chunk, bool live);
+  void deliver_signal(const std::string& name, const Payloads& input);
+  void start_signal(const std::string& name, Task<void> task,
+                    std::shared_ptr<Context::AnySignalHandler> keeper);
+  LateSignals& late_signals();
+  void deliver_waiting(const std::string* name,
+                       const std::shared_ptr<Context::AnySignalHandler>& handler);
   void initialise(const WorkflowTask& task, const HistoryEvent& started);
   void apply(const HistoryEvent& event);
   void touch();
@@ -220,6 +236,8 @@ class RunState {
   std::map<std::string, KnownPatch, std::less<>> known_patches_;  // in the history
   std::map<std::string, bool, std::less<>> patch_answers_;  // given to the workflow: never change
   std::vector<std::string> change_versions_;
+  std::map<std::uint64_t, Payload> known_side_effects_;  // of the activation in hand
+  std::unique_ptr<LateSignals> late_signals_;
   // Updates that the server re-applied after a reset: their acceptance has no request.
   std::map<std::string, temporal::api::update::v1::Request, std::less<>> admitted_;
   std::vector<std::unique_ptr<temporal::api::update::v1::Request>>
@@ -241,6 +259,7 @@ class RunState {
   std::int64_t last_processed_ = 0;
   std::uint64_t activity_counter_ = 0;
   std::uint64_t timer_counter_ = 0;
+  std::uint64_t side_effect_counter_ = 0;
   int handlers_running_ = 0;
   bool replaying_ = false;
   bool touched_ = false;  // the activation in hand has done something

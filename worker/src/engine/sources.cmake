@@ -22,7 +22,9 @@ list(APPEND WORKER_PUBLIC fmt::fmt nlohmann_json::nlohmann_json)
 list(APPEND WORKER_TESTS
   src/converter/converter_test.cpp
   src/engine/child_test.cpp
+  src/engine/late_signal_test.cpp
   src/engine/local_activity_test.cpp
   src/engine/patch_test.cpp
   src/engine/run_test.cpp
+  src/engine/side_effect_test.cpp
   src/testing/replayer_test.cpp)

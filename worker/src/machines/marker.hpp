@@ -9,6 +9,8 @@
 // Patch markers carry the name and format of the official SDKs, so that Temporal's UI shows them.
 #pragma once
 
+#include <optional>
+
 #include "machines/machine.hpp"
 
 namespace tempora::engine {
@@ -35,6 +37,29 @@ class PatchMachine final : public Machine {
 
  private:
   std::string id_;
+};
+
+inline constexpr const char* kSideEffectMarker = "SideEffect";
+
+struct SideEffectData {
+  std::uint64_t number = 0;
+  temporal::api::common::v1::Payload value;
+};
+// Nothing if the event is no side effect's marker.
+std::optional<SideEffectData> read_side_effect(const HistoryEvent& event);
+
+// A value that was made outside determinism, numbered within the run.
+class SideEffectMachine final : public Machine {
+ public:
+  SideEffectMachine(RunState& run, std::uint64_t number) : Machine(run), number_(number) {}
+  void record(const temporal::api::common::v1::Payload& value, SourceLocation where);
+
+  std::string describe(enums::CommandType type) const override;
+  bool matches(enums::CommandType type, const HistoryEvent& event) const override;
+  void recorded(enums::CommandType, const HistoryEvent&) override {}
+
+ private:
+  std::uint64_t number_;
 };
 
 // Upserts of search attributes and memo: compared by type only.

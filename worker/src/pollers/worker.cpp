@@ -146,7 +146,7 @@ bool Worker::Impl::server_ends_polls(std::chrono::milliseconds budget) {
 
 void Worker::Impl::start() {
   if (started) throw std::logic_error{"the worker was started already"};
-  if (workflows->names().empty() && activities->empty()) {
+  if (workflows->empty() && activities->empty()) {
     throw std::logic_error{"nothing is registered with the worker"};
   }
   server_ends_polls(kDescribeBudget);
@@ -167,7 +167,7 @@ void Worker::Impl::start() {
             .log = options.log,
             .metrics = options.metrics});
   }
-  if (!workflows->names().empty()) {
+  if (!workflows->empty()) {
     const std::size_t threads =
         options.workflow_threads > 0
             ? options.workflow_threads
@@ -305,6 +305,11 @@ Worker::~Worker() { impl_->shutdown(); }
 void Worker::add_workflow(std::shared_ptr<const WorkflowDefinition> definition) {
   if (impl_->started) throw std::logic_error{"workflows are registered before the worker starts"};
   impl_->workflows->add(std::move(definition));
+}
+
+void Worker::add_fallback_workflow(std::shared_ptr<const WorkflowDefinition> definition) {
+  if (impl_->started) throw std::logic_error{"workflows are registered before the worker starts"};
+  impl_->workflows->add_fallback(std::move(definition));
 }
 
 void Worker::add_activity(std::string type, ActivityFunction function) {
