@@ -190,8 +190,8 @@ class Store:
             raise Refused(400, {"name": ["This field is required."]})
         if any(t["slug"] == body.get("slug") for t in self.objects["tag"].values()):
             raise Refused(400, {"slug": ["tag with this slug already exists."]})
-        return self.add("tag", {"name": body["name"], "slug": body.get("slug", ""), "color": body.get("color", "9e9e9e"),
-                                "description": body.get("description", "")})
+        return self.add("tag", {"name": body["name"], "slug": body.get("slug", ""),
+                                "color": body.get("color", "9e9e9e"), "description": body.get("description", "")})
 
     def create_range(self, body):
         first, last = (ipaddress.ip_interface(body[name]) for name in ("start_address", "end_address"))
@@ -204,7 +204,8 @@ class Store:
             if other["vrf"] == item["vrf"] and a <= last.ip and first.ip <= b:
                 tail = str(b).rsplit(".", 1)[-1]
                 length = other["start_address"].split("/")[1]
-                raise Refused(400, {"__all__": [f"Defined addresses overlap with range {a}-{tail}/{length} in VRF None"]})
+                raise Refused(400, {"__all__": [f"Defined addresses overlap with range {a}-{tail}/{length} in VRF "
+                                                "None"]})
         return self.add("range", item)
 
     def create_ip(self, body):
@@ -685,7 +686,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def status_body(self):
         return {"django-version": "6.0.8", "hostname": "stand-in", "installed_apps": {},
-                "netbox-version": self.server.world.version, "netbox-full-version": self.server.world.version, "plugins": {}, "python-version": "3.12.1", "rq-workers-running": 1,
+                "netbox-version": self.server.world.version, "netbox-full-version": self.server.world.version,
+                "plugins": {}, "python-version": "3.12.1", "rq-workers-running": 1,
                 "stand-in": NAME}
 
     @property
