@@ -78,9 +78,14 @@ struct NasArguments {
 };
 
 struct MigrateArguments {
-  std::string direction = "up";  // up, down, status
+  std::string direction = "up";  // up, down, status, verify
   int steps = 0;                 // down: how many; 0: one
+  int to = -1;                   // down: everything newer than this one
   bool dry_run = false;
+  bool discard_new = false;
+  std::string from;                // the schema with the platform's tables
+  std::vector<std::string> pools;  // tenant/name=prefix
+  std::string grace = "168h";
 };
 
 struct WhoHeldArguments {

@@ -93,9 +93,18 @@ class CommandLine {
 
     CLI::App* migrate = command("migrate", "Bring the ledger's tables up to date",
                                 [&a](const Shell& shell) { return run_migrate(shell, a.migrate); });
-    migrate->add_option("direction", a.migrate.direction, "up, down or status")
-        ->check(CLI::IsMember({"up", "down", "status"}));
+    migrate->add_option("direction", a.migrate.direction, "up, down, status or verify")
+        ->check(CLI::IsMember({"up", "down", "status", "verify"}));
     migrate->add_option("--steps", a.migrate.steps, "down: how many migrations to undo");
+    migrate->add_option("--to", a.migrate.to, "down: undo everything newer than this migration");
+    migrate->add_flag("--discard-new", a.migrate.discard_new,
+                      "down: lose bindings that the platform's tables do not know");
+    migrate->add_option("--from", a.migrate.from,
+                        "up: the schema with the platform's tables (default: the ledger's)");
+    migrate->add_option("--pool", a.migrate.pools,
+                        "up: TENANT/NAME=PREFIX of a pool that the platform's tables leave open");
+    migrate->add_option("--grace", a.migrate.grace,
+                        "up: how long imported bindings do not count as leaks");
     migrate->add_flag("--dry-run", a.migrate.dry_run, "say what would be done");
 
     command("setup", "Register search attributes, AAA tables and NetBox fields; may be repeated",

@@ -19,6 +19,7 @@
 
 #include <array>
 #include <csignal>
+#include <expected>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -115,6 +116,92 @@ sigset_t block_signals() {
   return signals;
 }
 
+using Facts = std::vector<std::pair<std::string, std::string>>;
+
+std::expected<ledger::MigrateOptions, std::string> migrate_options(
+    const MigrateArguments& arguments) {
+  ledger::MigrateOptions options;
+  options.dry_run = arguments.dry_run;
+  options.legacy_schema = arguments.from;
+  const auto grace = parse_duration(arguments.grace);
+  if (!grace || grace->count() < 0) {
+    return std::unexpected("grace: no duration: " + arguments.grace);
+  }
+  options.grace = std::chrono::ceil<std::chrono::hours>(*grace);
+  for (const std::string& text : arguments.pools) {
+    const auto slash = text.find('/');
+    const auto equals = text.find('=', slash == std::string::npos ? 0 : slash);
+    if (slash == std::string::npos || equals == std::string::npos) {
+      return std::unexpected("pool: must be TENANT/NAME=PREFIX: " + text);
+    }
+    options.pools.push_back({.tenant = text.substr(0, slash),
+                             .name = text.substr(slash + 1, equals - slash - 1),
+                             .prefix = text.substr(equals + 1)});
+  }
+  return options;
+}
+
+Exit say_status(const Output& output, const std::vector<ledger::Migration>& migrations) {
+  Facts facts;
+  for (const ledger::Migration& migration : migrations) {
+    facts.emplace_back(fmt::format("{:04} {}", migration.version, migration.name),
+                       migration.changed   ? "CHANGED since it was applied"
+                       : migration.applied ? "applied"
+                                           : "missing");
+  }
+  return output.facts(facts);
+}
+
+Exit say_differences(const Output& output, const std::vector<ledger::Difference>& differences) {
+  Facts facts;
+  bool whole = true;
+  for (const ledger::Difference& one : differences) {
+    using Kind = ledger::Difference::Kind;
+    whole = whole && one.kind == Kind::kExtra;
+    facts.emplace_back(one.what, one.kind == Kind::kMissing ? "MISSING"
+                                 : one.kind == Kind::kExtra
+                                     ? "not made by a migration"
+                                     : fmt::format("DIFFERENT: expected '{}', found '{}'",
+                                                   one.expected, one.found));
+  }
+  if (whole) {
+    facts.emplace_back("schema", "everything that the migrations make is there");
+  }
+  output.facts(facts);
+  return whole ? Exit::kDone : Exit::kRefused;
+}
+
+// What was done, and every row of the platform's that could not come along.
+Exit say_migrations(const Output& output, const std::vector<ledger::Migration>& migrations,
+                    const std::optional<ledger::LegacyReport>& legacy, const std::string& verb) {
+  Facts facts;
+  for (const ledger::Migration& migration : migrations) {
+    facts.emplace_back(fmt::format("{:04} {}", migration.version, migration.name), verb);
+  }
+  if (legacy) {
+    facts.emplace_back(
+        "platform's tables",
+        fmt::format("in schema {}, with {}", legacy->schema,
+                    legacy->shape == "lifecycle" ? "lifecycle columns" : "the status column"));
+    for (const auto& [what, count] : legacy->counts) {
+      facts.emplace_back(what, std::to_string(count));
+    }
+    for (const ledger::SetAside& row : legacy->set_aside) {
+      facts.emplace_back(
+          fmt::format("put aside {} {}", row.table, row.id),
+          fmt::format("{} of {}/{}: {}", row.space, row.tenant, row.subscriber, row.why));
+    }
+    for (std::size_t i = 0; i < legacy->problems.size(); ++i) {
+      facts.emplace_back(fmt::format("PROBLEM {}", i + 1), legacy->problems[i]);
+    }
+  }
+  if (facts.empty()) {
+    facts.emplace_back("migrations", "nothing to do");
+  }
+  output.facts(facts);
+  return legacy && !legacy->problems.empty() ? Exit::kRefused : Exit::kDone;
+}
+
 }  // namespace
 
 Exit run_worker(const Shell& shell) {
@@ -140,28 +227,28 @@ Exit run_worker(const Shell& shell) {
 Exit run_migrate(const Shell& shell, const MigrateArguments& arguments) {
   return guarded(shell, [&] {
     ledger::Migrator migrator(shell.settings.ledger.url);
-    std::vector<ledger::Migration> migrations;
-    if (arguments.direction == "up") {
-      migrations = migrator.up(arguments.dry_run);
-    } else if (arguments.direction == "down") {
-      migrations = migrator.down(arguments.steps == 0 ? 1 : arguments.steps, arguments.dry_run);
-    } else {
-      migrations = migrator.status();
+    if (arguments.direction == "verify") {
+      return say_differences(shell.output, migrator.verify());
     }
-    const std::string verb = arguments.direction == "up" ? "applied" : "undone";
-    std::vector<std::pair<std::string, std::string>> facts;
-    for (const ledger::Migration& migration : migrations) {
-      const std::string state =
-          arguments.direction == "status"
-              ? (migration.changed ? "CHANGED since it was applied"
-                                   : (migration.applied ? "applied" : "missing"))
-              : (arguments.dry_run ? "would be " : "") + verb;
-      facts.emplace_back(fmt::format("{:04} {}", migration.version, migration.name), state);
+    if (arguments.direction == "status") {
+      return say_status(shell.output, migrator.status());
     }
-    if (facts.empty()) {
-      facts.emplace_back("migrations", "nothing to do");
+    if (arguments.direction == "down") {
+      const auto undone =
+          arguments.to >= 0
+              ? migrator.down_to(arguments.to, arguments.dry_run, arguments.discard_new)
+              : migrator.down(arguments.steps == 0 ? 1 : arguments.steps, arguments.dry_run,
+                              arguments.discard_new);
+      return say_migrations(shell.output, undone, {},
+                            arguments.dry_run ? "would be undone" : "undone");
     }
-    return shell.output.facts(facts);
+    auto options = migrate_options(arguments);
+    if (!options) {
+      return shell.output.fail(Exit::kUsage, "invalid_argument", options.error());
+    }
+    const auto result = migrator.up(*options);
+    return say_migrations(shell.output, result.applied, result.legacy,
+                          arguments.dry_run ? "would be applied" : "applied");
   });
 }
 

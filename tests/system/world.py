@@ -325,8 +325,9 @@ class World:
 
     def accounting(self, status, username, session, address, nas_ip=None, **more):
         attributes = {"Acct-Status-Type": status, "User-Name": username, "Acct-Session-Id": session,
-                      "NAS-IP-Address": nas_ip or self.nas_ip, "NAS-Port-Id": "1",
-                      "Framed-IP-Address": address}
+                      "NAS-IP-Address": nas_ip or self.nas_ip, "NAS-Port-Id": "1"}
+        if address:
+            attributes["Framed-IP-Address"] = address
         attributes.update({name.replace("_", "-"): value for name, value in more.items()})
         answer = self._radclient(self.peers["RADIUS_ACCT_PORT"], "acct", attributes)
         if answer.get("packet") != "Accounting-Response":

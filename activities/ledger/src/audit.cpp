@@ -39,6 +39,8 @@ constexpr std::array kChecks{
         " ON idle.id = r.service_id LEFT JOIN holdings h ON h.id = r.holding_id"
         " AND upper_inf(h.period) WHERE r.lifecycle_state IN"
         " ('pending', 'allocated', 'active', 'suspended', 'revoking')"
+        // A pending row that holds nothing is what the platform called released: free to allocate.
+        " AND (r.lifecycle_state <> 'pending' OR r.holding_id IS NOT NULL)"
         " AND (h.id IS NULL OR h.space <> r.ip_address OR h.service_id <> r.service_id)"},
     Check{"I2", "the pool's row says held, no holding does",
           "SELECT p.tenant_id, host(a.address), '' FROM pool_addresses a JOIN ip_pools p"
@@ -86,7 +88,8 @@ constexpr std::array kChecks{
           "     THEN r.ip_address END"},
     Check{"I6", "a pending binding without an operation",
           "SELECT r.tenant_id, r.subscriber_id, r.subscriber_id FROM ip_reservations r JOIN idle"
-          " ON idle.id = r.service_id WHERE r.lifecycle_state = 'pending'"},
+          " ON idle.id = r.service_id WHERE r.lifecycle_state = 'pending'"
+          " AND r.holding_id IS NOT NULL"},
     Check{"I4", "one operation opened two holdings of a line",
           "SELECT h.tenant_id, abbrev(h.space), h.subscriber_id FROM holdings h"
           " WHERE upper_inf(h.period) AND EXISTS (SELECT 1 FROM holdings o"

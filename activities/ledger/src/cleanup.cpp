@@ -80,7 +80,8 @@ void count(Tx& tx, const std::string& family, const Settings& settings, v1::Clea
   const auto seen = tx.exec_params(
       "SELECT (SELECT count(*) FROM ip_reservations WHERE family = $1"
       " AND lifecycle_state = 'allocated'"
-      " AND lifecycle_allocated_at < clock_timestamp() - $2::bigint * interval '1 hour'),"
+      " AND lifecycle_allocated_at < clock_timestamp() - $2::bigint * interval '1 hour'"
+      " AND (grace_until IS NULL OR grace_until < clock_timestamp())),"
       " (SELECT count(*) FROM ip_reservations WHERE family = $1 AND lifecycle_state = 'revoking'"
       " AND revoking_since < clock_timestamp() - $3::bigint * interval '1 hour')",
       family, static_cast<std::int64_t>(settings.stale_allocated.count()),

@@ -309,6 +309,13 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
       take_up_again(tx, *row, wish, operation);
       method = "sticky";
     }
+    if (row != nullptr && row->state == State::kPending && !row->space_held) {
+      // An imported row of what was released: the new generation takes its place.
+      tx.exec_params(
+          "UPDATE ip_reservations SET lifecycle_state = 'revoked', updated_at = clock_timestamp(),"
+          " lifecycle_revoked_at = clock_timestamp() WHERE id = $1",
+          row->id);
+    }
     Picked picked = pick(tx, wish);
     const bool exposed = !method.empty();
     if (!method.empty()) picked.method = method;

@@ -1,0 +1,436 @@
+"""The kill matrix: every fault at every step of every flow, and afterwards the audit is clean and the world is what the
+caller was told.
+
+The steps are not written down here: each flow runs once undisturbed, and every row that it left in compositions,
+operations, operation_steps, holdings and effects is a step. Then, for each step and fault, a fresh subscriber runs the
+flow again, and the fault strikes when the row of the step appears.
+
+    python3 tests/system/matrix.py --binary build/dev/cli/addrflow --dir build/dev/matrix [--subset] [--only TEXT]
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.parse
+
+from world import FAST, Trouble, World, eventually, new_key
+
+# What a line may have: how it is asked for, and its families. The subset of CI takes the first.
+FAMILIES = {
+    "ipv4": {"arguments": [], "families": ["ipv4"]},
+    "dual": {"arguments": ["--ipv6"], "families": ["ipv4", "ipv6_pd"]},
+    "ipv6_pd": {"arguments": ["--ipv6", "--no-ipv4"], "families": ["ipv6_pd"]},
+}
+
+# The rows of one service, as lines: a line is a step.
+EVENTS = """
+select * from (
+  select 1 o, c.id, 'composition ' || kind || ' ' || e from compositions c,
+      lateral unnest(case when phase = 'open' then array['begun'] else array['begun', 'ended'] end) e
+    where tenant_id = '{tenant}' and subscriber_id = '{subscriber}' and c.id > {composition}
+  union all
+  select 2, p.id, 'operation ' || operation || ' ' || e from operations p,
+      lateral unnest(case when phase = 'open' then array['claimed'] else array['claimed', 'finished'] end) e
+    where tenant_id = '{tenant}' and subscriber_id = '{subscriber}' and p.id > {operation}
+  union all
+  select 3, p.id, 'step ' || operation || ' ' || step from operation_steps s join operations p on p.id = s.operation_id
+    where p.tenant_id = '{tenant}' and p.subscriber_id = '{subscriber}' and p.id > {operation}
+  union all
+  select 4, h.id, 'holding ' || family || ' opened' from holdings h
+    where tenant_id = '{tenant}' and subscriber_id = '{subscriber}' and h.id > {holding}
+  union all
+  select 5, f.id, concat_ws(' ', 'effect', p.operation, f.system, f.action, e) from effects f
+      join operations p on p.id = f.operation_id,
+      lateral unnest(array['planned'] || case when attempts > 0 then array['sent'] else '{{}}' end
+        || case when f.status = 'confirmed' then array['confirmed'] else '{{}}' end) e
+    where p.tenant_id = '{tenant}' and p.subscriber_id = '{subscriber}' and f.id > {effect}
+) x order by 1, 2
+"""
+
+
+class Looker:
+    """One psql that stays, so that a look costs a millisecond. It survives a restart of PostgreSQL."""
+
+    def __init__(self, world):
+        self.world = world
+        self.process = None
+
+    def rows(self, query):
+        for attempt in range(200):
+            try:
+                return self._ask(query)
+            except (BrokenPipeError, EOFError):
+                self.process = None
+                time.sleep(0.1)
+        raise Trouble("PostgreSQL did not come back")
+
+    def _ask(self, query):
+        if self.process is None or self.process.poll() is not None:
+            url = urllib.parse.urlsplit(self.world.peers["ADDRFLOW_TEST_PG_URL"])
+            self.process = subprocess.Popen(
+                ["psql", "-X", "-At", "-q", "-h", url.hostname, "-p", str(url.port), "-U", url.username, "-d",
+                 url.path.lstrip("/")],
+                env={**os.environ, "PGPASSWORD": url.password or ""}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, text=True, bufsize=1)
+        self.process.stdin.write(query.replace("\n", " ") + ";\n\\echo .\n")
+        self.process.stdin.flush()
+        lines = []
+        while True:
+            line = self.process.stdout.readline()
+            if line == "":
+                self.process.wait()
+                raise EOFError
+            if line == ".\n":
+                return lines
+            lines.append(line.rstrip("\n"))
+
+    def close(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.stdin.close()
+            self.process.wait(timeout=10)
+
+
+class Line:
+    """One subscriber, what was done to it, and what is known of it."""
+
+    def __init__(self, matrix, family, username_prefix=""):
+        self.matrix = matrix
+        self.world = matrix.world
+        self.family = family
+        self.subscriber = f"s{new_key()[:10]}"
+        self.username = f"{username_prefix}{self.subscriber}@{matrix.tenant}"
+        self.base = dict.fromkeys(("composition", "operation", "holding", "effect"), 0)
+        self.session = None
+
+    def mark(self):
+        """Steps from here on are the flow's."""
+        where = f"tenant_id='{self.matrix.tenant}' and subscriber_id='{self.subscriber}'"
+        for name in ("composition", "operation", "holding"):
+            self.base[name] = int(self.world.sql(f"select coalesce(max(id), 0) from {name}s where {where}")[0][0])
+        self.base["effect"] = int(self.world.sql(
+            f"select coalesce(max(e.id), 0) from effects e join services s on s.id = e.service_id where s.{where}"
+            .replace(" and sub", " and s.sub"))[0][0])
+
+    def events(self):
+        seen = []
+        for row in self.matrix.looker.rows(EVENTS.format(
+                tenant=self.matrix.tenant, subscriber=self.subscriber, **self.base)):
+            step = row.split("|", 2)[2]
+            if step not in seen:
+                seen.append(step)
+        return seen
+
+    def call(self, verb, *more):
+        """As a careful caller: an answer that says nothing is asked for again, under the same key."""
+        key = new_key()
+        for _ in range(6):
+            answer = self.world.addrflow(verb, self.subscriber, "--tenant", self.matrix.tenant, "--key", key, *more,
+                                         limit_s=150)
+            if answer.exit != 3:
+                break
+        self.told.append((verb, answer.exit, answer))
+        if answer.exit not in (0, 4):
+            raise Trouble(repr(answer))
+        return answer
+
+    told = ()
+
+    # --- the flows ---------------------------------------------------------------------------------
+
+    def provision(self):
+        self.told = []
+        self.call("provision", "--username", self.username, *FAMILIES[self.family]["arguments"])
+
+    def go_online(self):
+        self.world.add_credentials(self.username, "pw")
+        answer = self.world.login(self.username)
+        if answer.get("packet") != "Access-Accept":
+            raise Trouble(f"{self.username} cannot log in: {answer}")
+        self.shown = {name.replace("-", "_"): answer[name] for name in ("Delegated-IPv6-Prefix",) if name in answer}
+        self.address = answer.get("Framed-IP-Address", "")
+        self.session = f"S{new_key()[:8]}"
+        self.world.accounting("Start", self.username, self.session, self.address, **self.shown)
+
+    def suspend_and_reactivate(self):
+        self.told = []
+        self.call("suspend", "--reason", "billing")
+        self.call("reactivate", "--reason", "billing")
+
+    def deprovision(self):
+        self.told = []
+        self.call("deprovision")
+
+    # --- what must hold ----------------------------------------------------------------------------
+
+    def bindings(self):
+        answer = self.world.must("status", self.subscriber, "--tenant", self.matrix.tenant).json
+        newest = {}
+        for binding in answer["bindings"]:
+            newest[binding["family"]] = binding
+        return answer, newest
+
+    def rests(self):
+        """Nothing is under way and nothing is owed."""
+        where = f"s.tenant_id='{self.matrix.tenant}' and s.subscriber_id='{self.subscriber}'"
+        return self.world.sql(
+            f"select (select count(*) from services s where {where} and open_operation_id is not null)"
+            f" + (select count(*) from effects e join services s on s.id = e.service_id where {where}"
+            "     and e.status in ('planned', 'sent', 'unknown') and not (e.action = 'release'"
+            "     and e.not_before > clock_timestamp()))") == [["0"]]
+
+    def owed(self):
+        return self.world.sql(
+            "select e.id, e.number, s.number, system, action, e.status, attempts, code, detail, not_before from effects e"
+            f" join services s on s.id = e.service_id where s.tenant_id='{self.matrix.tenant}' and"
+            f" s.subscriber_id='{self.subscriber}' and e.status in ('planned', 'sent', 'unknown') order by 1")
+
+    def assert_is(self, state):
+        wanted = FAMILIES[self.family]["families"]
+        try:
+            eventually(f"{self.subscriber} to rest", self.rests, limit_s=60)
+        except Trouble as trouble:
+            raise Trouble(f"{trouble}; owed: {self.owed()}") from None
+        view, bindings = self.bindings()
+        for family in wanted:
+            if bindings.get(family, {}).get("state") != state:
+                raise Trouble(f"the caller was told {state}, and it is {bindings.get(family)}")
+        held = self.world.sql("select count(*) from holdings where upper_inf(period) and"
+                              f" tenant_id='{self.matrix.tenant}' and subscriber_id='{self.subscriber}'")
+        if state == "active":
+            if held != [[str(len(wanted))]]:
+                raise Trouble(f"{held} open holdings of an active line")
+            self.world.add_credentials(self.username, "pw")
+            answer = self.world.login(self.username)
+            if answer.get("packet") != "Access-Accept":
+                raise Trouble(f"an active line cannot log in: {answer}")
+            if "ipv6_pd" in wanted and answer.get("Delegated-IPv6-Prefix") != bindings["ipv6_pd"]["address"]:
+                raise Trouble(f"AAA gives {answer}, the ledger holds {bindings['ipv6_pd']}")
+            if "ipv4" in wanted:
+                address = bindings["ipv4"]["address"]
+                if answer.get("Framed-IP-Address") != address:
+                    raise Trouble(f"AAA gives {answer}, the ledger holds {address}")
+                if len(self.world.netbox_addresses(address)) != 1:
+                    raise Trouble(f"NetBox has {len(self.world.netbox_addresses(address))} objects for {address}")
+            if self.world.sql("select count(*) from radusergroup where groupname='suspended' and"
+                              f" username='{self.username}'", "aaa") != [["0"]]:
+                raise Trouble("AAA still restricts an active line")
+        elif self.world.login(self.username).get("packet") != "Access-Reject":
+            raise Trouble("a line that is gone can log in")
+
+    def assert_audit(self):
+        answer = self.world.addrflow("audit", json_output=False)
+        if answer.exit != 0:
+            raise Trouble(f"audit: {answer.text.strip() or answer.error}")
+
+
+# --- the faults ------------------------------------------------------------------------------------------
+
+
+class Matrix:
+    def __init__(self, world):
+        self.world = world
+        self.looker = Looker(world)
+        self.tenant = "matrix"
+        self.results = []
+
+    def prepare(self):
+        self.world.add_network(self.tenant, cidr="100.72.0.0/20", quarantine="1h", hold="1h")
+        self.world.must("pool", "add", "prefixes", "--tenant", self.tenant, "--cidr", "2001:db8:7200::/40",
+                        "--quarantine", "1h", "--hold", "1h")
+        self.worker = self.world.start_worker()
+
+    def fresh_worker(self):
+        for worker in list(self.world.workers):
+            if worker is not self.worker:
+                self.world.stop_worker(worker)
+        if self.worker.poll() is not None:
+            self.worker = self.world.start_worker()
+
+    def kill(self, line, running):
+        self.world.kill_worker(self.worker)
+        self.worker = self.world.start_worker()
+
+    def freeze(self, line, running):
+        """Until the second worker has done it all: the first one wakes up to a world that went on."""
+        frozen = self.worker
+        frozen.send_signal(signal.SIGSTOP)
+        self.worker = self.world.start_worker("worker-second")
+        try:
+            running.result(timeout=150)
+        except concurrent.futures.TimeoutError:
+            pass
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+        eventually("the line to rest", line.rests, limit_s=60)
+        self.world.stop_worker(frozen)
+
+    def restart_postgres(self, line, running):
+        self.world.restart_peer("postgres")
+
+    def restart_temporal(self, line, running):
+        self.world.restart_peer("temporal")
+
+    # --- cells -------------------------------------------------------------------------------------
+
+    FLOWS = ("provision", "suspend_and_reactivate", "deprovision")
+    ENDS = {"provision": "active", "suspend_and_reactivate": "active", "deprovision": "revoked"}
+    STRIKES = {"worker killed": kill, "worker frozen": freeze, "PostgreSQL restarted": restart_postgres,
+               "Temporal restarted": restart_temporal}
+    # Which request of the flow NetBox carries out without an answer, by the effect's action.
+    NETBOX_METHODS = {"reserve": "POST", "set_active": "PATCH", "deprecate": "PATCH", "update": "PATCH"}
+
+    def ready_line(self, family, flow, prefix=""):
+        line = Line(self, family, prefix)
+        if flow != "provision":
+            line.provision()
+            line.go_online()
+            eventually(f"{line.subscriber} to rest", line.rests, limit_s=60)
+            line.mark()
+        return line
+
+    def discover(self, family, flow):
+        line = self.ready_line(family, flow)
+        getattr(line, flow)()
+        steps = line.events()
+        line.assert_is(self.ENDS[flow] if flow != "deprovision" else self.state_of(line))
+        return steps
+
+    def state_of(self, line):
+        return line.bindings()[1][FAMILIES[line.family]["families"][0]]["state"]
+
+    def cells(self, family, flow, steps):
+        for step in steps:
+            for fault in self.STRIKES:
+                yield family, flow, fault, step
+        for step in steps:
+            words = step.split()
+            if words[0] == "effect" and words[-1] == "sent":
+                if words[2] == "netbox" and words[3] in self.NETBOX_METHODS:
+                    yield family, flow, "NetBox's answer lost", step
+                if words[2] == "radius":
+                    yield family, flow, "NAS's answer lost once", step
+                    yield family, flow, "NAS's answers lost for a whole attempt", step
+
+    def run_cell(self, family, flow, fault, step):
+        self.fresh_worker()
+        lost = {"NAS's answer lost once": "flaky-1-", "NAS's answers lost for a whole attempt": "flaky-9-"}
+        line = self.ready_line(family, flow, lost.get(fault, ""))
+        if fault == "NetBox's answer lost":
+            self.world.netbox_fault("drop", count=1, method=self.NETBOX_METHODS[step.split()[3]], path="ipam")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            running = pool.submit(getattr(line, flow))
+            if fault in self.STRIKES:
+                struck = self.wait_for(line, step, running)
+                if not struck:
+                    running.result(timeout=150)
+                    raise Trouble("the step did not come")
+                self.STRIKES[fault](self, line, running)
+            running.result(timeout=200)
+        self.fresh_worker()
+        if flow == "deprovision":
+            # A BNG sends its Stop after it has cut the session: so the Disconnect is answered first.
+            eventually("the Disconnect to be confirmed", lambda: "effect revoke radius disconnect confirmed" in
+                       line.events(), limit_s=60)
+            self.world.accounting("Stop", line.username, line.session, line.address,
+                                  Acct_Terminate_Cause="Admin-Reset", **line.shown)
+            eventually("the gate to open", lambda: all(
+                not b["space_held"] for b in line.bindings()[1].values()), limit_s=60)
+        line.assert_is(self.ENDS[flow])
+        line.assert_audit()
+
+    @staticmethod
+    def wait_for(line, step, running):
+        while True:
+            ended = running.done()
+            if step in line.events():
+                return True
+            if ended:
+                return False
+
+    def run(self, family, flow, fault, step):
+        began = time.monotonic()
+        name = f"{family:8} {flow:22} {fault:24} at: {step}"
+        try:
+            self.run_cell(family, flow, fault, step)
+            why = ""
+        except Exception as error:  # noqa: BLE001 — whatever it is, the cell failed and the next one begins
+            why = str(error).replace("\n", " ") or traceback.format_exc()
+            self.recover()
+        self.results.append((name, why))
+        print(f"{'FAILED' if why else 'ok    '} {name} ({time.monotonic() - began:.1f} s)", flush=True)
+        if why:
+            print(f"       {why[:600]}", flush=True)
+
+    def recover(self):
+        """The next cell begins with a world that answers."""
+        self.world.netbox_clear()
+        for worker in list(self.world.workers):
+            self.world.kill_worker(worker)
+        self.worker = self.world.start_worker()
+
+
+def chosen_for_ci(cells):
+    """The fixed subset: one cell of each fault and flow, each at another place, and every lost answer once."""
+    cells = list(cells)
+    strikes = list(Matrix.STRIKES)
+    for number, flow in enumerate(Matrix.FLOWS):
+        steps = [c for c in cells if c[1] == flow]
+        for fault in ("worker killed", strikes[1 + number]):
+            of_fault = [c for c in steps if c[2] == fault]
+            moments = [c for c in of_fault if c[3].startswith(("holding", "effect"))] or of_fault
+            yield moments[len(moments) // 2]
+            if fault == "worker killed":
+                yield of_fault[0]
+        lost = [c for c in steps if c[2].endswith(("lost", "once"))]
+        yield from {c[2]: c for c in lost}.values()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--dir", default="")
+    parser.add_argument("--subset", action="store_true", help="the cells that CI runs")
+    parser.add_argument("--only", default="", help="cells whose name contains this")
+    parser.add_argument("--family", action="append", choices=FAMILIES, help="lines with these families only")
+    parser.add_argument("--flow", choices=Matrix.FLOWS, help="this flow only")
+    parser.add_argument("--list", action="store_true", help="only say which cells there are")
+    arguments = parser.parse_args()
+    world = World(pathlib.Path(arguments.dir or tempfile.mkdtemp(prefix="addrflow-matrix-")), arguments.binary, FAST)
+    world.wipe()
+    world.start_peers()
+    matrix = Matrix(world)
+    try:
+        world.prepare()
+        matrix.prepare()
+        for family in [next(iter(FAMILIES))] if arguments.subset else arguments.family or FAMILIES:
+            cells = []
+            for flow in [arguments.flow] if arguments.flow else Matrix.FLOWS:
+                steps = matrix.discover(family, flow)
+                print(f"{family} {flow}: {len(steps)} steps", flush=True)
+                cells += matrix.cells(family, flow, steps)
+            if arguments.subset:
+                cells = chosen_for_ci(cells)
+            for cell in cells:
+                if arguments.only and arguments.only not in " ".join(cell):
+                    continue
+                if arguments.list:
+                    print(*cell)
+                else:
+                    matrix.run(*cell)
+    finally:
+        matrix.looker.close()
+        world.stop()
+    failed = [name for name, why in matrix.results if why]
+    print(f"{len(matrix.results)} cells, {len(matrix.results) - len(failed)} passed, {len(failed)} failed", flush=True)
+    return 1 if failed or not matrix.results and not arguments.list else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
