@@ -70,11 +70,22 @@ struct NasArguments {
   std::string name;
   std::string ip;
   std::string coa_host;
-  int coa_port = 3799;
+  int coa_port = 0;  // 0: the dialect's, RadSec 2083
   std::string dialect = "rfc5176";
   std::string secret;
   std::string identifier;
   std::string interim = "5m";
+  std::vector<std::string> source_addresses;
+  std::string next_secret;
+  double rate = 0;
+  int window = 0;
+  std::string jitter = "0s";
+  std::string group;
+  std::string transport = "udp";
+  std::string tls_ca;
+  std::string tls_certificate;
+  std::string tls_key;
+  std::string tls_server_name;
 };
 
 struct MigrateArguments {
@@ -112,6 +123,16 @@ Exit run_replay(const Shell& shell, const std::vector<std::string>& files);
 Exit run_tenant_add(const Shell& shell, const std::string& tenant);
 Exit run_pool_add(const Shell& shell, const PoolArguments& arguments);
 Exit run_nas_add(const Shell& shell, const NasArguments& arguments);
+Exit run_nas_list(const Shell& shell, const std::string& tenant);
+Exit run_nas_show(const Shell& shell, const std::string& tenant, const std::string& name);
+// Asks the NAS to end a session that nobody has: any answer that its secret signed says that
+// target, port and secret are right, and nothing is changed.
+Exit run_nas_check(const Shell& shell, const std::string& tenant, const std::string& name);
+
+// --- what kinds of NAS are known ----------------------------------------------------------------
+Exit run_dialects_list(const Shell& shell);
+Exit run_dialects_show(const Shell& shell, const std::string& name);
+Exit run_dialects_check(const Shell& shell, const std::string& file);
 
 // --- services -----------------------------------------------------------------------------------
 Exit run_provision(const Shell& shell, Target target, const ProvisionArguments& arguments);

@@ -24,6 +24,7 @@ struct Arguments {
   LiftArguments lift;
   PoolArguments pool;
   NasArguments nas;
+  std::string dialect;
   MigrateArguments migrate;
   std::string tenant;
   std::string schedule_action = "list";
@@ -206,14 +207,71 @@ class CommandLine {
     nas_add->add_option("--tenant", a.nas.tenant, "whose")->required();
     nas_add->add_option("--ip", a.nas.ip, "NAS-IP-Address, as accounting shows it")->required();
     nas_add->add_option("--coa-host", a.nas.coa_host, "where CoA goes; default: --ip");
-    nas_add->add_option("--coa-port", a.nas.coa_port, "3799; Cisco: 1700")
+    nas_add->add_option("--coa-port", a.nas.coa_port, "default: the dialect's; RadSec: 2083")
         ->check(CLI::Range(1, 65535));
-    nas_add->add_option("--dialect", a.nas.dialect, "rfc5176, mikrotik, cisco …");
-    nas_add->add_option("--secret", a.nas.secret, "reference: env:NAME or file:/path")->required();
+    nas_add->add_option("--dialect", a.nas.dialect,
+                        "what it understands: `addrflow dialects list`");
+    nas_add->add_option("--secret", a.nas.secret,
+                        "reference: env:NAME or file:/path; none with RadSec");
+    nas_add->add_option("--next-secret", a.nas.next_secret,
+                        "reference to the secret that follows, while it is changed");
+    nas_add->add_option("--source", a.nas.source_addresses,
+                        "other address under which accounting shows it; may be repeated");
+    nas_add->add_option("--rate", a.nas.rate, "requests a second; 0: as configured");
+    nas_add->add_option("--window", a.nas.window, "outstanding requests; 0: as configured")
+        ->check(CLI::Range(0, 64));
+    nas_add->add_option("--jitter", a.nas.jitter, "a burst begins at random within this time");
+    nas_add->add_option("--group", a.nas.group,
+                        "redundancy group: when one is silent, the others are asked");
+    nas_add->add_option("--transport", a.nas.transport, "udp or radsec (RADIUS over TLS)")
+        ->check(CLI::IsMember({"udp", "radsec"}));
+    nas_add->add_option("--tls-ca", a.nas.tls_ca, "file: who signed the NAS's certificate");
+    nas_add->add_option("--tls-certificate", a.nas.tls_certificate, "file: our certificate");
+    nas_add->add_option("--tls-key", a.nas.tls_key, "file: its key");
+    nas_add->add_option("--tls-server-name", a.nas.tls_server_name,
+                        "name in the NAS's certificate; default: where CoA goes");
     nas_add->add_option("--identifier", a.nas.identifier, "NAS-Identifier, where it is needed");
     nas_add->add_option("--interim", a.nas.interim, "its accounting interim interval");
     nas_add->callback(
         [this, &a] { action_ = [&a](const Shell& shell) { return run_nas_add(shell, a.nas); }; });
+    CLI::App* nas_list = nas->add_subcommand("list", "All NAS of a tenant");
+    nas_list->add_option("--tenant", a.nas.tenant, "whose")->required();
+    nas_list->callback([this, &a] {
+      action_ = [&a](const Shell& shell) { return run_nas_list(shell, a.nas.tenant); };
+    });
+    CLI::App* nas_show = nas->add_subcommand("show", "One NAS with all its settings");
+    nas_show->add_option("name", a.nas.name, "name of the NAS")->required();
+    nas_show->add_option("--tenant", a.nas.tenant, "whose")->required();
+    nas_show->callback([this, &a] {
+      action_ = [&a](const Shell& shell) { return run_nas_show(shell, a.nas.tenant, a.nas.name); };
+    });
+    CLI::App* nas_check = nas->add_subcommand(
+        "check", "Ask the NAS to end a session that nobody has: does it answer, by our secret?");
+    nas_check->add_option("name", a.nas.name, "name of the NAS")->required();
+    nas_check->add_option("--tenant", a.nas.tenant, "whose")->required();
+    nas_check->callback([this, &a] {
+      action_ = [&a](const Shell& shell) { return run_nas_check(shell, a.nas.tenant, a.nas.name); };
+    });
+    add_dialects();
+  }
+
+  void add_dialects() {
+    Arguments& a = arguments_;
+    CLI::App* dialects =
+        app_.add_subcommand("dialects", "What kinds of NAS are known")->require_subcommand(1);
+    dialects->add_subcommand("list", "All of them")->callback([this] {
+      action_ = [](const Shell& shell) { return run_dialects_list(shell); };
+    });
+    CLI::App* show = dialects->add_subcommand("show", "The file of one dialect");
+    show->add_option("name", a.dialect, "name of the dialect")->required();
+    show->callback([this, &a] {
+      action_ = [&a](const Shell& shell) { return run_dialects_show(shell, a.dialect); };
+    });
+    CLI::App* check = dialects->add_subcommand("check", "Is this file a dialect that can be used?");
+    check->add_option("file", a.dialect, "the TOML file")->required();
+    check->callback([this, &a] {
+      action_ = [&a](const Shell& shell) { return run_dialects_check(shell, a.dialect); };
+    });
   }
 
   CLI::App* service_command(const std::string& name, const std::string& help, Action action) {

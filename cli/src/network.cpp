@@ -46,24 +46,6 @@ Exit run_pool_add(const Shell& shell, const PoolArguments& arguments) {
   });
 }
 
-Exit run_nas_add(const Shell& shell, const NasArguments& arguments) {
-  return guarded(shell, [&] {
-    ports::NasRecord nas;
-    nas.tenant = arguments.tenant;
-    nas.name = arguments.name;
-    nas.nas_ip = arguments.ip;
-    nas.coa_host = arguments.coa_host.empty() ? arguments.ip : arguments.coa_host;
-    nas.coa_port = static_cast<std::uint16_t>(arguments.coa_port);
-    nas.dialect = arguments.dialect;
-    nas.secret_ref = arguments.secret;
-    nas.nas_identifier = arguments.identifier;
-    nas.interim_interval = seconds_of("interim", arguments.interim);
-    ledger::Ledger(ledger_settings(shell.settings)).add_nas(nas);
-    return shell.output.facts(
-        {{"nas", arguments.name}, {"ip", arguments.ip}, {"dialect", arguments.dialect}});
-  });
-}
-
 Exit run_status(const Shell& shell, const Target& target) {
   if (auto valid = domain::check_service({target.tenant, target.subscriber, target.service});
       !valid) {

@@ -73,6 +73,11 @@ radius::EffectsSettings effects_settings(const Settings& settings) {
   radius::EffectsSettings effects;
   effects.hard_deadline = settings.radius.max_duration;
   effects.restricted = settings.aaa.suspended_group;
+  if (!settings.radius.plans.empty()) {
+    auto [variables, plans] = radius::read_plans(settings.radius.plans);
+    effects.variables = std::move(variables);
+    effects.plans = std::move(plans);
+  }
   effects.test_pause = settings.test.pause;
   return effects;
 }
@@ -162,7 +167,7 @@ struct WorkerParts::Parts {
         sessions(aaa_database),
         aaa_listing(aaa_database),
         ledger(with_search_attributes(ledger_settings(settings), client), &sessions, &waker),
-        dialects(),
+        dialects(settings.radius.dialect_dir),
         radius_client(radius_settings(settings.radius)),
         aaa(aaa_database, ledger, waker),
         radius(radius_client, secrets, dialects, ledger, waker, sessions, ledger,

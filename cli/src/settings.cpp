@@ -164,6 +164,9 @@ std::vector<SettingField> fields_of(Settings& settings) {
   add("radius.max_sendings", &radius.max_sendings, "RFC 5080 MRC");
   add("radius.window", &radius.window, "requests at once to one NAS, at most 64");
   add("radius.rate_per_nas", &radius.rate_per_nas, "requests a second to one NAS");
+  add("radius.dialect_dir", &radius.dialect_dir, "directory with more dialects; empty: none");
+  add("radius.plans", &radius.plans,
+      "TOML file with the dialects' variables, by plan; empty: none");
 
   add("pace.answer_wait", &pace.answer_wait, "how long an answer waits for its effects");
   add("pace.effect_retry", &pace.effect_retry, "first wait before an effect is tried again");

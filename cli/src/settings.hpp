@@ -56,6 +56,8 @@ struct Settings {
     int max_sendings = 5;
     int window = 32;
     int rate_per_nas = 100;
+    std::string dialect_dir;
+    std::string plans;
   } radius;
 
   struct Pace {

@@ -19,7 +19,7 @@ constexpr std::string_view kColumns =
     " coalesce(nasportid, ''), coalesce(callingstationid, ''),"
     " (extract(epoch from coalesce(acctstarttime, 'epoch')) * 1000000)::bigint,"
     " (extract(epoch from coalesce(acctupdatetime, acctstarttime, 'epoch')) * 1000000)::bigint,"
-    " coalesce(abbrev(delegatedipv6prefix), '')";
+    " coalesce(abbrev(delegatedipv6prefix), ''), coalesce(abbrev(framedipv6prefix), '')";
 
 system_clock::time_point moment(const pqxx::field& field) {
   return system_clock::time_point{
@@ -38,6 +38,7 @@ ports::Session session_of(const pqxx::row& row) {
   session.started = moment(row[7]);
   session.updated = moment(row[8]);
   session.delegated_prefix = row[9].c_str();
+  session.framed_prefix = row[10].c_str();
   return session;
 }
 

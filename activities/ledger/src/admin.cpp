@@ -1,5 +1,7 @@
 // What people set up: tenants, pools, NAS.
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <addrflow/domain/ids.hpp>
 #include <addrflow/domain/ipv4.hpp>
 #include <addrflow/ledger/ledger.hpp>
@@ -170,23 +172,78 @@ PoolInfo Ledger::add_pool(const PoolSpec& spec) {
   });
 }
 
-void Ledger::add_nas(const ports::NasRecord& nas) {
-  if (!domain::parse_ipv4(nas.nas_ip)) refuse("nas_ip is no IPv4 address: " + nas.nas_ip);
-  const bool reference = nas.secret_ref.starts_with("env:") || nas.secret_ref.starts_with("file:");
-  if (!reference) refuse("secret must be a reference: env:NAME or file:/path");
+namespace {
+
+bool is_reference(const std::string& text) {
+  return (text.starts_with("env:") && text.size() > 4) ||
+         (text.starts_with("file:") && text.size() > 5);
+}
+
+bool is_address(const std::string& text) {
+  in6_addr octets{};
+  return inet_pton(AF_INET, text.c_str(), &octets) == 1 ||
+         inet_pton(AF_INET6, text.c_str(), &octets) == 1;
+}
+
+void must_be_usable(const ports::NasRecord& nas) {
+  if (!is_address(nas.nas_ip)) refuse("nas_ip is no address: " + nas.nas_ip);
+  for (const std::string& address : nas.source_addresses) {
+    if (!is_address(address)) refuse("source_addresses: no address: " + address);
+  }
+  const bool keyed = nas.transport != "radsec" || !nas.secret_ref.empty();
+  if (keyed && !is_reference(nas.secret_ref))
+    refuse("secret must be a reference: env:NAME or file:/path");
+  if (!nas.next_secret_ref.empty() && !is_reference(nas.next_secret_ref)) {
+    refuse("next_secret must be a reference: env:NAME or file:/path");
+  }
   if (nas.interim_interval.count() <= 0) refuse("interim_interval must be positive");
+  if (!(nas.rate >= 0)) refuse("rate must not be negative");
+  if (nas.window > 64) refuse("window must be at most 64");
+  if (nas.jitter.count() < 0 || nas.jitter > std::chrono::minutes{1}) {
+    refuse("jitter must be within 0 and 1 minute");
+  }
+  if (nas.transport != "udp" && nas.transport != "radsec") {
+    refuse("transport must be udp or radsec: " + nas.transport);
+  }
+  if (nas.transport == "radsec" &&
+      (nas.tls_ca.empty() || nas.tls_certificate.empty() || nas.tls_key.empty())) {
+    refuse("radsec wants tls_ca, tls_certificate and tls_key");
+  }
+}
+
+}  // namespace
+
+void Ledger::add_nas(const ports::NasRecord& nas) {
+  must_be_usable(nas);
   store_->as_owner([&](Tx& tx) {
     must_have_tenant(tx, nas.tenant);
+    std::string addresses = "{";
+    for (const std::string& address : nas.source_addresses) {
+      addresses += (addresses.size() > 1 ? "," : "") + address;
+    }
+    addresses += "}";
     tx.exec_params(
         "INSERT INTO nas (tenant_id, name, nas_ip, coa_host, coa_port, dialect, secret_ref,"
-        " nas_identifier, interim_interval_s) VALUES ($1, $2, $3::inet, $4, $5, $6, $7, $8, $9)"
+        " nas_identifier, interim_interval_s, source_addresses, next_secret_ref, rate,"
+        " request_window, jitter_ms, redundancy_group, transport, tls_ca, tls_certificate, tls_key,"
+        " tls_server_name) VALUES ($1, $2, $3::inet, $4, $5, $6, $7, $8, $9, $10::inet[], $11, $12,"
+        " $13, $14, $15, $16, $17, $18, $19, $20)"
         " ON CONFLICT (tenant_id, nas_ip) DO UPDATE SET name = excluded.name,"
         " coa_host = excluded.coa_host, coa_port = excluded.coa_port, dialect = excluded.dialect,"
         " secret_ref = excluded.secret_ref, nas_identifier = excluded.nas_identifier,"
-        " interim_interval_s = excluded.interim_interval_s",
+        " interim_interval_s = excluded.interim_interval_s,"
+        " source_addresses = excluded.source_addresses,"
+        " next_secret_ref = excluded.next_secret_ref, rate = excluded.rate,"
+        " request_window = excluded.request_window, jitter_ms = excluded.jitter_ms,"
+        " redundancy_group = excluded.redundancy_group, transport = excluded.transport,"
+        " tls_ca = excluded.tls_ca, tls_certificate = excluded.tls_certificate,"
+        " tls_key = excluded.tls_key, tls_server_name = excluded.tls_server_name",
         nas.tenant, nas.name, nas.nas_ip, nas.coa_host.empty() ? nas.nas_ip : nas.coa_host,
         static_cast<int>(nas.coa_port), nas.dialect, nas.secret_ref, nas.nas_identifier,
-        static_cast<std::int64_t>(nas.interim_interval.count()));
+        static_cast<std::int64_t>(nas.interim_interval.count()), addresses, nas.next_secret_ref,
+        nas.rate, static_cast<int>(nas.window), static_cast<std::int64_t>(nas.jitter.count()),
+        nas.redundancy_group, nas.transport, nas.tls_ca, nas.tls_certificate, nas.tls_key,
+        nas.tls_server_name);
     return true;
   });
 }

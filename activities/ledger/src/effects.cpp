@@ -186,26 +186,88 @@ bool Ledger::finish(const v1::EffectRequest& request, int attempt, const v1::Eff
   });
 }
 
+namespace {
+
+// host() of each element, "a,b,c".
+constexpr std::string_view kNasColumns =
+    "id, tenant_id, name, host(nas_ip), coa_host, coa_port, dialect, secret_ref, nas_identifier,"
+    " interim_interval_s, coalesce((SELECT string_agg(host(a), ',') FROM unnest(source_addresses) "
+    "a),"
+    " ''), next_secret_ref, rate, request_window, jitter_ms, redundancy_group, transport, tls_ca,"
+    " tls_certificate, tls_key, tls_server_name";
+
+ports::NasRecord nas_of(const pqxx::row& row) {
+  ports::NasRecord nas;
+  int column = 0;
+  const auto next = [&] { return row[column++]; };
+  nas.id = next().as<std::int64_t>();
+  nas.tenant = next().c_str();
+  nas.name = next().c_str();
+  nas.nas_ip = next().c_str();
+  nas.coa_host = next().c_str();
+  nas.coa_port = static_cast<std::uint16_t>(next().as<int>());
+  nas.dialect = next().c_str();
+  nas.secret_ref = next().c_str();
+  nas.nas_identifier = next().c_str();
+  nas.interim_interval = std::chrono::seconds{next().as<std::int64_t>()};
+  std::string addresses = next().c_str();
+  for (std::size_t comma = 0; !addresses.empty(); addresses.erase(0, comma + 1)) {
+    comma = std::min(addresses.find(','), addresses.size());
+    nas.source_addresses.push_back(addresses.substr(0, comma));
+    if (comma == addresses.size()) break;
+  }
+  nas.next_secret_ref = next().c_str();
+  nas.rate = next().as<double>();
+  nas.window = next().as<std::size_t>();
+  nas.jitter = std::chrono::milliseconds{next().as<std::int64_t>()};
+  nas.redundancy_group = next().c_str();
+  nas.transport = next().c_str();
+  nas.tls_ca = next().c_str();
+  nas.tls_certificate = next().c_str();
+  nas.tls_key = next().c_str();
+  nas.tls_server_name = next().c_str();
+  return nas;
+}
+
+std::vector<ports::NasRecord> nas_of(const pqxx::result& rows) {
+  std::vector<ports::NasRecord> all;
+  for (const auto& row : rows) all.push_back(nas_of(row));
+  return all;
+}
+
+}  // namespace
+
+std::vector<ports::NasRecord> Ledger::others_in_group(const ports::NasRecord& nas) {
+  if (nas.redundancy_group.empty()) return {};
+  return store_->as_tenant(nas.tenant, [&](Tx& tx) {
+    return nas_of(tx.exec_params(
+        fmt::format("SELECT {} FROM nas WHERE tenant_id = $1 AND redundancy_group = $2 AND id <> $3"
+                    " ORDER BY name LIMIT 8",
+                    kNasColumns),
+        nas.tenant, nas.redundancy_group, nas.id));
+  });
+}
+
+std::vector<ports::NasRecord> Ledger::list_nas(const std::string& tenant, const std::string& name) {
+  return store_->as_tenant(tenant, [&](Tx& tx) {
+    return nas_of(tx.exec_params(fmt::format("SELECT {} FROM nas WHERE tenant_id = $1"
+                                             " AND ($2 = '' OR name = $2) ORDER BY name, nas_ip",
+                                             kNasColumns),
+                                 tenant, name));
+  });
+}
+
 std::optional<ports::NasRecord> Ledger::find(const std::string& tenant, const std::string& nas_ip) {
   auto known = store_->as_tenant(tenant, [&](Tx& tx) -> std::optional<ports::NasRecord> {
+    // Its own address goes before one that it merely uses; never trust a text to be an address.
     const auto found = tx.exec_params(
-        "SELECT id, name, host(nas_ip), coa_host, coa_port, dialect, secret_ref, nas_identifier,"
-        " interim_interval_s FROM nas WHERE host(nas_ip) = $1",
+        fmt::format("SELECT {} FROM nas WHERE host(nas_ip) = $1 OR EXISTS (SELECT 1 FROM"
+                    " unnest(source_addresses) a WHERE host(a) = $1)"
+                    " ORDER BY (host(nas_ip) = $1) DESC, id LIMIT 1",
+                    kNasColumns),
         nas_ip);
     if (found.empty()) return std::nullopt;
-    const auto& row = found[0];
-    ports::NasRecord nas;
-    nas.id = row[0].as<std::int64_t>();
-    nas.tenant = tenant;
-    nas.name = row[1].c_str();
-    nas.nas_ip = row[2].c_str();
-    nas.coa_host = row[3].c_str();
-    nas.coa_port = static_cast<std::uint16_t>(row[4].as<int>());
-    nas.dialect = row[5].c_str();
-    nas.secret_ref = row[6].c_str();
-    nas.nas_identifier = row[7].c_str();
-    nas.interim_interval = std::chrono::seconds{row[8].as<std::int64_t>()};
-    return nas;
+    return nas_of(found[0]);
   });
   if (known) return known;
   return settings_.default_nas;

@@ -311,6 +311,89 @@ TEST(ClientTest, DatagramsMayBeLostAndNoRequestIs) {
   EXPECT_EQ(seen.size(), answers.size());
 }
 
+TEST(ClientTest, WindowOfTheRequestGoesBeforeTheClients) {
+  FakeNas nas;
+  Client client{quick()};
+  std::vector<std::future<Outcome>> answers;
+  for (int i = 0; i < 5; ++i) {
+    Request request = to(nas);
+    request.window = 2;
+    answers.push_back(ask(client, std::move(request)));
+  }
+  std::set<std::uint8_t> identifiers;
+  std::vector<FakeNas::Received> received;
+  // Repetitions come as well, so count what differs.
+  for (int i = 0; i < 6; ++i) {
+    auto one = nas.receive();
+    identifiers.insert(one.octets.at(1));
+    received.push_back(std::move(one));
+  }
+  EXPECT_EQ(identifiers.size(), 2U);
+  Request wide = to(nas);
+  wide.window = 65;
+  EXPECT_EQ(ask(client, std::move(wide)).get().kind, Outcome::Kind::kLocalError);
+}
+
+TEST(ClientTest, BothSecretsAreTakenWhileOneIsChanged) {
+  FakeNas nas{"new"};
+  ClientSettings settings = quick();
+  settings.max_sendings = 4;
+  Client client{settings};
+  Request request = to(nas);
+  request.secret = "old";
+  request.next_secret = "new";
+  Signer signer;
+
+  auto answer = ask(client, request);
+  const auto first = nas.receive();
+  EXPECT_TRUE(signer.verify_request(first.octets, "old")) << "the present one goes first";
+  auto then = nas.receive();
+  while (!signer.verify_request(then.octets, "new")) then = nas.receive();
+  EXPECT_NE(then.octets.at(1), first.octets.at(1)) << "other octets, other identifier";
+  EXPECT_EQ(decode(then.octets)->find(attribute::kEventTimestamp)->value,
+            decode(first.octets)->find(attribute::kEventTimestamp)->value);
+  nas.answer(then, Code::kCoaAck);
+  EXPECT_EQ(answer.get().kind, Outcome::Kind::kAck);
+
+  auto next = ask(client, request);
+  const auto directly = nas.receive();
+  EXPECT_TRUE(signer.verify_request(directly.octets, "new")) << "it has answered to that one";
+  const std::string old = "old";
+  nas.answer(directly, Code::kCoaAck, {}, &old);
+  EXPECT_EQ(next.get().kind, Outcome::Kind::kAck) << "an answer keyed by the other is right too";
+}
+
+TEST(ClientTest, AnswerToTheFirstSecretStillCountsAfterTheSecondWasTried) {
+  FakeNas nas{"old"};
+  ClientSettings settings = quick();
+  settings.max_sendings = 6;
+  Client client{settings};
+  Request request = to(nas);
+  request.secret = "old";
+  request.next_secret = "new";
+  auto answer = ask(client, request);
+  const auto first = nas.receive();
+  Signer signer;
+  while (!signer.verify_request(nas.receive().octets, "new")) {
+  }
+  nas.answer(first, Code::kCoaAck);
+  EXPECT_EQ(answer.get().kind, Outcome::Kind::kAck);
+}
+
+TEST(ClientTest, RadsecWithoutItsFilesIsNeverSentAndSaysWhy) {
+  ClientSettings settings = quick();
+  settings.max_duration = milliseconds{200};
+  settings.reconnect_wait = milliseconds{20};
+  Client client{settings};
+  FakeNas nas;
+  Request request = to(nas);
+  request.transport = Transport::kRadsec;
+  request.tls = {.ca = "/nonexistent/ca.pem", .certificate = "c", .key = "k", .server_name = {}};
+  const Outcome outcome = ask(client, std::move(request)).get();
+  EXPECT_EQ(outcome.kind, Outcome::Kind::kLocalError);
+  EXPECT_NE(outcome.detail.find("/nonexistent/ca.pem"), std::string::npos) << outcome.detail;
+}
+
 TEST(ClientTest, SettingsThatCannotWorkAreNamed) {
   auto settings = quick();
   settings.window = 65;

@@ -10,10 +10,14 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <initializer_list>
 #include <iterator>
 #include <optional>
 #include <span>
 #include <stdexcept>
+#include <system_error>
+#include <utility>
 
 namespace addrflow::radius {
 
@@ -36,6 +40,7 @@ constexpr std::uint32_t kMikrotik = 14988;
 constexpr std::uint32_t kJuniper = 4874;
 constexpr std::uint32_t kHuawei = 2011;
 constexpr std::uint32_t kNokia = 6527;
+constexpr std::uint32_t kZte = 3902;
 
 constexpr std::array kKnown{
     Known{"User-Name", {0, 1, ValueKind::kText}},
@@ -54,14 +59,23 @@ constexpr std::array kKnown{
     Known{"Framed-Pool", {0, 88, ValueKind::kText}},
     Known{"Chargeable-User-Identity", {0, 89, ValueKind::kOctets}},
     Known{"NAS-IPv6-Address", {0, 95, ValueKind::kIpv6}},
+    Known{"Framed-IPv6-Prefix", {0, 97, ValueKind::kIpv6Prefix}},
+    Known{"Delegated-IPv6-Prefix", {0, 123, ValueKind::kIpv6Prefix}},
+    Known{"Service-Type", {0, 6, ValueKind::kInteger}},
+    Known{"State", {0, 24, ValueKind::kOctets}},
     Known{"Cisco-AVPair", {kCisco, 1, ValueKind::kText}},
     Known{"Cisco-Account-Info", {kCisco, 250, ValueKind::kText}},
     Known{"Mikrotik-Rate-Limit", {kMikrotik, 8, ValueKind::kText}},
-    Known{"ERX-Service-Activate", {kJuniper, 65, ValueKind::kText}},
+    Known{"ERX-Virtual-Router-Name", {kJuniper, 1, ValueKind::kText}},
+    Known{"ERX-Service-Activate", {kJuniper, 65, ValueKind::kTaggedText}},
     Known{"ERX-Service-Deactivate", {kJuniper, 66, ValueKind::kText}},
+    Known{"Mikrotik-Group", {kMikrotik, 3, ValueKind::kText}},
+    Known{"HW-Command-Mode", {kHuawei, 34, ValueKind::kText}},
     Known{"HW-Qos-Profile-Name", {kHuawei, 31, ValueKind::kText}},
     Known{"Alc-Subsc-Prof-Str", {kNokia, 12, ValueKind::kText}},
     Known{"Alc-SLA-Prof-Str", {kNokia, 13, ValueKind::kText}},
+    Known{"ZTE-QoS-Profile-Down", {kZte, 82, ValueKind::kText}},
+    Known{"ZTE-QoS-Profile-Up", {kZte, 94, ValueKind::kText}},
 };
 
 // The value with its variables filled in; absent when one of them has no value.
@@ -85,13 +99,42 @@ std::optional<std::string> expand(std::string_view text, const Variables& variab
   }
 }
 
+// Every field that a dialect file may have; another one is a slip of the pen.
+constexpr std::array kFields{std::string_view{"name"},
+                             std::string_view{"title"},
+                             std::string_view{"tested"},
+                             std::string_view{"judged"},
+                             std::string_view{"port"},
+                             std::string_view{"address_change"},
+                             std::string_view{"coa_disconnects"},
+                             std::string_view{"disconnect_allowed"},
+                             std::string_view{"demand_message_authenticator"},
+                             std::string_view{"identify.coa"},
+                             std::string_view{"identify.disconnect"},
+                             std::string_view{"identify.required"},
+                             std::string_view{"coa.full"},
+                             std::string_view{"coa.restricted"},
+                             std::string_view{"coa.reauthenticate"},
+                             std::string_view{"identify"},
+                             std::string_view{"coa"},
+                             std::string_view{"nak"},
+                             std::string_view{"attributes"}};
+
 class Reader {
  public:
   Reader(std::string_view text, std::string_view origin) : origin_(origin) {
     try {
       table_ = toml::parse(text, origin);
     } catch (const toml::parse_error& error) {
-      refuse("", std::string{error.description()});
+      refuse_at(error.source().begin.line, std::string{error.description()});
+    }
+    for (const auto& [name, node] : table_) know(std::string{name.str()}, node);
+    for (const char* section : {"identify", "coa"}) {
+      const auto* table = table_[section].as_table();
+      if (table == nullptr) continue;
+      for (const auto& [name, node] : *table) {
+        know(fmt::format("{}.{}", section, name.str()), node);
+      }
     }
     if (const auto* own = table_["attributes"].as_table()) {
       for (const auto& [name, node] : *own) define(std::string{name.str()}, node);
@@ -101,20 +144,36 @@ class Reader {
   std::string text(std::string_view path, std::optional<std::string> otherwise = std::nullopt) {
     const auto node = table_.at_path(path);
     if (!node && otherwise) return *otherwise;
+    if (!node) refuse_at(1, fmt::format("{} is missing", path));
     const auto value = node.value<std::string>();
-    if (!value) refuse(path, "must be a text");
+    if (!value) refuse(path, *node.node(), "must be a text");
     return *value;
+  }
+  std::string one_of(std::string_view path, std::initializer_list<std::string_view> choices) {
+    std::string value = text(path, std::string{*choices.begin()});
+    if (std::ranges::find(choices, value) == choices.end()) {
+      refuse(path, *table_.at_path(path).node(),
+             fmt::format("is '{}', which is none of {}", value, fmt::join(choices, ", ")));
+    }
+    return value;
+  }
+  std::uint16_t port() {
+    const auto node = table_.at_path("port");
+    if (!node) return 3799;
+    const auto value = node.value<std::int64_t>();
+    if (!value || *value < 1 || *value > 65535) refuse("port", *node.node(), "must be 1 to 65535");
+    return static_cast<std::uint16_t>(*value);
   }
   bool flag(std::string_view path) {
     const auto node = table_.at_path(path);
-    if (node && !node.is_boolean()) refuse(path, "must be true or false");
+    if (node && !node.is_boolean()) refuse(path, *node.node(), "must be true or false");
     return node.value_or(false);
   }
   std::vector<std::string> texts(std::string_view path) {
     std::vector<std::string> result;
     for (const auto& node : list(path)) {
       const auto value = node.template value<std::string>();
-      if (!value) refuse(path, "must hold texts");
+      if (!value) refuse(path, node, "must hold texts");
       result.push_back(*value);
     }
     return result;
@@ -124,46 +183,109 @@ class Reader {
     std::vector<Dialect::Item> result;
     for (const auto& node : list(path)) {
       const auto* pair = node.as_array();
-      const auto name = pair == nullptr ? std::nullopt : (*pair)[0].value<std::string>();
-      if (!name || pair->size() != 2) refuse(path, "must hold pairs of attribute and value");
+      if (pair == nullptr || pair->size() != 2) {
+        refuse(path, node, "must hold pairs of attribute and value");
+      }
+      const auto name = (*pair)[0].value<std::string>();
+      if (!name) refuse(path, node, "must hold pairs of attribute and value");
       const auto value = (*pair)[1].value<std::string>();
-      if (!value) refuse(path, fmt::format("the value of {} must be a text", *name));
-      result.push_back({*name, type(path, *name), *value});
+      if (!value) refuse(path, node, fmt::format("the value of {} must be a text", *name));
+      result.push_back({*name, type(path, node, *name), *value});
+      check_value(path, node, result.back());
     }
     return result;
   }
+  // "407" = "session-not-found"; "none" is a NAK without Error-Cause.
+  std::map<std::uint32_t, NakMeaning> naks() {
+    static const std::map<std::string, NakMeaning, std::less<>> kMeanings{
+        {"session-not-found", NakMeaning::kSessionNotFound},
+        {"look-again", NakMeaning::kLookAgain},
+        {"disconnect", NakMeaning::kDisconnect},
+        {"retry", NakMeaning::kRetry},
+        {"final", NakMeaning::kFinal}};
+    std::map<std::uint32_t, NakMeaning> result;
+    const auto* table = table_["nak"].as_table();
+    if (table == nullptr) return result;
+    for (const auto& [name, node] : *table) {
+      const std::string_view key = name.str();
+      const std::string path = fmt::format("nak.{}", key);
+      std::uint32_t cause = 0;
+      const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), cause);
+      const bool number = error == std::errc{} && end == key.data() + key.size() && cause > 0;
+      if (!number && key != "none") refuse(path, node, "is neither an Error-Cause nor none");
+      const auto meaning = kMeanings.find(node.value_or<std::string>(""));
+      if (meaning == kMeanings.end()) {
+        refuse(path, node, "must be session-not-found, look-again, disconnect, retry or final");
+      }
+      result[number ? cause : 0] = meaning->second;
+    }
+    return result;
+  }
+  [[noreturn]] void refuse_field(std::string_view path, const std::string& why) const {
+    const auto node = table_.at_path(path);
+    if (node) refuse(path, *node.node(), why);
+    refuse_at(1, fmt::format("{} {}", path, why));
+  }
 
  private:
-  [[noreturn]] void refuse(std::string_view path, const std::string& why) const {
-    throw std::invalid_argument(fmt::format("dialect {}: {} {}", origin_, path, why));
+  [[noreturn]] void refuse_at(std::size_t line, const std::string& what) const {
+    throw std::invalid_argument(fmt::format("dialect {}:{}: {}", origin_, line, what));
+  }
+  [[noreturn]] void refuse(std::string_view path, const toml::node& node,
+                           const std::string& why) const {
+    refuse_at(node.source().begin.line, fmt::format("{} {}", path, why));
+  }
+  void know(const std::string& path, const toml::node& node) const {
+    if (std::ranges::find(kFields, path) == kFields.end()) {
+      refuse_at(node.source().begin.line, fmt::format("unknown field '{}'", path));
+    }
   }
   const toml::array& list(std::string_view path) {
     static const toml::array kNone;
     const auto node = table_.at_path(path);
     if (!node) return kNone;
-    if (!node.is_array()) refuse(path, "must be a list");
+    if (!node.is_array()) refuse(path, *node.node(), "must be a list");
     return *node.as_array();
   }
-  AttributeType type(std::string_view path, const std::string& name) const {
+  AttributeType type(std::string_view path, const toml::node& node, const std::string& name) const {
     if (const auto own = own_.find(name); own != own_.end()) return own->second;
     const AttributeType* known = find_attribute(name);
-    if (known == nullptr) refuse(path, fmt::format("names {}, which nobody defines", name));
+    if (known == nullptr) refuse(path, node, fmt::format("names {}, which nobody defines", name));
     return *known;
   }
+  // A value without variables can be tried now; of one with them, the braces.
+  void check_value(std::string_view path, const toml::node& node, const Dialect::Item& item) const {
+    if (!item.value.contains("${")) {
+      if (const auto value = encode_value(item.type, item.value); !value) {
+        refuse(path, node, fmt::format("{}: {}", item.name, value.error()));
+      }
+      return;
+    }
+    for (auto at = item.value.find("${"); at != std::string::npos;
+         at = item.value.find("${", at + 2)) {
+      const auto close = item.value.find('}', at);
+      if (close == std::string::npos || close == at + 2) {
+        refuse(path, node, fmt::format("{}: a variable is ${{name}}", item.name));
+      }
+    }
+  }
   void define(const std::string& name, const toml::node& node) {
+    const std::string path = "attributes." + name;
     const auto* table = node.as_table();
-    if (table == nullptr) refuse("attributes." + name, "must be a table");
+    if (table == nullptr) refuse(path, node, "must be a table");
     const auto vendor = (*table)["vendor"].value_or<std::int64_t>(0);
     const auto number = (*table)["type"].value_or<std::int64_t>(0);
     const auto kind = (*table)["kind"].value_or<std::string>("text");
-    static const std::map<std::string, ValueKind> kKinds{{"text", ValueKind::kText},
-                                                         {"integer", ValueKind::kInteger},
-                                                         {"ipv4", ValueKind::kIpv4},
-                                                         {"ipv6", ValueKind::kIpv6},
-                                                         {"octets", ValueKind::kOctets}};
+    static const std::map<std::string, ValueKind> kKinds{
+        {"text", ValueKind::kText},       {"tagged", ValueKind::kTaggedText},
+        {"integer", ValueKind::kInteger}, {"ipv4", ValueKind::kIpv4},
+        {"ipv6", ValueKind::kIpv6},       {"ipv6prefix", ValueKind::kIpv6Prefix},
+        {"octets", ValueKind::kOctets}};
     const auto known = kKinds.find(kind);
     if (vendor < 0 || vendor >= 1 << 24 || number < 1 || number > 255 || known == kKinds.end()) {
-      refuse("attributes." + name, "wants vendor, type (1 to 255) and kind");
+      refuse(path, node,
+             "wants vendor, type (1 to 255) and kind (text, tagged, integer, ipv4, ipv6,"
+             " ipv6prefix or octets)");
     }
     own_[name] = {static_cast<std::uint32_t>(vendor), static_cast<std::uint8_t>(number),
                   known->second};
@@ -174,6 +296,29 @@ class Reader {
   std::map<std::string, AttributeType> own_;
 };
 
+// RFC 3162 2.3: a reserved octet, the length, and as many octets as the prefix needs; what lies
+// past the length is zero.
+std::expected<std::string, std::string> prefix_value(const std::string& text) {
+  const auto slash = text.find('/');
+  in6_addr address{};
+  unsigned length = 129;
+  if (slash != std::string::npos) {
+    const char* const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data() + slash + 1, end, length);
+    if (error != std::errc{} || rest != end) length = 129;
+  }
+  if (length > 128 || inet_pton(AF_INET6, text.substr(0, slash).c_str(), &address) != 1) {
+    return std::unexpected(fmt::format("'{}' is no IPv6 prefix", text));
+  }
+  std::string value{'\0', static_cast<char>(length)};
+  for (unsigned bit = 0; bit < length; bit += 8) {
+    const unsigned left = length - bit;
+    const unsigned mask = left >= 8 ? 0xffU : 0xffU << (8 - left) & 0xffU;
+    value += static_cast<char>(address.s6_addr[bit / 8] & mask);
+  }
+  return value;
+}
+
 }  // namespace
 
 const AttributeType* find_attribute(std::string_view name) {
@@ -183,7 +328,7 @@ const AttributeType* find_attribute(std::string_view name) {
 
 std::expected<std::string, std::string> encode_value(const AttributeType& type,
                                                      std::string_view text) {
-  const std::string value{text};
+  std::string value{text};
   switch (type.kind) {
     case ValueKind::kInteger: {
       std::uint32_t number = 0;
@@ -207,6 +352,8 @@ std::expected<std::string, std::string> encode_value(const AttributeType& type,
       }
       return std::string{reinterpret_cast<const char*>(&address), sizeof address};
     }
+    case ValueKind::kIpv6Prefix: return prefix_value(value);
+    case ValueKind::kTaggedText: value.insert(0, 1, '\x01'); break;
     case ValueKind::kText:
     case ValueKind::kOctets: break;
   }
@@ -222,7 +369,9 @@ Dialect parse_dialect(std::string_view toml, std::string_view origin) {
   dialect.name = reader.text("name");
   dialect.title = reader.text("title");
   dialect.tested = reader.flag("tested");
-  dialect.address_change = reader.text("address_change", "disconnect");
+  dialect.judged = reader.flag("judged");
+  dialect.port = reader.port();
+  dialect.address_change = reader.one_of("address_change", {"disconnect", "reauthenticate", "coa"});
   dialect.coa_disconnects = reader.flag("coa_disconnects");
   dialect.disconnect_allowed = reader.flag("disconnect_allowed");
   dialect.demand_message_authenticator = reader.flag("demand_message_authenticator");
@@ -231,30 +380,44 @@ Dialect parse_dialect(std::string_view toml, std::string_view origin) {
   dialect.required = reader.texts("identify.required");
   dialect.full = reader.items("coa.full");
   dialect.restricted = reader.items("coa.restricted");
-  const auto nothing = [&](std::string_view what) {
-    throw std::invalid_argument(fmt::format("dialect {}: {} is empty", origin, what));
-  };
+  dialect.reauthenticate = reader.items("coa.reauthenticate");
+  dialect.naks = reader.naks();
+  const auto nothing = [&](std::string_view what) { reader.refuse_field(what, "is empty"); };
   if (dialect.identify_disconnect.empty()) nothing("identify.disconnect");
   if (!dialect.coa_disconnects) {
     if (dialect.identify_coa.empty()) nothing("identify.coa");
     if (dialect.full.empty()) nothing("coa.full");
     if (dialect.restricted.empty()) nothing("coa.restricted");
   }
+  if (dialect.address_change == "reauthenticate" && dialect.reauthenticate.empty()) {
+    nothing("coa.reauthenticate");
+  }
+  for (const std::string& name : dialect.required) {
+    const auto named = [&](const Dialect::Item& item) { return item.name == name; };
+    if (std::ranges::none_of(dialect.identify_disconnect, named)) {
+      reader.refuse_field("identify.required",
+                          fmt::format("asks for {}, which identify.disconnect never sends", name));
+    }
+  }
   return dialect;
 }
 
 Dialects::Dialects(const std::string& directory) {
-  for (const auto& [file, text] : embedded_dialects()) {
-    Dialect dialect = parse_dialect(text, file);
-    dialects_[dialect.name] = dialect;
-  }
+  const auto add = [this](std::string_view text, const std::string& origin, bool built_in) {
+    Dialect dialect = parse_dialect(text, origin);
+    texts_[dialect.name] = {std::string{text}, built_in ? "built in" : origin};
+    dialects_[dialect.name] = std::move(dialect);
+  };
+  for (const auto& [file, text] : embedded_dialects()) add(text, std::string{file}, true);
   if (directory.empty()) return;
-  for (const auto& entry : std::filesystem::directory_iterator{directory}) {
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator{directory, failed}) {
     if (entry.path().extension() != ".toml") continue;
     std::ifstream file{entry.path()};
-    const std::string text{std::istreambuf_iterator<char>{file}, {}};
-    Dialect dialect = parse_dialect(text, entry.path().string());
-    dialects_[dialect.name] = dialect;
+    add(std::string{std::istreambuf_iterator<char>{file}, {}}, entry.path().string(), false);
+  }
+  if (failed) {
+    throw std::invalid_argument(fmt::format("dialects in {}: {}", directory, failed.message()));
   }
 }
 
@@ -269,11 +432,51 @@ std::vector<std::string> Dialects::names() const {
   return result;
 }
 
+PlanVariables read_plans(const std::string& file) {
+  const auto refuse = [&](std::size_t line, const std::string& what) {
+    throw std::invalid_argument(fmt::format("plans {}:{}: {}", file, line, what));
+  };
+  toml::table table;
+  try {
+    table = toml::parse_file(file);
+  } catch (const toml::parse_error& error) {
+    refuse(error.source().begin.line, std::string{error.description()});
+  }
+  const auto read = [&](const std::string& path, const toml::node& node) {
+    const auto* names = node.as_table();
+    if (names == nullptr) refuse(node.source().begin.line, path + " must be a table");
+    Variables variables;
+    for (const auto& [name, value] : *names) {
+      const auto text = value.value<std::string>();
+      if (!text) {
+        refuse(value.source().begin.line, fmt::format("{}.{} must be a text", path, name.str()));
+      }
+      variables[std::string{name.str()}] = *text;
+    }
+    return variables;
+  };
+  PlanVariables result;
+  for (const auto& [name, node] : table) {
+    if (name == "variables") {
+      result.all = read("variables", node);
+    } else if (name == "plans" && node.is_table()) {
+      for (const auto& [plan, of_plan] : *node.as_table()) {
+        result.plans[std::string{plan.str()}] = read(fmt::format("plans.{}", plan.str()), of_plan);
+      }
+    } else {
+      refuse(node.source().begin.line, fmt::format("unknown field '{}'", name.str()));
+    }
+  }
+  return result;
+}
+
 Variables variables_of(const ports::Session& session, const ports::NasRecord& nas) {
   const bool v6 = nas.nas_ip.find(':') != std::string::npos;
   return {{"username", session.username},
           {"session_id", session.acct_session_id},
           {"framed_ip", session.framed_ip},
+          {"delegated_prefix", session.delegated_prefix},
+          {"framed_prefix", session.framed_prefix},
           {"nas_port_id", session.nas_port_id},
           {"calling_station_id", session.calling_station_id},
           {"nas_ip", v6 ? "" : nas.nas_ip},

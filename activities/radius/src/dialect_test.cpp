@@ -98,6 +98,38 @@ TEST(ParseDialect, NamesTheFieldThatIsWrong) {
   refuses("name = ", "trial.toml");
 }
 
+TEST(ParseDialect, NamesTheLine) {
+  refuses("name = 'x'\ntitle = 'x'\nport = 70000", "trial.toml:3: port");
+  refuses("name = 'x'\ntitle = 'x'\n\ncoa_disconects = true", "trial.toml:4: unknown field");
+  refuses("name = 'x'\ntitle = 'x'\naddress_change = 'maybe'", "trial.toml:3: address_change");
+  refuses("name = 'x'\ntitle = 'x'\n[nak]\n407 = 'what'", "trial.toml:4: nak.407");
+  refuses(
+      "name = 'x'\ntitle = 'x'\n[identify]\ndisconnect = [\n['User-Name', "
+      "'a'],\n['Framed-IP-Address',"
+      " '300.1.1.1']]",
+      "trial.toml:6: identify.disconnect");
+  refuses("name = 'x'\ntitle = 'x'\n[identify]\ndisconnect = [['User-Name', '${username']]",
+          "trial.toml:4: identify.disconnect");
+  refuses(
+      "name = 'x'\ntitle = 'x'\ncoa_disconnects = true\n[identify]\nrequired = ['Class']\n"
+      "disconnect = [['User-Name', 'x']]",
+      "identify.required");
+}
+
+TEST(EncodeValue, WritesPrefixesWithTheOctetsTheyNeed) {
+  const AttributeType type{0, 123, ValueKind::kIpv6Prefix};
+  EXPECT_EQ(encode_value(type, "2001:db8:1200::/40"),
+            std::string("\x00\x28\x20\x01\x0d\xb8\x12", 7));
+  EXPECT_EQ(encode_value(type, "2001:db8:ff00::/36"),
+            std::string("\x00\x24\x20\x01\x0d\xb8\xf0", 7))
+      << "what lies past the length is zero";
+  EXPECT_EQ(encode_value(type, "::/0"), std::string("\0\0", 2));
+  for (const char* wrong : {"2001:db8::", "2001:db8::/129", "10.0.0.0/8", "2001:db8::/x"}) {
+    EXPECT_FALSE(encode_value(type, wrong)) << wrong;
+  }
+  EXPECT_EQ(encode_value({4874, 65, ValueKind::kTaggedText}, "gold"), "\x01gold");
+}
+
 TEST(ParseDialect, TakesAttributesOfItsOwn) {
   const Dialect dialect = parse_dialect(R"(
 name = "huawei"

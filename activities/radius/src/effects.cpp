@@ -62,6 +62,33 @@ v1::EffectReply merge(const std::vector<v1::EffectReply>& replies) {
 
 }  // namespace
 
+std::expected<Request, std::string> request_to(const ports::NasRecord& nas, SecretStore& secrets) {
+  Request request;
+  request.host = nas.coa_host.empty() ? nas.nas_ip : nas.coa_host;
+  request.port = nas.coa_port;
+  request.rate = nas.rate;
+  request.window = nas.window;
+  request.jitter = nas.jitter;
+  if (nas.transport == "radsec") {
+    request.transport = Transport::kRadsec;
+    request.tls = {.ca = nas.tls_ca,
+                   .certificate = nas.tls_certificate,
+                   .key = nas.tls_key,
+                   .server_name = nas.tls_server_name};
+    request.secret = "radsec";  // RFC 6614 2.3: TLS protects, the secret is the same for all
+    return request;
+  }
+  auto secret = secrets.read(nas.secret_ref);
+  if (!secret) return std::unexpected(secret.error());
+  request.secret = std::move(*secret);
+  if (!nas.next_secret_ref.empty()) {
+    auto next = secrets.read(nas.next_secret_ref);
+    if (!next) return std::unexpected(next.error());
+    request.next_secret = std::move(*next);
+  }
+  return request;
+}
+
 std::string test_pause_of_environment() {
   const char* value = std::getenv("ADDRFLOW_TEST_PAUSE");
   return value == nullptr ? std::string{} : std::string{value};
@@ -78,6 +105,7 @@ struct RadiusEffects::Work {
   std::string framed_ip;
   std::string nas_hint;
   std::string plan;
+  bool renumber = false;  // the address itself changes, what the dialect's address_change is for
   SteadyClock::time_point deadline;
   bool hinted = false;      // no session is known; the NAS is only what a caller said
   bool superseded = false;  // the fence moved while we worked
@@ -86,6 +114,7 @@ struct RadiusEffects::Work {
 // A request ready to leave, or the reply that says why not.
 struct RadiusEffects::Prepared {
   ports::Session session;
+  ports::NasRecord nas;
   const Dialect* dialect = nullptr;
   Request request;
   bool disconnect = false;
@@ -125,6 +154,7 @@ v1::EffectReply RadiusEffects::send(const v1::EffectRequest& request, const Atte
   work.framed_ip = text_of(wish, "framed_ip");
   work.nas_hint = text_of(wish, "nas_ip");
   work.plan = text_of(wish, "plan");
+  work.renumber = wish.value("renumber", false);
   if (!work.username.empty()) work.usernames.push_back(work.username);
   if (const auto former = wish.find("former_usernames"); former != wish.end()) {
     for (const auto& name : *former) work.usernames.push_back(name.get<std::string>());
@@ -206,7 +236,8 @@ v1::EffectReply RadiusEffects::carry_out_on(Work& work, std::vector<ports::Sessi
       prepared.push_back(prepare(work, session, cut || by_disconnect));
       addressed.insert(session.acct_unique_id + '|' + session.acct_session_id);
     }
-    const std::vector<Outcome> outcomes = exchange(work, prepared);
+    std::vector<Outcome> outcomes = exchange(work, prepared);
+    ask_others(work, prepared, outcomes);
 
     std::vector<ports::Session> to_disconnect;
     std::vector<std::size_t> to_look;
@@ -215,6 +246,10 @@ v1::EffectReply RadiusEffects::carry_out_on(Work& work, std::vector<ports::Sessi
       context.attempt = work.leave.attempt;
       context.disconnect_allowed =
           one.dialect->disconnect_allowed && !one.disconnect && !work.hinted;
+      const auto meaning = one.dialect->naks.find(outcomes[i].error_cause.value_or(0));
+      if (outcomes[i].kind == Outcome::Kind::kNak && meaning != one.dialect->naks.end()) {
+        context.meaning = meaning->second;
+      }
       return decide(one.disconnect ? Operation::kDisconnect : work.operation, outcomes[i], context);
     };
     const auto take = [&](std::size_t i, Decision decision) {
@@ -298,21 +333,53 @@ v1::EffectReply RadiusEffects::carry_out_on(Work& work, std::vector<ports::Sessi
   return merge(replies);
 }
 
+// Where a device is silent, the others of its redundancy group may have its sessions by now. Only
+// what one of them acknowledges counts: that it knows no such session says nothing of the silent
+// one.
+void RadiusEffects::ask_others(Work& work, const std::vector<Prepared>& prepared,
+                               std::vector<Outcome>& outcomes) {
+  for (std::size_t i = 0; i < prepared.size(); ++i) {
+    const Prepared& first = prepared[i];
+    if (outcomes[i].kind != Outcome::Kind::kTimeout || first.nas.redundancy_group.empty()) continue;
+    for (const auto& other : network_.others_in_group(first.nas)) {
+      if (work.superseded || work.attempt.stop.stop_requested()) return;
+      std::vector<Prepared> instead;
+      instead.push_back(prepare_for(work, first.session, first.disconnect, other));
+      const Outcome outcome = exchange(work, instead).at(0);
+      if (instead[0].refused || outcome.kind != Outcome::Kind::kAck) continue;
+      const int sendings = outcomes[i].sendings + outcome.sendings;
+      outcomes[i] = outcome;
+      outcomes[i].sendings = sendings;
+      break;
+    }
+  }
+}
+
 RadiusEffects::Prepared RadiusEffects::prepare(const Work& work, const ports::Session& session,
                                                bool disconnect) {
+  const auto nas = network_.find(work.request.service().tenant_id(), session.nas_ip);
+  if (nas) return prepare_for(work, session, disconnect, *nas);
   Prepared prepared{.session = session};
+  prepared.refused = reply_with("refused", "unknown_nas",
+                                fmt::format("no NAS {} is known", session.nas_ip), kOperatorRetry);
+  return prepared;
+}
+
+RadiusEffects::Prepared RadiusEffects::prepare_for(const Work& work, const ports::Session& session,
+                                                   bool disconnect, const ports::NasRecord& nas) {
+  Prepared prepared{.session = session, .nas = nas};
   const auto refuse = [&](std::string_view code, std::string detail) {
     prepared.refused = reply_with("refused", code, std::move(detail), kOperatorRetry);
     return prepared;
   };
-  const auto nas = network_.find(work.request.service().tenant_id(), session.nas_ip);
-  if (!nas) return refuse("unknown_nas", fmt::format("no NAS {} is known", session.nas_ip));
-  prepared.dialect = dialects_.find(nas->dialect);
+  prepared.dialect = dialects_.find(nas.dialect);
   if (prepared.dialect == nullptr) {
-    return refuse("unknown_dialect", fmt::format("NAS {}: no dialect {}", nas->name, nas->dialect));
+    return refuse("unknown_dialect", fmt::format("NAS {}: no dialect {}", nas.name, nas.dialect));
   }
   const Dialect& dialect = *prepared.dialect;
-  prepared.disconnect = disconnect || dialect.coa_disconnects;
+  const bool renumber = work.renumber && !disconnect;
+  prepared.disconnect =
+      disconnect || dialect.coa_disconnects || (renumber && dialect.address_change == "disconnect");
 
   Variables variables = settings_.variables;
   const std::string& plan = work.plan.empty() ? settings_.default_plan : work.plan;
@@ -321,7 +388,7 @@ RadiusEffects::Prepared RadiusEffects::prepare(const Work& work, const ports::Se
   }
   variables["plan"] = plan;
   variables["restricted"] = settings_.restricted;
-  for (auto& [name, value] : variables_of(session, *nas)) variables[name] = std::move(value);
+  for (auto& [name, value] : variables_of(session, nas)) variables[name] = std::move(value);
 
   const auto& identify = prepared.disconnect ? dialect.identify_disconnect : dialect.identify_coa;
   auto attributes = fill(identify, variables, true);
@@ -336,7 +403,10 @@ RadiusEffects::Prepared RadiusEffects::prepare(const Work& work, const ports::Se
     }
   }
   if (!prepared.disconnect) {
-    const auto& items = work.operation == Operation::kRestrict ? dialect.restricted : dialect.full;
+    const bool again = renumber && dialect.address_change == "reauthenticate";
+    const auto& items = again                                    ? dialect.reauthenticate
+                        : work.operation == Operation::kRestrict ? dialect.restricted
+                                                                 : dialect.full;
     auto condition = fill(items, variables, false);
     if (!condition) {
       return refuse("bad_dialect",
@@ -344,18 +414,25 @@ RadiusEffects::Prepared RadiusEffects::prepare(const Work& work, const ports::Se
     }
     std::ranges::move(*condition, std::back_inserter(*attributes));
   }
-  auto secret = secrets_.read(nas->secret_ref);
-  if (!secret) return refuse("bad_secret", fmt::format("NAS {}: {}", nas->name, secret.error()));
+  auto request = request_to(nas, secrets_);
+  if (!request) return refuse("bad_secret", fmt::format("NAS {}: {}", nas.name, request.error()));
+  prepared.request = std::move(*request);
+  return complete(std::move(prepared), work, session, std::move(*attributes));
+}
 
+RadiusEffects::Prepared RadiusEffects::complete(Prepared prepared, const Work& work,
+                                                const ports::Session& session,
+                                                std::vector<Attribute> attributes) {
   Request& request = prepared.request;
-  request.host = nas->coa_host.empty() ? nas->nas_ip : nas->coa_host;
-  request.port = nas->coa_port;
-  request.secret = std::move(*secret);
   request.code = prepared.disconnect ? Code::kDisconnectRequest : Code::kCoaRequest;
-  request.attributes = std::move(*attributes);
+  request.attributes = std::move(attributes);
   request.session = session.acct_session_id.empty() ? session.username : session.acct_session_id;
-  request.deadline = work.deadline;
-  request.demand_message_authenticator = dialect.demand_message_authenticator;
+  // Time is left for the others where there are others.
+  const auto now = SteadyClock::now();
+  request.deadline = prepared.nas.redundancy_group.empty() || work.deadline < now
+                         ? work.deadline
+                         : now + (work.deadline - now) / 2;
+  request.demand_message_authenticator = prepared.dialect->demand_message_authenticator;
   return prepared;
 }
 

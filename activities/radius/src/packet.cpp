@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <stdexcept>
+#include <unordered_map>
 #include <utility>
 
 namespace addrflow::radius {
@@ -40,6 +42,18 @@ std::size_t message_authenticator_in(std::span<const std::uint8_t> octets) {
     if (octets[at] == attribute::kMessageAuthenticator && octets[at + 1] == 18) return at + 2;
   }
   return 0;
+}
+
+// Every length fits; what decode() would take, without taking it apart.
+bool well_formed(std::span<const std::uint8_t> octets) {
+  if (octets.size() < kHeaderSize) return false;
+  const std::size_t length = length_of(octets);
+  if (length < kHeaderSize || length > kMaxPacketSize || length > octets.size()) return false;
+  for (std::size_t at = kHeaderSize; at < length; at += octets[at + 1]) {
+    if (at + 2 > length || octets[at + 1] < 2 || at + octets[at + 1] > length) return false;
+    if (octets[at] == attribute::kMessageAuthenticator && octets[at + 1] != 18) return false;
+  }
+  return true;
 }
 
 bool answers(Code answer, Code request) {
@@ -131,21 +145,53 @@ struct Signer::State {
   EVP_MD* md5 = EVP_MD_fetch(nullptr, "MD5", nullptr);
   EVP_MAC* mac = EVP_MAC_fetch(nullptr, "HMAC", nullptr);
   EVP_MD_CTX* md5_context = EVP_MD_CTX_new();
-  EVP_MAC_CTX* mac_context = mac == nullptr ? nullptr : EVP_MAC_CTX_new(mac);
+
+  // A context for each secret: keying one costs more than using it. Dropped when there are too
+  // many.
+  struct Hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const {
+      return std::hash<std::string_view>{}(text);
+    }
+  };
+  static constexpr std::size_t kMaxKeyed = 4'096;
+  std::unordered_map<std::string, EVP_MAC_CTX*, Hash, std::equal_to<>> keyed;
 
   State() = default;
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State() {
-    EVP_MAC_CTX_free(mac_context);
+    forget();
     EVP_MD_CTX_free(md5_context);
     EVP_MAC_free(mac);
     EVP_MD_free(md5);
   }
+  void forget() {
+    for (auto& [secret, context] : keyed) EVP_MAC_CTX_free(context);
+    keyed.clear();
+  }
+  // Ready for a new message under that secret; null where OpenSSL refuses.
+  EVP_MAC_CTX* keyed_by(std::string_view secret) {
+    if (const auto known = keyed.find(secret); known != keyed.end()) {
+      return EVP_MAC_init(known->second, nullptr, 0, nullptr) == 1 ? known->second : nullptr;
+    }
+    if (keyed.size() >= kMaxKeyed) forget();
+    char name[] = "MD5";
+    const OSSL_PARAM parameters[] = {OSSL_PARAM_construct_utf8_string("digest", name, 0),
+                                     OSSL_PARAM_construct_end()};
+    EVP_MAC_CTX* context = EVP_MAC_CTX_new(mac);
+    if (context == nullptr ||
+        EVP_MAC_init(context, reinterpret_cast<const unsigned char*>(secret.data()), secret.size(),
+                     parameters) != 1) {
+      EVP_MAC_CTX_free(context);
+      return nullptr;
+    }
+    return keyed.emplace(secret, context).first->second;
+  }
 };
 
 Signer::Signer() : state_(std::make_unique<State>()) {
-  if (state_->md5 == nullptr || state_->mac_context == nullptr || state_->md5_context == nullptr) {
+  if (state_->md5 == nullptr || state_->mac == nullptr || state_->md5_context == nullptr) {
     throw std::runtime_error("OpenSSL offers no MD5 or HMAC here, and RADIUS cannot do without");
   }
 }
@@ -170,22 +216,17 @@ Authenticator Signer::md5(std::span<const std::uint8_t> head, const Authenticato
 Authenticator Signer::hmac(std::span<const std::uint8_t> packet, const Authenticator& authenticator,
                            std::size_t own_offset, std::string_view secret) {
   static constexpr Authenticator kZero{};
-  char name[] = "MD5";
-  const OSSL_PARAM parameters[] = {OSSL_PARAM_construct_utf8_string("digest", name, 0),
-                                   OSSL_PARAM_construct_end()};
   Authenticator digest;
   std::size_t size = 0;
-  EVP_MAC_CTX* context = state_->mac_context;
+  EVP_MAC_CTX* context = state_->keyed_by(secret);
   const auto update = [&](std::span<const std::uint8_t> part) {
     return EVP_MAC_update(context, part.data(), part.size()) == 1;
   };
-  const bool done = EVP_MAC_init(context, reinterpret_cast<const unsigned char*>(secret.data()),
-                                 secret.size(), parameters) == 1 &&
-                    update(packet.first(kAuthenticatorOffset)) && update(authenticator) &&
-                    update(packet.subspan(kHeaderSize, own_offset - kHeaderSize)) &&
-                    update(kZero) && update(packet.subspan(own_offset + kZero.size())) &&
-                    EVP_MAC_final(context, digest.data(), &size, digest.size()) == 1 &&
-                    size == digest.size();
+  const bool done =
+      context != nullptr && update(packet.first(kAuthenticatorOffset)) && update(authenticator) &&
+      update(packet.subspan(kHeaderSize, own_offset - kHeaderSize)) && update(kZero) &&
+      update(packet.subspan(own_offset + kZero.size())) &&
+      EVP_MAC_final(context, digest.data(), &size, digest.size()) == 1 && size == digest.size();
   if (!done) throw std::runtime_error("OpenSSL failed to compute HMAC-MD5");
   return digest;
 }
@@ -259,7 +300,7 @@ std::expected<std::vector<std::uint8_t>, CodecError> Signer::encode_answer(
 }
 
 bool Signer::verify_request(std::span<const std::uint8_t> octets, std::string_view secret) {
-  if (!decode(octets)) return false;
+  if (!well_formed(octets)) return false;
   octets = octets.first(length_of(octets));
   if (const std::size_t own = message_authenticator_in(octets); own != 0) {
     const Authenticator expected = hmac(octets, Authenticator{}, own, secret);
@@ -273,7 +314,7 @@ bool Signer::verify_request(std::span<const std::uint8_t> octets, std::string_vi
 Signer::Verdict Signer::verify_answer(std::span<const std::uint8_t> octets,
                                       std::span<const std::uint8_t> request,
                                       std::string_view secret, bool demand_message_authenticator) {
-  if (!decode(octets)) return Verdict::kMalformed;
+  if (!well_formed(octets)) return Verdict::kMalformed;
   octets = octets.first(length_of(octets));
   if (octets[1] != request[1] ||
       !answers(static_cast<Code>(octets[0]), static_cast<Code>(request[0]))) {

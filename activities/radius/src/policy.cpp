@@ -91,9 +91,26 @@ Decision cannot_change(Operation operation, v1::EffectReply reply, const AnswerC
   return decision;
 }
 
+// What the dialect says of this refusal goes before what RFC 5176 says.
+Decision by_dialect(Operation operation, v1::EffectReply reply, const AnswerContext& context) {
+  switch (*context.meaning) {
+    case NakMeaning::kSessionNotFound:
+      return session_not_found(operation, std::move(reply), context);
+    case NakMeaning::kLookAgain:
+      if (!context.looked_again) return {std::move(reply), Next::kLookAgain};
+      return few(std::move(reply), context.attempt);
+    case NakMeaning::kDisconnect:
+      return cannot_change(operation, std::move(reply), context, "use Disconnect");
+    case NakMeaning::kRetry: return retry(std::move(reply));
+    case NakMeaning::kFinal: break;
+  }
+  return cannot_change(operation, std::move(reply), context, "this kind of NAS will not do it");
+}
+
 Decision nak(Operation operation, const Outcome& answer, const AnswerContext& context) {
   if (!answer.error_cause) {
     auto reply = reply_with("refused", "nak", "NAK without Error-Cause");
+    if (context.meaning) return by_dialect(operation, std::move(reply), context);
     return few(std::move(reply), context.attempt);
   }
   const std::uint32_t cause = *answer.error_cause;
@@ -103,6 +120,7 @@ Decision nak(Operation operation, const Outcome& answer, const AnswerContext& co
   reply.set_error_cause(static_cast<std::int32_t>(cause));
   if (!answer.detail.empty()) reply.set_detail(reply.detail() + ", says " + answer.detail);
 
+  if (context.meaning) return by_dialect(operation, std::move(reply), context);
   switch (cause) {
     case 201:
       if (disconnect) {

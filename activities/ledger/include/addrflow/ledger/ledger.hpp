@@ -79,12 +79,15 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory {
               const v1::EffectReply& outcome) override;
   std::optional<ports::NasRecord> find(const std::string& tenant,
                                        const std::string& nas_ip) override;
+  std::vector<ports::NasRecord> others_in_group(const ports::NasRecord& nas) override;
 
   // --- for people. Repeats with the same values change nothing.
   v1::ServiceView view(const v1::ServiceRef& service);
   void add_tenant(const std::string& tenant);
   PoolInfo add_pool(const PoolSpec& spec);
   void add_nas(const ports::NasRecord& nas);
+  // In the order of their names; `name` empty: all of the tenant's.
+  std::vector<ports::NasRecord> list_nas(const std::string& tenant, const std::string& name = "");
   // I1–I8; with peers also against them.
   AuditReport audit(const AuditPeers& peers = {});
   // Asked of the holdings, over all tenants. Refuses what is no address, prefix or time.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -20,14 +21,38 @@ struct NasRecord {
   std::string secret_ref;      // "env:NAME" or "file:/path"; never the secret itself
   std::string nas_identifier;  // empty: not sent
   std::chrono::seconds interim_interval{300};
+
+  // Other addresses under which accounting may show the same device.
+  std::vector<std::string> source_addresses;
+  // The secret that follows: answers may be keyed by either, and where the present one meets
+  // silence the next one signs. Empty: no rotation is under way.
+  std::string next_secret_ref;
+  // Limits for this device; 0: those of the configuration.
+  double rate = 0;                      // requests a second
+  std::size_t window = 0;               // outstanding requests, at most 64
+  std::chrono::milliseconds jitter{0};  // the first of a burst waits for a random part of this
+  // Devices of one group may take over each other's sessions: when one is silent, the next is
+  // asked. Empty: it stands alone.
+  std::string redundancy_group;
+  // "udp", or "radsec": RADIUS over TLS (RFC 6614), whose files are named here, never held.
+  std::string transport = "udp";
+  std::string tls_ca;           // file with the authority that signed the NAS's certificate
+  std::string tls_certificate;  // file with our certificate (and chain)
+  std::string tls_key;          // file with its key
+  std::string tls_server_name;  // the name in the NAS's certificate; empty: coa_host
 };
 
 class NasDirectory {
  public:
   virtual ~NasDirectory() = default;
-  // By NAS-IP-Address. Falls back to the default NAS of RADIUS_SERVER / RADIUS_SECRET when the
-  // ledger has no row (R21).
+  // By NAS-IP-Address or a source address. Falls back to the default NAS of RADIUS_SERVER /
+  // RADIUS_SECRET when the ledger has no row (R21).
   virtual std::optional<NasRecord> find(const std::string& tenant, const std::string& nas_ip) = 0;
+  // The other devices of its redundancy group, in the order of their names.
+  virtual std::vector<NasRecord> others_in_group(const NasRecord& nas) {
+    static_cast<void>(nas);
+    return {};
+  }
 };
 
 struct Session {
@@ -37,6 +62,7 @@ struct Session {
   std::string nas_ip;
   std::string framed_ip;
   std::string delegated_prefix;  // with its length
+  std::string framed_prefix;     // of the link, with its length
   std::string nas_port_id;
   std::string calling_station_id;
   std::chrono::system_clock::time_point started;

@@ -38,6 +38,9 @@ struct ClientSettings {
   // rested longest is taken.
   std::chrono::seconds identifier_rest{300};
   std::size_t max_ports_per_nas = 32;
+  // RadSec: the first wait before another connection, doubled up to the longest.
+  std::chrono::milliseconds reconnect_wait{500};
+  std::chrono::milliseconds reconnect_max_wait{30'000};
   // Sockets of a NAS that had nothing to do for so long are closed.
   std::chrono::seconds idle_close{600};
   // An answer with another Event-Timestamp than now, give or take this, is discarded. 0: any.
@@ -47,10 +50,36 @@ struct ClientSettings {
 // Refuses settings that cannot work, naming the one; empty: all well.
 std::string check(const ClientSettings& settings);
 
+enum class Transport {
+  kUdp,
+  kRadsec,  // RADIUS over TLS (RFC 6614): one connection a NAS, with certificates on both sides
+};
+
+// Names of PEM files; read when a connection is made, so that they can be renewed.
+struct TlsFiles {
+  std::string ca;           // who signs the NAS's certificate
+  std::string certificate;  // ours, with its chain
+  std::string key;
+  std::string server_name;  // in the NAS's certificate; empty: the host as it was given
+
+  bool operator==(const TlsFiles&) const = default;
+};
+
 struct Request {
   std::string host;  // IPv4 or IPv6 address, or a name (resolved in the caller's thread)
   std::uint16_t port = 3799;
   std::string secret;
+  // While a secret is changed: answers may be keyed by either, and after half of the sendings
+  // without an answer this one signs. Whichever the NAS has answered to goes first from then on.
+  std::string next_secret;
+  Transport transport = Transport::kUdp;
+  TlsFiles tls;
+  // This NAS's own limits; 0: those of the client.
+  double rate = 0;
+  std::size_t window = 0;
+  // The first of a burst to a resting NAS waits for a random part of this, so that a thousand of
+  // them do not all begin at once.
+  std::chrono::milliseconds jitter{0};
   Code code = Code::kCoaRequest;
   std::vector<Attribute> attributes;  // Event-Timestamp and Message-Authenticator are added
   // Requests of one session go one after the other (accel-ppp is silent to a second one). Empty: no
@@ -85,6 +114,8 @@ struct Counters {
   std::uint64_t invalid_answers = 0;     // not valid by our secret: look at the secret
   std::uint64_t unexpected_answers = 0;  // late ones and those to no request of ours
   std::uint64_t refused_ports = 0;
+  std::uint64_t connections = 0;         // of RadSec, shaken hands
+  std::uint64_t failed_connections = 0;  // of RadSec, lost or never made
 };
 
 // Thread-safe. The destructor ends everything under way: what was sent as kTimeout, the rest as

@@ -5,6 +5,7 @@
 #include <addrflow/ports/network.hpp>
 #include <addrflow/radius/packet.hpp>
 
+#include <cstdint>
 #include <expected>
 #include <map>
 #include <string>
@@ -13,7 +14,15 @@
 
 namespace addrflow::radius {
 
-enum class ValueKind { kText, kInteger, kIpv4, kIpv6, kOctets };
+enum class ValueKind {
+  kText,
+  kTaggedText,  // a tag octet (1) before the text, RFC 2868 3
+  kInteger,
+  kIpv4,
+  kIpv6,
+  kIpv6Prefix,  // 0, length, and the octets that the prefix needs (RFC 3162 2.3)
+  kOctets,
+};
 
 struct AttributeType {
   std::uint32_t vendor = 0;
@@ -30,6 +39,9 @@ std::expected<std::string, std::string> encode_value(const AttributeType& type,
 
 using Variables = std::map<std::string, std::string>;
 
+// What a refusal by this kind of NAS means where it is not what RFC 5176 says.
+enum class NakMeaning { kSessionNotFound, kLookAgain, kDisconnect, kRetry, kFinal };
+
 struct Dialect {
   struct Item {
     std::string name;
@@ -39,10 +51,16 @@ struct Dialect {
 
   std::string name;
   std::string title;
-  bool tested = false;  // on a device, not only against this project's peers
+  bool tested = false;     // on a device
+  bool judged = false;     // by a peer of this project that answers as the documents say
+  std::uint16_t port = 0;  // where such devices listen as a rule
+  // What a change of the address takes: "disconnect" (a new login), "reauthenticate" (the NAS asks
+  // the AAA server again), "coa" (the condition carries the new prefix).
   std::string address_change = "disconnect";
-  bool coa_disconnects = false;     // a change of condition needs a new login
-  bool disconnect_allowed = false;  // when the NAS refuses to change a session
+  std::vector<Item> reauthenticate;
+  std::map<std::uint32_t, NakMeaning> naks;  // by Error-Cause; 0: a NAK without one
+  bool coa_disconnects = false;              // a change of condition needs a new login
+  bool disconnect_allowed = false;           // when the NAS refuses to change a session
   bool demand_message_authenticator = false;
   std::vector<Item> identify_coa;  // an item whose variable is empty is left out…
   std::vector<Item> identify_disconnect;
@@ -51,7 +69,7 @@ struct Dialect {
   std::vector<Item> restricted;
 };
 
-// Throws std::invalid_argument naming `origin` and the field.
+// Throws std::invalid_argument naming `origin`, the line and the field. Unknown fields are refused.
 Dialect parse_dialect(std::string_view toml, std::string_view origin);
 
 class Dialects {
@@ -62,10 +80,27 @@ class Dialects {
 
   const Dialect* find(const std::string& name) const;
   std::vector<std::string> names() const;
+  // As it was read, and where from ("built in", or the file).
+  const std::string& text(const std::string& name) const { return texts_.at(name).text; }
+  const std::string& origin(const std::string& name) const { return texts_.at(name).origin; }
 
  private:
+  struct Source {
+    std::string text;
+    std::string origin;
+  };
+  std::map<std::string, Source> texts_;
   std::map<std::string, Dialect> dialects_;
 };
+
+// The values of the dialects' variables: for all, and by plan.
+struct PlanVariables {
+  Variables all;
+  std::map<std::string, Variables> plans;
+};
+// `[variables]` and `[plans.NAME]` of a TOML file, names and texts. Throws std::invalid_argument
+// naming file, line and field.
+PlanVariables read_plans(const std::string& file);
 
 // The variables that identify a session to its NAS.
 Variables variables_of(const ports::Session& session, const ports::NasRecord& nas);

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <expected>
 #include <functional>
 #include <map>
 #include <optional>
@@ -39,6 +40,10 @@ struct EffectsSettings {
   // (SIGSTOP) once, right before a packet leaves. Empty: never.
   std::string test_pause;
 };
+
+// A request to that NAS as its record says: target, transport, limits, secrets. What it asks is the
+// caller's. An error names the secret's reference, never the secret.
+std::expected<Request, std::string> request_to(const ports::NasRecord& nas, SecretStore& secrets);
 
 // Settings by environment for the composition root; only test_pause so far (ADDRFLOW_TEST_PAUSE).
 std::string test_pause_of_environment();
@@ -74,6 +79,12 @@ class RadiusEffects {
   std::vector<ports::Session> hinted_session(const Work& work) const;
   struct Prepared;
   Prepared prepare(const Work& work, const ports::Session& session, bool disconnect);
+  Prepared prepare_for(const Work& work, const ports::Session& session, bool disconnect,
+                       const ports::NasRecord& nas);
+  static Prepared complete(Prepared prepared, const Work& work, const ports::Session& session,
+                           std::vector<Attribute> attributes);
+  void ask_others(Work& work, const std::vector<Prepared>& prepared,
+                  std::vector<Outcome>& outcomes);
   std::vector<Outcome> exchange(Work& work, std::vector<Prepared>& prepared);
   void pause_for_test();
 

@@ -4,6 +4,9 @@
 
 #include <addrflow/v1/activities.pb.h>
 #include <addrflow/radius/client.hpp>
+#include <addrflow/radius/dialect.hpp>
+
+#include <optional>
 
 namespace addrflow::radius {
 
@@ -15,11 +18,12 @@ enum class Operation {
 
 // What the caller knows beside the answer.
 struct AnswerContext {
-  int attempt = 1;                    // of the effect, counted by the journal
-  bool looked_again = false;          // accounting was asked a second time, and says:
-  bool another_session_open = false;  //   a session that this request was not sent to
-  bool same_session_open = false;     //   the very session that it was sent to
-  bool disconnect_allowed = false;    // a session that cannot be changed may be cut off instead
+  int attempt = 1;                      // of the effect, counted by the journal
+  bool looked_again = false;            // accounting was asked a second time, and says:
+  bool another_session_open = false;    //   a session that this request was not sent to
+  bool same_session_open = false;       //   the very session that it was sent to
+  bool disconnect_allowed = false;      // a session that cannot be changed may be cut off instead
+  std::optional<NakMeaning> meaning{};  // of this refusal by this kind of NAS (dialect)
 };
 
 enum class Next {
