@@ -179,5 +179,52 @@ TEST(Decode, SurvivesAnyOctets) {
   EXPECT_GT(taken, 0) << "the trial must reach the attributes";
 }
 
+// Inputs that once found, or would find, a hole in a decoder; `./dev fuzz radius` looks for more.
+TEST(Decode, CorpusOfBrokenPacketsIsRefusedOrKeptWhole) {
+  const auto packet = [](std::vector<std::uint8_t> attributes, int length_off = 0) {
+    std::vector<std::uint8_t> octets(20);
+    octets[0] = 44;
+    octets[1] = 7;
+    octets.insert(octets.end(), attributes.begin(), attributes.end());
+    const auto length = static_cast<int>(octets.size()) + length_off;
+    octets[2] = static_cast<std::uint8_t>(length >> 8);
+    octets[3] = static_cast<std::uint8_t>(length);
+    return octets;
+  };
+  Signer signer;
+  const auto request = *signer.encode_request(Code::kCoaRequest, 7, {}, "s");
+  const std::vector<std::vector<std::uint8_t>> broken{
+      {},
+      {44},
+      packet({}, -1),              // Length below a header
+      packet({}, 1),               // beyond the datagram
+      packet({}, 4'096),           // beyond any packet
+      packet({1}),                 // a type and nothing else
+      packet({1, 0}),              // a length of 0 would never end
+      packet({1, 1}),              // shorter than its own head
+      packet({1, 3}),              // beyond the end
+      packet({1, 255, 'a'}),       // far beyond
+      packet({80, 3, 0}),          // Message-Authenticator that is none
+      packet({1, 3, 'a', 80, 2}),  // and an empty one
+  };
+  for (const auto& octets : broken) {
+    EXPECT_FALSE(decode(octets)) << octets.size();
+    EXPECT_EQ(signer.verify_answer(octets, request, "s"), Signer::Verdict::kMalformed);
+  }
+  const std::vector<std::vector<std::uint8_t>> odd_vendors{packet({26, 2}),
+                                                           packet({26, 6, 0, 0, 0, 9}),
+                                                           packet({26, 7, 0, 0, 0, 9, 1}),
+                                                           packet({26, 8, 0, 0, 0, 9, 1, 0}),
+                                                           packet({26, 9, 0, 0, 0, 9, 1, 9, 'x'}),
+                                                           packet({26, 9, 1, 0, 0, 9, 1, 3, 'x'})};
+  for (const auto& octets : odd_vendors) {
+    const auto taken = decode(octets);
+    ASSERT_TRUE(taken);
+    ASSERT_EQ(taken->attributes.size(), 1U);
+    EXPECT_EQ(taken->attributes[0].vendor, 0U) << "kept whole";
+    EXPECT_EQ(signer.verify_answer(octets, request, "s"), Signer::Verdict::kForged);
+  }
+}
+
 }  // namespace
 }  // namespace addrflow::radius
