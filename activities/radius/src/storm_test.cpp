@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "addrflow/radius/client.hpp"
 #include "storm_nas.hpp"
@@ -60,6 +61,8 @@ class Storm {
   }
   void note(const StormNas::Datagram& datagram) {
     const std::string authenticator{datagram.octets.begin() + 4, datagram.octets.begin() + 20};
+    // A repetition that arrives after the answer, as any device's duplicate detection takes it.
+    if (answered_.contains(authenticator)) return;
     const auto [known, fresh] = open_.try_emplace(session_of(datagram), authenticator);
     if (!fresh) {
       if (known->second != authenticator) ++twice_at_once;
@@ -68,12 +71,18 @@ class Storm {
     widest = std::max(widest.load(), ++outstanding_[datagram.to.s_addr]);
   }
   void forget(const StormNas::Datagram& datagram) {
-    if (open_.erase(session_of(datagram)) > 0) --outstanding_[datagram.to.s_addr];
+    answered_.emplace(datagram.octets.begin() + 4, datagram.octets.begin() + 20);
+    const std::string session = session_of(datagram);
+    const auto open = open_.find(session);
+    if (open == open_.end() || !answered_.contains(open->second)) return;
+    open_.erase(open);
+    --outstanding_[datagram.to.s_addr];
   }
 
   StormNas nas_{"s"};
   std::vector<StormNas::Datagram> waiting_;
   std::unordered_map<std::string, std::string> open_;
+  std::unordered_set<std::string> answered_;
   std::unordered_map<std::uint32_t, std::size_t> outstanding_;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;

@@ -143,19 +143,19 @@ void TlsStream::advance(const std::function<void(std::span<const std::uint8_t>)>
 }
 
 void TlsStream::write(std::span<const std::uint8_t> octets) {
-  if (out_.size() + octets.size() > kMaxUnsent) return fail("it takes nothing any more");
-  out_.insert(out_.end(), octets.begin(), octets.end());
+  if (unsent_ + octets.size() > kMaxUnsent) return fail("it takes nothing any more");
+  out_.emplace_back(octets.begin(), octets.end());
+  unsent_ += octets.size();
 }
 
 void TlsStream::flush() {
   while (!out_.empty() && failure_.empty()) {
     ERR_clear_error();
     std::size_t taken = 0;
-    // The buffer may move and grow between two tries: the octets stay the same ones.
-    SSL_set_mode(ssl_, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    const int done = SSL_write_ex(ssl_, out_.data(), out_.size(), &taken);
+    const int done = SSL_write_ex(ssl_, out_.front().data(), out_.front().size(), &taken);
     if (done == 1) {
-      out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(taken));
+      unsent_ -= out_.front().size();
+      out_.pop_front();
       continue;
     }
     const int why = SSL_get_error(ssl_, done);

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <expected>
 #include <functional>
 #include <memory>
@@ -55,7 +56,9 @@ class TlsStream {
   bool handshake_wants_write_ = false;
   std::string failure_;
   std::vector<std::uint8_t> in_;
-  std::vector<std::uint8_t> out_;
+  // One packet a record: FreeRADIUS 3.2 ends a connection whose record holds several.
+  std::deque<std::vector<std::uint8_t>> out_;
+  std::size_t unsent_ = 0;
 };
 
 }  // namespace addrflow::radius
