@@ -68,6 +68,11 @@ class Demo:
         result = answer.json.get("result") or answer.json
         self.show.fact("state", result["state"])
         self.show.fact("address", result["address"])
+        if result["prefix"]:
+            self.show.fact("prefix", result["prefix"])
+        states = {b["family"]: b["state"] for b in result["service_view"]["bindings"]}
+        if len(states) > 1:
+            self.show.fact("each family", ", ".join(f"{family} {state}" for family, state in states.items()))
         for field in ("coa_result", "disconnect_result"):
             nas = result.get(field)
             if nas and nas["code"]:
@@ -95,7 +100,8 @@ class Demo:
         groups = self.world.sql(
             f"select groupname from radusergroup where username='{self.username}' order by priority", "aaa")
         self.show.fact("Access-Request", f"{answer.get('packet', 'no answer')}"
-                       + (f", Framed-IP-Address {answer['Framed-IP-Address']}" if "Framed-IP-Address" in answer else "")
+                       + "".join(f", {name} {answer[name]}" for name in ("Framed-IP-Address", "Delegated-IPv6-Prefix")
+                                 if name in answer)
                        + (f", groups {', '.join(g[0] for g in groups)}" if groups else ""))
         return answer, [g[0] for g in groups]
 
@@ -107,30 +113,38 @@ class Demo:
 
     def run(self):
         world, show = self.world, self.show
-        show.step(f"A tenant, a pool of 254 addresses and a NAS (tenant {TENANT})")
+        show.step(f"A tenant, a pool of addresses, a pool of prefixes and a NAS (tenant {TENANT})")
         world.add_network(TENANT, cidr="203.0.113.0/24", gateway="203.0.113.1", quarantine="1h")
+        world.add_prefixes(TENANT, "2001:db8:1200::/40")
         world.add_credentials(self.username, "pw")
-        show.rows("pool", world.sql(f"select pool_name, total_addresses from ip_pools where tenant_id='{TENANT}'"))
+        show.rows("pool", world.sql(f"select pool_name, family, prefix from ip_pools where tenant_id='{TENANT}'"))
 
-        show.step(f"Provision {self.subscriber}")
-        result = self.operate("provision", "--username", self.username, "--nas-ip", world.nas_ip, "--plan", "fiber-100")
-        address = result["address"]
-        expect(result["state"] == "active" and address, "the line is not active")
+        show.step(f"Provision {self.subscriber}: an IPv4 address and a delegated IPv6 prefix, both or neither")
+        result = self.operate("provision", "--username", self.username, "--nas-ip", world.nas_ip, "--plan", "fiber-100",
+                              "--ipv6", "--pd-size", "56")
+        address, prefix = result["address"], result["prefix"]
+        expect(result["state"] == "active" and address and prefix, "the line is not active")
         self.netbox(address)
 
         show.step("It logs in: a real Access-Request, then an accounting Start opens the session")
         answer, _ = self.login()
         expect(answer.get("Framed-IP-Address") == address, "the login did not get the ledger's address")
-        world.accounting("Start", self.username, self.session, address)
-        show.rows("radacct", world.sql("select acctsessionid, username, framedipaddress, acctstarttime from radacct"
-                                       f" where username='{self.username}'", "aaa"))
+        expect(answer.get("Delegated-IPv6-Prefix") == prefix, "the login did not get the ledger's prefix")
+        world.accounting("Start", self.username, self.session, address, Delegated_IPv6_Prefix=prefix)
+        show.rows("radacct", world.sql("select acctsessionid, framedipaddress, delegatedipv6prefix, acctstarttime"
+                                       f" from radacct where username='{self.username}'", "aaa"))
 
-        show.step("Suspend for billing: AAA rows first, then a CoA to the live session")
+        show.step("Suspend for billing, both families: AAA rows first, then one CoA to the one live session")
         result = self.operate("suspend", "--reason", "billing")
         expect(result["coa_result"]["code"] == "CoA-ACK", "the CoA was not acknowledged")
         self.packet_of("CoA-Request")
         _, groups = self.login()
         expect("suspended" in groups, "the next login would not be restricted")
+
+        show.step("Resume IPv6 alone: the session stays restricted while IPv4 is suspended")
+        self.operate("reactivate", "--reason", "billing", "--family", "ipv6_pd")
+        _, groups = self.login()
+        expect("suspended" in groups, "the restriction was lifted too early")
 
         show.step("Reactivate: the last hold is gone, full plan again")
         result = self.operate("reactivate", "--reason", "billing")
@@ -138,13 +152,14 @@ class Demo:
         _, groups = self.login()
         expect("suspended" not in groups, "the next login would still be restricted")
 
-        show.step("Deprovision: Disconnect, and the session's accounting Stop is the proof")
+        show.step("Deprovision both: one Disconnect, and the session's accounting Stop is the proof")
         result = self.operate("deprovision", "--reason", "contract ended")
         expect(result["disconnect_result"]["code"] == "Disconnect-ACK", "the Disconnect was not acknowledged")
         self.packet_of("Disconnect-Request")
-        world.accounting("Stop", self.username, self.session, address, Acct_Terminate_Cause="Admin-Reset")
-        eventually("the release gate to open on the accounting Stop", lambda: world.sql(
-            f"select 1 from holdings where subscriber_id='{self.subscriber}' and not upper_inf(period)"))
+        world.accounting("Stop", self.username, self.session, address, Delegated_IPv6_Prefix=prefix,
+                         Acct_Terminate_Cause="Admin-Reset")
+        eventually("both release gates to open on the accounting Stop", lambda: not world.sql(
+            f"select 1 from holdings where subscriber_id='{self.subscriber}' and upper_inf(period)"))
         show.rows("holding", world.sql("select space, lower(period), upper(period) from holdings"
                                        f" where subscriber_id='{self.subscriber}'"))
         self.netbox(address)

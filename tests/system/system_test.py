@@ -201,6 +201,112 @@ class MainJob(SystemTest):
         self.assertEqual(result["context"]["ipv4_lifecycle_state"], "ACTIVE")
 
 
+class DualStack(SystemTest):
+    """An address and a delegated prefix on one line: one session, one CoA, one Disconnect."""
+
+    def setUp(self):
+        super().setUp()
+        self.world.add_prefixes(self.tenant, f"2001:db8:{next(NET):x}00::/40")
+
+    def bindings(self, subscriber):
+        return {b["family"]: b for b in self.status(subscriber)["bindings"]}
+
+    def states(self, subscriber):
+        return {family: b["state"] for family, b in self.bindings(subscriber).items()}
+
+    def packets(self, kind, username):
+        return len([line for line in self.world.nas_log() if username in line and kind in line])
+
+    def log_in(self, subscriber, result):
+        username = f"{subscriber}@{self.tenant}"
+        self.world.add_credentials(username, "pw")
+        answer = self.world.login(username)
+        self.assertEqual(answer.get("packet"), "Access-Accept", answer)
+        self.assertEqual(answer.get("Framed-IP-Address", ""), result["context"]["ipv4_address"])
+        self.assertEqual(answer.get("Delegated-IPv6-Prefix", ""), result["context"]["ipv6_prefix"])
+        session = f"S{new_key()[:8]}"
+        self.world.accounting("Start", username, session, result["context"]["ipv4_address"],
+                              Delegated_IPv6_Prefix=result["context"]["ipv6_prefix"])
+        return username, session
+
+    def test_the_whole_life_of_a_dual_stack_line(self):
+        result = self.provision("alice", "--ipv6", "--pd-size", "60")
+        context = result["context"]
+        self.assertEqual((context["ipv4_lifecycle_state"], context["ipv6_lifecycle_state"]), ("ACTIVE", "ACTIVE"))
+        self.assertTrue(context["ipv6_prefix"].endswith("/60"), context)
+        self.assertEqual([step["name"] for step in result["steps"]],
+                         ["allocate_ip_handler", "activate_ipv4_lifecycle", "activate_ipv6_lifecycle", "verify"])
+        username, session = self.log_in("alice", result)
+
+        self.run_on("suspend", "alice", "--reason", "billing")
+        self.assertEqual(self.states("alice"), {"ipv4": "suspended", "ipv6_pd": "suspended"})
+        self.run_on("reactivate", "alice", "--reason", "billing", "--family", "ipv6_pd")
+        self.assertEqual(self.states("alice"), {"ipv4": "suspended", "ipv6_pd": "active"})
+        self.assertIn("Framed-IP-Address", self.world.login(username))
+        self.assertIn(["suspended"], self.world.sql(
+            f"select groupname from radusergroup where username='{username}'", "aaa"))
+        self.run_on("reactivate", "alice", "--reason", "billing")
+        self.assertEqual(self.states("alice"), {"ipv4": "active", "ipv6_pd": "active"})
+        self.assertEqual(self.packets("CoA-Request", username), 2, "restricted once, lifted once")
+
+        gone = self.run_on("deprovision", "alice")
+        self.assertEqual(gone["result"]["disconnect_result"]["code"], "Disconnect-ACK")
+        self.assertEqual([step["name"] for step in gone["steps"]],
+                         ["revoke_ipv4_lifecycle", "revoke_ipv6_lifecycle", "verify"])
+        self.assertEqual(self.packets("Disconnect-Request", username), 1)
+        self.assertTrue(all(b["space_held"] for b in self.bindings("alice").values()))
+        self.world.accounting("Stop", username, session, context["ipv4_address"],
+                              Delegated_IPv6_Prefix=context["ipv6_prefix"], Acct_Terminate_Cause="Admin-Reset")
+        eventually("both gates to open",
+                   lambda: not any(b["space_held"] for b in self.bindings("alice").values()))
+        self.assertEqual(self.states("alice"), {"ipv4": "revoked", "ipv6_pd": "revoked"})
+        self.assertEqual(self.world.login(username).get("packet"), "Access-Reject")
+        self.assertEqual(self.world.sql("select ipv6_state, ipv6_prefix from subscriber_network_profiles where"
+                                        f" tenant_id='{self.tenant}'"), [["revoked", ""]])
+
+    def test_a_prefix_is_added_to_a_live_line_and_the_address_stays(self):
+        address = self.provision("bob")["context"]["ipv4_address"]
+        activated = self.bindings("bob")["ipv4"]["activated_at"]
+        result = self.provision("bob", "--ipv6")
+        self.assertEqual(result["context"]["ipv4_address"], address)
+        self.assertEqual(result["context"]["ipv6_lifecycle_state"], "ACTIVE")
+        self.assertEqual(self.bindings("bob")["ipv4"]["activated_at"], activated)
+        self.log_in("bob", result)
+
+    def test_both_or_neither_unless_one_is_optional(self):
+        failed = self.provision("carol", "--ipv6", "--ipv6-pool", "none", exits=(1,))
+        self.assertIn("ipv6_pool_id", failed["message"])
+        self.assertEqual(self.bindings("carol"), {})
+        result = self.provision("carol", "--ipv6", "--ipv6-pool", "none", "--optional-family", "ipv6_pd")
+        self.assertEqual(self.states("carol"), {"ipv4": "active"})
+        self.assertIn(("activate_ipv6_lifecycle", "skipped"),
+                      [(step["name"], step["status"]) for step in result["steps"]])
+
+    def test_the_seeds_input_gives_the_seeds_context(self):
+        wanted = {"tenant_id": self.tenant, "customer_id": "dora", "enable_ipv4": False, "enable_ipv6": True,
+                  "ipv6_pd_size": 56, "username": f"dora@{self.tenant}"}
+        result = self.temporal("workflow", "execute", "--type", "ProvisionSubscriber", "--task-queue", "addrflow",
+                               "--workflow-id", f"order-{new_key()}", "--input", json.dumps(wanted))
+        context = result.get("result", result)["context"]
+        self.assertEqual(context["ipv6_lifecycle_state"], "ACTIVE")
+        self.assertTrue(context["ipv6_prefix"].endswith("/56"))
+        self.assertEqual((context["ipv4_address"], context["ipv4_lifecycle_state"]), ("", ""))
+        self.assertEqual(self.states("dora"), {"ipv6_pd": "active"})
+
+    def test_one_family_is_revoked_and_the_line_lives_on_with_the_other(self):
+        result = self.provision("erin", "--ipv6")
+        username, session = self.log_in("erin", result)
+        self.run_on("revoke", "erin", "--family", "ipv4")
+        self.world.accounting("Stop", username, session, result["context"]["ipv4_address"],
+                              Acct_Terminate_Cause="Admin-Reset")
+        eventually("the address's gate to open", lambda: not self.bindings("erin")["ipv4"]["space_held"])
+        self.assertEqual(self.states("erin"), {"ipv4": "revoked", "ipv6_pd": "active"})
+        answer = self.world.login(username)
+        self.assertEqual(answer.get("packet"), "Access-Accept")
+        self.assertNotIn("Framed-IP-Address", answer)
+        self.assertEqual(answer.get("Delegated-IPv6-Prefix"), result["context"]["ipv6_prefix"])
+
+
 class Races(SystemTest):
     def test_two_identical_provisions_share_one_result(self):
         with concurrent.futures.ThreadPoolExecutor(4) as pool:

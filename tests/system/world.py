@@ -349,6 +349,12 @@ class World:
                   "--coa-port", self.peers["RADIUS_NAS_PORT"],
                   "--secret", f"file:{self.peers['RADIUS_NAS_SECRET_FILE']}", "--interim", "60s")
 
+    def add_prefixes(self, tenant, cidr, pool="prefixes"):
+        self.sql("with p as (insert into ip_pools (tenant_id, pool_name, family, routing_domain_id, prefix, netbox_mode)"
+                 f" select '{tenant}', '{pool}', 'ipv6_pd', routing_domain_id, '{cidr}', 'off' from ip_pools"
+                 f" where tenant_id = '{tenant}' limit 1 returning id)"
+                 f" insert into pool_grants (pool_id, tenant_id) select id, '{tenant}' from p")
+
 
 def new_key():
     return secrets.token_hex(8)

@@ -282,6 +282,30 @@ TEST_F(Composed, ALifeFromProvisionToDeprovision) {
   EXPECT_TRUE(service_of("life").result()) << "the service's workflow has ended by itself";
 }
 
+TEST_F(Composed, ADualStackLifeFromProvisionToDeprovision) {
+  json both = input("dual");
+  both["enable_ipv6"] = true;
+  both["ipv6_pd_size"] = 56;
+  const auto provisioned = start("ProvisionSubscriber", "p-dual", both).result<json>();
+  ASSERT_TRUE(provisioned) << provisioned.error().text();
+  EXPECT_EQ((*provisioned)["context"]["ipv4_address"], "203.0.113.7");
+  EXPECT_EQ((*provisioned)["context"]["ipv6_prefix"], "2001:db8:1200::/56");
+  EXPECT_EQ((*provisioned)["context"]["ipv6_lifecycle_state"], "ACTIVE");
+  json hold = input("dual");
+  hold["reason"] = "billing";
+  ASSERT_TRUE(start("SuspendSubscriber", "s-dual", hold).result<json>());
+  hold["families"] = {"ipv6_pd"};
+  const auto resumed = start("ReactivateSubscriber", "r-dual", hold).result<json>();
+  ASSERT_TRUE(resumed) << resumed.error().text();
+  EXPECT_EQ((*resumed)["context"]["ipv4_lifecycle_state"], "SUSPENDED");
+  EXPECT_EQ((*resumed)["context"]["ipv6_lifecycle_state"], "ACTIVE");
+  const auto gone = start("DeprovisionSubscriber", "d-dual", input("dual")).result<json>();
+  ASSERT_TRUE(gone) << gone.error().text();
+  EXPECT_EQ((*gone)["context"]["ipv4_lifecycle_state"], "REVOKED");
+  EXPECT_EQ((*gone)["context"]["ipv6_lifecycle_state"], "REVOKED");
+  EXPECT_TRUE(service_of("dual").result()) << "the service's workflow has ended by itself";
+}
+
 TEST_F(Composed, ARefusalNamesItsCode) {
   world_->with("full", [](FakeLedger& l) { l.reserve_refusal = "pool_exhausted"; });
   const auto refused = start("ProvisionSubscriber", "p-full", input("full")).result<json>();

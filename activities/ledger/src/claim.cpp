@@ -251,12 +251,17 @@ class Claiming {
   }
 
   void must_be_requested(const Row& row) const {
+    const bool ipv4 = row.family == domain::kFamilyIpv4;
     const std::string wanted = requested(row.family);
-    if (wanted.empty() || wanted == row.address) return;
-    const char* field =
-        row.family == domain::kFamilyIpv4 ? "requested_address" : "requested_prefix";
-    throw LedgerError{ErrorCode::kConflict,
-                      std::string{field} + " differs from the one held: " + row.address};
+    if (!wanted.empty() && wanted != row.address) {
+      throw LedgerError{ErrorCode::kConflict,
+                        std::string{ipv4 ? "requested_address" : "requested_prefix"} +
+                            " differs from the one held: " + row.address};
+    }
+    const int size = ipv4 ? 0 : request_.ipv6_pd_size();
+    if (size != 0 && !row.address.ends_with(fmt::format("/{}", size)))
+      throw LedgerError{ErrorCode::kConflict,
+                        "ipv6_pd_size differs from the one held: " + row.address};
   }
 
   // True when there is something to do.

@@ -297,6 +297,18 @@ TEST_F(FamiliesTest, BothGoThroughTheGateAndTheProfileIsCleared) {
   expect_clean();
 }
 
+TEST_F(FamiliesTest, AnotherSizeOrPrefixThanTheOneHeldIsAConflict) {
+  allocate_families("a", kBoth);
+  auto other = ask_for("allocate", "b", kBoth);
+  other.set_ipv6_pd_size(60);
+  EXPECT_EQ(code_of([&] { ledger->claim(other); }), ErrorCode::kConflict);
+  other.set_ipv6_pd_size(56);
+  EXPECT_EQ(ledger->claim(other).outcome(), "nothing");
+  other = ask_for("allocate", "c", kBoth);
+  other.set_requested_prefix("2001:db8:0:ff00::/56");
+  EXPECT_EQ(code_of([&] { ledger->claim(other); }), ErrorCode::kConflict);
+}
+
 TEST_F(FamiliesTest, TheFormerHolderGetsItsPrefixBack) {
   make_active(kBoth);
   const auto prefix = binding("ipv6_pd").prefix();
