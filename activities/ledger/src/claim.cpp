@@ -288,6 +288,9 @@ class Claiming {
     }
     if (verdict.kind != Verdict::Kind::kMove) return false;
     if (operation_ == Operation::kAllocate) check_space(row, family);
+    // What takes something away is never refused on the profile's account.
+    if (operation_ == Operation::kActivate && family == domain::kFamilyIpv6Pd)
+      check_assignment_mode(tx_, service_);
     return true;
   }
 

@@ -241,6 +241,17 @@ TEST_F(FamiliesTest, AProfileWithoutDelegatedPrefixesRefusesOne) {
   EXPECT_EQ(ledger->claim(ask_for("allocate", "b", kIpv4)).outcome(), "claimed");
 }
 
+TEST_F(FamiliesTest, AProfileThatChangedItsModeStopsActivateAndNeverARevoke) {
+  allocate_families("a", kIpv6);
+  sql(
+      fmt::format("UPDATE subscriber_network_profiles SET ipv6_assignment_mode = 'none'"
+                  " WHERE tenant_id = '{}'",
+                  tenant));
+  EXPECT_EQ(code_of([&] { ledger->claim(ask_for("activate", "b", kIpv6)); }),
+            ErrorCode::kWrongAssignmentMode);
+  EXPECT_EQ(ledger->claim(ask_for("revoke", "r", kIpv6)).outcome(), "claimed");
+}
+
 TEST_F(FamiliesTest, TheGateOfOneFamilyDoesNotMindTheNewSessionOfTheOther) {
   make_active(kBoth);
   const auto address = binding("ipv4").address();
