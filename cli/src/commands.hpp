@@ -63,6 +63,17 @@ struct PoolArguments {
   std::string quarantine = "1h";
   std::string hold = "24h";
   std::string netbox_mode = "mirror";
+  int delegate = 0;  // IPv6: what a line gets
+  int shortest = 0;  // IPv6: set, and sizes may be mixed from here
+  std::string group;
+  int priority = 100;
+  std::vector<std::string> nas;
+  std::vector<std::string> grant;
+  // Of the commands that change a pool:
+  std::string space;
+  bool drain = false;
+  std::string actor;
+  std::string reason;
 };
 
 struct NasArguments {
@@ -122,6 +133,12 @@ Exit run_replay(const Shell& shell, const std::vector<std::string>& files);
 // --- the network --------------------------------------------------------------------------------
 Exit run_tenant_add(const Shell& shell, const std::string& tenant);
 Exit run_pool_add(const Shell& shell, const PoolArguments& arguments);
+Exit run_pool_list(const Shell& shell, const PoolArguments& arguments);
+Exit run_pool_show(const Shell& shell, const PoolArguments& arguments);
+Exit run_pool_drain(const Shell& shell, const PoolArguments& arguments, bool draining);
+Exit run_pool_exclude(const Shell& shell, const PoolArguments& arguments);
+Exit run_pool_shrink(const Shell& shell, const PoolArguments& arguments);
+Exit run_pool_end_quarantine(const Shell& shell, const PoolArguments& arguments);
 Exit run_nas_add(const Shell& shell, const NasArguments& arguments);
 Exit run_nas_list(const Shell& shell, const std::string& tenant);
 Exit run_nas_show(const Shell& shell, const std::string& tenant, const std::string& name);

@@ -190,7 +190,7 @@ class CommandLine {
     CLI::App* pool_add = pool->add_subcommand("add", "Add a pool; repeating it changes nothing");
     pool_add->add_option("name", a.pool.name, "name of the pool")->required();
     pool_add->add_option("--tenant", a.pool.tenant, "whose")->required();
-    pool_add->add_option("--cidr", a.pool.cidr, "the network, e.g. 203.0.113.0/24")->required();
+    pool_add->add_option("--cidr", a.pool.cidr, "e.g. 203.0.113.0/24 or 2001:db8::/32")->required();
     pool_add->add_option("--domain", a.pool.domain, "routing domain (VRF)");
     pool_add->add_option("--gateway", a.pool.gateway, "never handed out");
     pool_add->add_option("--exclude", a.pool.exclude, "address or first-last; may be repeated");
@@ -200,6 +200,14 @@ class CommandLine {
         ->check(CLI::IsMember({"mirror", "off"}));
     pool_add->callback(
         [this, &a] { action_ = [&a](const Shell& shell) { return run_pool_add(shell, a.pool); }; });
+
+    pool_add->add_option("--delegate", a.pool.delegate, "IPv6: length that a line gets; 0: 56");
+    pool_add->add_option("--shortest", a.pool.shortest, "IPv6: allow mixed lengths from this one");
+    pool_add->add_option("--group", a.pool.group, "pools of one group stand in for each other");
+    pool_add->add_option("--priority", a.pool.priority, "in its group, the lowest first");
+    pool_add->add_option("--nas", a.pool.nas, "a site's own pool: only for this NAS; repeatable");
+    pool_add->add_option("--grant", a.pool.grant, "another tenant that may use it; repeatable");
+    add_pool_changes(*pool);
 
     CLI::App* nas = app_.add_subcommand("nas", "Network access servers")->require_subcommand(1);
     CLI::App* nas_add = nas->add_subcommand("add", "Add a NAS; repeating it updates it");
@@ -272,6 +280,49 @@ class CommandLine {
     check->callback([this, &a] {
       action_ = [&a](const Shell& shell) { return run_dialects_check(shell, a.dialect); };
     });
+  }
+
+  CLI::App* pool_command(CLI::App& pool, const std::string& name, const std::string& help,
+                         Action action) {
+    CLI::App* subcommand = pool.add_subcommand(name, help);
+    subcommand->callback([this, action] { action_ = action; });
+    return subcommand;
+  }
+
+  void add_pool_changes(CLI::App& pool) {
+    PoolArguments& a = arguments_.pool;
+    pool_command(pool, "list", "Pools with their last counted usage", [&a](const Shell& shell) {
+      return run_pool_list(shell, a);
+    })->add_option("--tenant", a.tenant, "whose; default: all");
+    const auto named = [&](const std::string& name, const std::string& help, Action action) {
+      CLI::App* subcommand = pool_command(pool, name, help, std::move(action));
+      subcommand->add_option("name", a.name, "name or id of the pool")->required();
+      subcommand->add_option("--tenant", a.tenant, "whose")->required();
+      return subcommand;
+    };
+    const auto changing = [&](const std::string& name, const std::string& help, Action action) {
+      CLI::App* subcommand = named(name, help, std::move(action));
+      subcommand->add_option("--actor", a.actor, "who does it, for the record")->required();
+      subcommand->add_option("--reason", a.reason, "why, for the record")->required();
+      return subcommand;
+    };
+    named("show", "One pool, counted now", [&a](const Shell& s) { return run_pool_show(s, a); });
+    changing("drain", "Hand out nothing new; what is held stays",
+             [&a](const Shell& s) { return run_pool_drain(s, a, true); });
+    changing("undrain", "Hand out again",
+             [&a](const Shell& s) { return run_pool_drain(s, a, false); });
+    CLI::App* exclude = changing("exclude", "Keep space from being handed out",
+                                 [&a](const Shell& s) { return run_pool_exclude(s, a); });
+    exclude->add_option("space", a.space, "address, prefix or first-last")->required();
+    CLI::App* shrink = changing("shrink", "Keep only a part of the pool",
+                                [&a](const Shell& s) { return run_pool_shrink(s, a); });
+    shrink->add_option("prefix", a.space, "what remains")->required();
+    for (CLI::App* subcommand : {exclude, shrink})
+      subcommand->add_flag("--drain", a.drain, "wait for the lines that hold it, do not refuse");
+    changing("end-quarantine", "Let space be requested before its quarantine is over",
+             [&a](const Shell& s) { return run_pool_end_quarantine(s, a); })
+        ->add_option("space", a.space, "address or prefix")
+        ->required();
   }
 
   CLI::App* service_command(const std::string& name, const std::string& help, Action action) {

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <addrflow/domain/ids.hpp>
 #include <addrflow/domain/ipv4.hpp>
+#include <addrflow/domain/ipv6.hpp>
 #include <addrflow/ledger/ledger.hpp>
 
 #include "restore.hpp"
@@ -15,7 +16,22 @@ namespace {
 
 using domain::Ipv4Address;
 
-constexpr int kWidestPool = 12;  // /12: a million addresses, a row each
+constexpr int kWidestPool = 12;    // /12: a million addresses, a row each
+constexpr int kWidestPrefix = 16;  // no rows before they are used, but their number is counted
+constexpr int kShards = 64;        // intervals of fresh prefixes that clients take from at once
+
+struct Lengths {
+  int delegated = 32;
+  int chunk = 32;
+};
+
+Lengths lengths_of(const PoolSpec& spec) {
+  if (spec.family == domain::kFamilyIpv4) return {};
+  const int delegated =
+      spec.delegated_length == 0 ? domain::kDefaultDelegation : spec.delegated_length;
+  return {.delegated = delegated,
+          .chunk = spec.shortest_length == 0 ? delegated : spec.shortest_length};
+}
 
 [[noreturn]] void refuse(const std::string& message) {
   throw LedgerError{ErrorCode::kInvalidArgument, message};
@@ -77,11 +93,44 @@ void fill_pool(Tx& tx, const std::string& id, const PoolSpec& spec,
   }
 }
 
-void check_pool(const PoolSpec& spec, const std::optional<domain::Ipv4Prefix>& prefix) {
-  if (const auto ok = domain::check_id("name", spec.name); !ok) refuse(ok.error().message);
+void check_ipv4(const PoolSpec& spec) {
+  const auto prefix = domain::parse_ipv4_prefix(spec.prefix);
   if (!prefix) refuse("prefix is no IPv4 prefix: " + spec.prefix);
   if (prefix->length < kWidestPool)
     refuse(fmt::format("prefix is wider than /{}: {}", kWidestPool, spec.prefix));
+  if (spec.delegated_length != 0 || spec.shortest_length != 0)
+    refuse("delegated_length and shortest_length are of pools of prefixes");
+}
+
+void check_ipv6(const PoolSpec& spec, const Lengths& lengths) {
+  const auto prefix = domain::parse_ipv6_prefix(spec.prefix);
+  if (!prefix) refuse("prefix is no IPv6 prefix: " + spec.prefix);
+  if (lengths.delegated < domain::kShortestDelegation ||
+      lengths.delegated > domain::kLongestDelegation)
+    refuse(fmt::format("delegated_length must be 48 to 64: {}", lengths.delegated));
+  if (lengths.chunk < domain::kShortestDelegation || lengths.chunk > lengths.delegated)
+    refuse(fmt::format("shortest_length must be 48 to {}: {}", lengths.delegated, lengths.chunk));
+  if (prefix->length > lengths.chunk || prefix->length < kWidestPrefix) {
+    refuse(fmt::format("prefix must be /{} to /{}: {}", kWidestPrefix, lengths.chunk, spec.prefix));
+  }
+  if (!spec.gateway.empty()) refuse("gateway is of IPv4 pools: " + spec.gateway);
+}
+
+void check_pool(const PoolSpec& spec) {
+  if (const auto ok = domain::check_id("name", spec.name); !ok) refuse(ok.error().message);
+  if (!spec.group.empty()) {
+    if (const auto ok = domain::check_id("group", spec.group); !ok) refuse(ok.error().message);
+  }
+  if (spec.family == domain::kFamilyIpv4) {
+    check_ipv4(spec);
+  } else if (spec.family == domain::kFamilyIpv6Pd) {
+    check_ipv6(spec, lengths_of(spec));
+  } else {
+    refuse("family must be ipv4 or ipv6_pd: " + spec.family);
+  }
+  for (const std::string& nas : spec.nas_ips) {
+    if (!domain::parse_ipv4(nas) && !domain::parse_ipv6(nas)) refuse("nas_ips: no address: " + nas);
+  }
   if (spec.quarantine.count() < 0) refuse("quarantine must not be negative");
   if (spec.hold_time.count() < 0) refuse("hold_time must not be negative");
   if (spec.netbox_mode != "mirror" && spec.netbox_mode != "authoritative" &&
@@ -89,11 +138,32 @@ void check_pool(const PoolSpec& spec, const std::optional<domain::Ipv4Prefix>& p
     refuse("netbox_mode must be mirror, authoritative or off");
 }
 
+// A pool of prefixes begins as intervals of what nobody ever had.
+void make_shards(Tx& tx, const std::string& id, const PoolSpec& spec) {
+  tx.exec_params(
+      "WITH whole AS (SELECT piece_number(p.prefix::inet, p.chunk_length) AS first,"
+      "   1::bigint << (p.chunk_length - masklen(p.prefix)) AS pieces FROM ip_pools p"
+      "   WHERE p.id = $1::uuid), cut AS (SELECT first, pieces, least(pieces, $2::bigint) AS shards"
+      "   FROM whole)"
+      " INSERT INTO pool_shards (pool_id, shard, next, last) SELECT $1::uuid, i,"
+      " first + pieces / shards * i, first + pieces / shards * (i + 1) - 1"
+      " FROM cut, generate_series(0, shards - 1) i",
+      id, kShards);
+  for (const std::string& text : spec.exclusions) {
+    const auto prefix = domain::parse_ipv6_prefix(text);
+    if (!prefix || !domain::parse_ipv6_prefix(spec.prefix)->contains(*prefix))
+      refuse("exclusions: no prefix inside the pool: " + text);
+    tx.exec_params(
+        "INSERT INTO pool_exclusions (pool_id, space, reason) VALUES ($1::uuid, $2::inet,"
+        " 'excluded') ON CONFLICT DO NOTHING",
+        id, text);
+  }
+}
+
 PoolInfo pool_info(Tx& tx, const std::string& id) {
+  tx.exec_params("SELECT roll_up_pool($1::uuid)", id);
   const auto counted = tx.exec_params(
-      "SELECT count(*) FILTER (WHERE state <> 'blocked'), count(*) FILTER (WHERE state = 'free'"
-      " AND free_after <= clock_timestamp()) FROM pool_addresses WHERE pool_id = $1::uuid",
-      id);
+      "SELECT total_addresses, available_count FROM ip_pools WHERE id = $1::uuid", id);
   return {.id = id,
           .total = counted[0][0].as<std::int64_t>(),
           .free = counted[0][1].as<std::int64_t>()};
@@ -123,8 +193,8 @@ void Ledger::add_tenant(const std::string& tenant) {
 }
 
 PoolInfo Ledger::add_pool(const PoolSpec& spec) {
-  const auto prefix = domain::parse_ipv4_prefix(spec.prefix);
-  check_pool(spec, prefix);
+  check_pool(spec);
+  const Lengths lengths = lengths_of(spec);
   return store_->as_owner([&](Tx& tx) {
     must_have_tenant(tx, spec.tenant);
     const auto known = tx.exec_params(
@@ -148,13 +218,25 @@ PoolInfo Ledger::add_pool(const PoolSpec& spec) {
     }
     const auto made = tx.exec_params(
         "INSERT INTO ip_pools (tenant_id, pool_name, routing_domain_id, prefix, gateway,"
-        " quarantine_s, hold_time_s, netbox_mode, netbox_prefix_id) VALUES ($1, $2, $3, $4::cidr,"
-        " nullif($5, '')::inet, $6, $7, $8, nullif($9::bigint, 0)) RETURNING id::text",
+        " quarantine_s, hold_time_s, netbox_mode, netbox_prefix_id, family, delegated_length,"
+        " chunk_length, pool_group, priority) VALUES ($1, $2, $3, $4::cidr, nullif($5, '')::inet,"
+        " $6, $7, $8, nullif($9::bigint, 0), $10, $11, $12, $13, $14) RETURNING id::text",
         spec.tenant, spec.name, domain, spec.prefix, spec.gateway,
         static_cast<std::int64_t>(spec.quarantine.count()),
-        static_cast<std::int64_t>(spec.hold_time.count()), spec.netbox_mode, spec.netbox_prefix_id);
+        static_cast<std::int64_t>(spec.hold_time.count()), spec.netbox_mode, spec.netbox_prefix_id,
+        spec.family, lengths.delegated, lengths.chunk, spec.group, spec.priority);
     const std::string id = made[0][0].c_str();
-    fill_pool(tx, id, spec, *prefix);
+    if (spec.family == domain::kFamilyIpv4) {
+      fill_pool(tx, id, spec, *domain::parse_ipv4_prefix(spec.prefix));
+    } else {
+      make_shards(tx, id, spec);
+    }
+    for (const std::string& nas : spec.nas_ips) {
+      tx.exec_params(
+          "INSERT INTO pool_nas (pool_id, nas_ip) VALUES ($1::uuid, $2::inet)"
+          " ON CONFLICT DO NOTHING",
+          id, nas);
+    }
     std::vector<std::string> grants = spec.granted_to;
     grants.push_back(spec.tenant);
     for (const std::string& tenant : grants) {
@@ -164,11 +246,7 @@ PoolInfo Ledger::add_pool(const PoolSpec& spec) {
           " ON CONFLICT DO NOTHING",
           id, tenant);
     }
-    const PoolInfo info = pool_info(tx, id);
-    tx.exec_params(
-        "UPDATE ip_pools SET total_addresses = $2, available_count = $3 WHERE id = $1::uuid", id,
-        info.total, info.free);
-    return info;
+    return pool_info(tx, id);
   });
 }
 

@@ -6,6 +6,7 @@
 #include <addrflow/v1/answers.hpp>
 #include <algorithm>
 
+#include "allocator.hpp"
 #include "restore.hpp"
 #include "rows.hpp"
 #include "store.hpp"
@@ -306,7 +307,8 @@ class Claiming {
                           .prefix_length = ipv4 ? 0 : request_.ipv6_pd_size(),
                           .pool = ipv4 ? request_.ipv4_pool_id() : request_.ipv6_pool_id(),
                           .requested = requested(family),
-                          .service_id = head_.id});
+                          .service_id = head_.id,
+                          .nas_ip = request_.nas_ip().empty() ? head_.nas_ip : request_.nas_ip()});
   }
 
   v1::ClaimReply base_reply() {

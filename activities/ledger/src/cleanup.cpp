@@ -15,13 +15,8 @@ constexpr int kMostErrorsInARow = 3;
 constexpr std::int64_t kOlderThanS = 60;
 
 void roll_up_pools(Tx& tx) {
-  tx.exec(
-      "UPDATE ip_pools p SET total_addresses = c.total, assigned_count = c.held,"
-      " available_count = c.free, updated_at = clock_timestamp()"
-      " FROM (SELECT pool_id, count(*) FILTER (WHERE state <> 'blocked') AS total,"
-      " count(*) FILTER (WHERE state = 'held') AS held,"
-      " count(*) FILTER (WHERE state = 'free' AND free_after <= clock_timestamp()) AS free"
-      " FROM pool_addresses GROUP BY pool_id) c WHERE c.pool_id = p.id");
+  tx.exec("SELECT join_space(id) FROM ip_pools WHERE chunk_length < delegated_length");
+  tx.exec("SELECT roll_up_pool(id) FROM ip_pools");
 }
 
 // Where a walk over old rows stands, so that what must stay is not looked at again.

@@ -14,12 +14,10 @@ class FamiliesTest : public LedgerTest {
     LedgerTest::SetUp();
     if (IsSkipped()) return;
     pool();
-    sql(fmt::format(
-        "WITH p AS (INSERT INTO ip_pools (tenant_id, pool_name, family, routing_domain_id, prefix,"
-        " netbox_mode) SELECT '{0}', 'prefixes', 'ipv6_pd', id, '2001:db8::/40', 'off'"
-        " FROM routing_domains WHERE name = '{0}' RETURNING id)"
-        " INSERT INTO pool_grants (pool_id, tenant_id) SELECT id, '{0}' FROM p",
-        tenant));
+    PoolSpec prefixes = pool_spec("2001:db8::/40");
+    prefixes.name = "prefixes";
+    prefixes.family = "ipv6_pd";
+    ledger->add_pool(prefixes);
   }
 
   pqxx::result sql(const std::string& statement) {

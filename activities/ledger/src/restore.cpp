@@ -166,6 +166,13 @@ class Reconciling {
         "UPDATE pool_addresses SET state = 'blocked', why = $2 WHERE address = $1::inet"
         " AND pool_id IN (SELECT pool_id FROM pool_grants WHERE $3 = '' OR tenant_id = $3)",
         handed.space, "restored: AAA gave it to " + handed.username, handed.tenant);
+    // A prefix that this ledger never handed out has no row yet.
+    tx.exec_params(
+        "INSERT INTO pool_exclusions (pool_id, space, reason) SELECT p.id, $1::inet, $2"
+        " FROM ip_pools p WHERE p.family <> 'ipv4' AND p.prefix::inet >>= $1::inet AND p.id IN"
+        " (SELECT pool_id FROM pool_grants WHERE $3 = '' OR tenant_id = $3)"
+        " ON CONFLICT DO NOTHING",
+        handed.space, "restored: AAA gave it to " + handed.username, handed.tenant);
   }
 
   static void give_up_holding(Tx& tx, std::int64_t holding) {

@@ -228,32 +228,6 @@ bool owes(Tx& tx, std::int64_t service_id, const std::string& system) {
       .as<bool>();
 }
 
-void close_holding(Tx& tx, std::int64_t holding_id, std::int64_t operation,
-                   const std::string& evidence, std::int64_t quarantine_s) {
-  const auto closed = tx.exec_params(
-      "UPDATE holdings SET period = tstzrange(lower(period), greatest(clock_timestamp(),"
-      " lower(period) + interval '1 microsecond')), releasing = false, closed_by = $2,"
-      " evidence = $3 WHERE id = $1 AND upper_inf(period)"
-      " RETURNING tenant_id, service_id, pool_id::text, abbrev(space), upper(period)::text",
-      holding_id, operation, evidence);
-  if (closed.empty()) return;
-  const auto& row = closed[0];
-  tx.exec_params(
-      "UPDATE pool_addresses SET state = CASE WHEN state = 'blocked' THEN state ELSE 'free' END,"
-      " last_end = $3::timestamptz, last_service_id = $4,"
-      " free_after = $3::timestamptz + $5::bigint * interval '1 second'"
-      " WHERE pool_id = $1::uuid AND address = $2::inet",
-      row[2].c_str(), row[3].c_str(), row[4].c_str(), row[1].as<std::int64_t>(), quarantine_s);
-  if (quarantine_s > 0) {
-    tx.exec_params(
-        "INSERT INTO quarantines (tenant_id, service_id, pool_id, space, since, until, why)"
-        " VALUES ($1, $2, $3::uuid, $4::inet, $5::timestamptz,"
-        " $5::timestamptz + $6::bigint * interval '1 second', $7)",
-        row[0].c_str(), row[1].as<std::int64_t>(), row[2].c_str(), row[3].c_str(), row[4].c_str(),
-        quarantine_s, evidence);
-  }
-}
-
 void write_audit(Tx& tx, const ServiceRef& service, const std::string& event,
                  const std::string& actor, const std::string& address, const std::string& pool_id,
                  const std::string& code, const std::string& detail) {

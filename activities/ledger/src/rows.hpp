@@ -100,8 +100,8 @@ v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t servic
 bool owes(Tx& tx, std::int64_t service_id, const std::string& system);
 
 // --- holdings
-// Ends the holding now and puts its address back: free after `quarantine_s` for anybody, at once
-// for the former holder.
+// Ends the holding now and puts its space back: free after `quarantine_s` for anybody, at once for
+// the former holder. Space that was excluded meanwhile stays out. (allocator.cpp)
 void close_holding(Tx& tx, std::int64_t holding_id, std::int64_t operation,
                    const std::string& evidence, std::int64_t quarantine_s);
 
@@ -120,32 +120,6 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
 // The same for what it created of one family; the rest of it goes on.
 v1::UndoReply undo_family(Tx& tx, const ServiceRef& service, const Head& head,
                           std::int64_t operation, std::int64_t number, const std::string& family);
-
-// The pool that the request means; throws no_such_pool or ambiguous_pool.
-struct Pool {
-  std::string id;
-  std::string name;
-  std::string netbox_mode;
-  std::int64_t domain = 0;
-};
-
-// Which space a service wants.
-struct Wish {
-  std::string family;
-  int prefix_length = 0;  // of a delegated prefix; 0: the pool's own, else /56
-  std::string pool;       // name or id; empty: the only one
-  std::string requested;  // empty: the allocator picks
-  std::int64_t service_id = 0;
-};
-struct Picked {
-  Pool pool;
-  std::string space;   // "203.0.113.7" or "2001:db8:1200::/56"
-  std::string method;  // auto, requested, sticky
-};
-// Throws unless the wish can be met as far as it names a pool or a space.
-void check_requested(Tx& tx, const Wish& wish);
-// Picks and locks the space until the transaction ends.
-Picked pick(Tx& tx, const Wish& wish);
 
 // R24: a profile that has no delegated prefix refuses one.
 void check_assignment_mode(Tx& tx, const ServiceRef& service);

@@ -38,12 +38,55 @@ struct PoolSpec {
   std::int64_t netbox_prefix_id = 0;
   std::int64_t netbox_vrf_id = 0;       // of the routing domain, when this call makes it
   std::vector<std::string> granted_to;  // besides the owner
+  std::string family = "ipv4";          // ipv4, ipv6_pd
+  int delegated_length = 0;             // ipv6_pd: what a line gets; 0: /56
+  int shortest_length = 0;           // ipv6_pd: set, and the pool delegates mixed sizes from here
+  std::string group;                 // pools of one group stand in for each other
+  int priority = 100;                // in its group; the lowest first
+  std::vector<std::string> nas_ips;  // a site's own pool: it serves these NAS only
 };
 
 struct PoolInfo {
   std::string id;
   std::int64_t total = 0;
   std::int64_t free = 0;
+};
+
+// Numbers are in the pool's own size: addresses, or prefixes of `delegated_length`.
+struct PoolUsage {
+  std::string id;
+  std::string tenant;
+  std::string name;
+  std::string family;
+  std::string prefix;
+  std::string routing_domain;
+  std::string group;
+  int priority = 100;
+  bool draining = false;
+  int delegated_length = 32;
+  int shortest_length = 32;
+  std::int64_t total = 0;
+  std::int64_t held = 0;
+  std::int64_t free = 0;
+  std::string counted_at;
+  // Of one pool only:
+  std::int64_t resting = 0;  // in quarantine
+  std::int64_t blocked = 0;
+  std::vector<std::string> nas_ips;
+  std::vector<std::string> granted_to;
+  std::vector<std::string> exclusions;  // "203.0.113.5 why"
+};
+
+// What a change of a pool leaves behind: space that lines still hold and that it takes away.
+struct PoolChange {
+  std::vector<std::string> held;  // the first hundred
+  bool complete = true;
+};
+
+// Who changes a pool, and why.
+struct By {
+  std::string actor;
+  std::string reason;
 };
 
 // Thread-safe.
@@ -85,6 +128,23 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory {
   v1::ServiceView view(const v1::ServiceRef& service);
   void add_tenant(const std::string& tenant);
   PoolInfo add_pool(const PoolSpec& spec);
+  // Of all tenants when `tenant` is empty; with the numbers of the last roll-up.
+  std::vector<PoolUsage> pools(const std::string& tenant);
+  // Counted now.
+  PoolUsage pool_usage(const std::string& tenant, const std::string& name);
+  // Draining: it gives nothing new; what is held stays held.
+  void drain_pool(const std::string& tenant, const std::string& name, bool draining, const By& by);
+  // Keeps space from being handed out. What lines hold of it is refused (`conflict`), or with
+  // `drain` leaves with its last holder.
+  PoolChange exclude_space(const std::string& tenant, const std::string& name,
+                           const std::string& space, bool drain, const By& by);
+  // The pool becomes `prefix`, a part of it. While lines hold what lies outside it is refused, or
+  // with `drain` excluded: the same call again completes it when they have left.
+  PoolChange shrink_pool(const std::string& tenant, const std::string& name,
+                         const std::string& prefix, bool drain, const By& by);
+  // A person lets go of what rests in quarantine: it may be requested, and it comes first.
+  void end_quarantine(const std::string& tenant, const std::string& name, const std::string& space,
+                      const By& by);
   void add_nas(const ports::NasRecord& nas);
   // In the order of their names; `name` empty: all of the tenant's.
   std::vector<ports::NasRecord> list_nas(const std::string& tenant, const std::string& name = "");

@@ -1,0 +1,412 @@
+// Which space a service gets: on a real PostgreSQL, also with rows that others have locked.
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "interval_checker.hpp"
+#include "ledger_fixture.hpp"
+
+namespace addrflow::ledger {
+namespace {
+
+class AllocatorTest : public LedgerTest {
+ protected:
+  PoolSpec named(const std::string& name, const std::string& prefix) const {
+    PoolSpec spec = pool_spec(prefix);
+    spec.name = name;
+    return spec;
+  }
+  PoolSpec prefixes(const std::string& prefix = "2001:db8::/40") const {
+    PoolSpec spec = named("prefixes", prefix);
+    spec.family = "ipv6_pd";
+    return spec;
+  }
+
+  // Claim and reserve of one family, not yet finished.
+  v1::ReserveReply take(const v1::ClaimRequest& asked) {
+    const auto claimed = ledger->claim(asked);
+    EXPECT_EQ(claimed.outcome(), "claimed");
+    v1::ReserveRequest request;
+    *request.mutable_claim() = claimed.claim();
+    const bool ipv4 = asked.families_size() == 0 || asked.families(0) == "ipv4";
+    request.set_family(ipv4 ? "ipv4" : "ipv6_pd");
+    request.set_pool_id(ipv4 ? asked.ipv4_pool_id() : asked.ipv6_pool_id());
+    request.set_requested_address(ipv4 ? asked.requested_address() : asked.requested_prefix());
+    request.set_prefix_length(asked.ipv6_pd_size());
+    claim_ = claimed.claim();
+    return ledger->reserve(request);
+  }
+  v1::ClaimRequest wish(const std::string& subscriber, const std::string& pool = {},
+                        const std::string& space = {}) const {
+    auto request = ask("allocate", subscriber, "allocate-" + subscriber);
+    request.set_ipv4_pool_id(pool);
+    request.set_requested_address(space);
+    return request;
+  }
+  v1::ClaimRequest wish_prefix(const std::string& subscriber, int size = 0,
+                               const std::string& prefix = {}) const {
+    auto request = ask("allocate", subscriber, "allocate-" + subscriber);
+    request.add_families("ipv6_pd");
+    request.set_ipv6_pd_size(size);
+    request.set_requested_prefix(prefix);
+    return request;
+  }
+  std::string held(const v1::ClaimRequest& asked) {
+    const std::string space = take(asked).address();
+    auto move = to(claim_, "allocated");
+    if (asked.families_size() > 0) move.mutable_families()->CopyFrom(asked.families());
+    ledger->transition(move);
+    finish(claim_);
+    return space;
+  }
+  // Nothing of it was exposed: it is free at once.
+  void give_back() {
+    v1::UndoRequest request;
+    *request.mutable_claim() = claim_;
+    ledger->undo(request);
+    finish(claim_, false);
+  }
+
+  static int masklen(const std::string& prefix) {
+    return std::stoi(prefix.substr(prefix.find('/') + 1));
+  }
+
+  template <class F>
+  static std::string message_of(F work) {
+    try {
+      work();
+    } catch (const LedgerError& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+
+  pqxx::result sql(const std::string& statement) {
+    pqxx::connection connection{database_url()};
+    pqxx::work tx{connection};
+    auto result = tx.exec(statement);
+    tx.commit();
+    return result;
+  }
+
+  const By by_{.actor = "ann", .reason = "renumbering"};
+  v1::Claim claim_;
+};
+
+TEST_F(AllocatorTest, APoolOfPrefixesGivesEachPrefixOnceAndThenSaysItIsExhausted) {
+  const auto info = ledger->add_pool(prefixes("2001:db8:1:fc00::/54"));
+  EXPECT_EQ(info.total, 4);
+  std::set<std::string> given;
+  for (int i = 0; i < 4; ++i) given.insert(held(wish_prefix(fmt::format("s{}", i))));
+  EXPECT_EQ(given.size(), 4U);
+  EXPECT_TRUE(given.contains("2001:db8:1:ff00::/56"));
+  EXPECT_EQ(code_of([&] { take(wish_prefix("late")); }), ErrorCode::kPoolExhausted);
+  expect_clean();
+}
+
+TEST_F(AllocatorTest, AWidePoolOfPrefixesCountsWithoutRows) {
+  const auto info = ledger->add_pool(prefixes("2001:db8::/32"));
+  EXPECT_EQ(info.total, 1 << 24);
+  held(wish_prefix("s1"));
+  const auto usage = ledger->pool_usage(tenant, "prefixes");
+  EXPECT_EQ(usage.held, 1);
+  EXPECT_EQ(usage.free, (1 << 24) - 1);
+}
+
+TEST_F(AllocatorTest, ARequestedPrefixIsNotHandedOutAgainByTheCursor) {
+  ledger->add_pool(prefixes("2001:db8:1:fc00::/54"));
+  EXPECT_EQ(held(wish_prefix("s1", 56, "2001:db8:1:fd00::/56")), "2001:db8:1:fd00::/56");
+  EXPECT_EQ(code_of([&] { take(wish_prefix("s2", 0, "2001:db8:1:fd00::/56")); }),
+            ErrorCode::kAddressTaken);
+  std::set<std::string> rest;
+  for (int i = 3; i < 6; ++i) rest.insert(held(wish_prefix(fmt::format("s{}", i))));
+  EXPECT_EQ(rest.size(), 3U);
+  EXPECT_FALSE(rest.contains("2001:db8:1:fd00::/56"));
+  expect_clean();
+}
+
+TEST_F(AllocatorTest, AReturnedPrefixGoesToItsFormerHolderFirst) {
+  ledger->add_pool(prefixes());
+  const std::string first = take(wish_prefix("s1")).address();
+  give_back();
+  auto again = wish_prefix("s1");
+  again.mutable_caller()->set_key("again");
+  const auto reply = take(again);
+  EXPECT_EQ(reply.address(), first);
+  EXPECT_EQ(reply.metadata().at("allocation_method"), "sticky");
+}
+
+TEST_F(AllocatorTest, OneSizeAPoolUnlessThePoolSaysOtherwise) {
+  ledger->add_pool(prefixes());
+  EXPECT_NE(message_of([&] { take(wish_prefix("s1", 60)); }).find("ipv6_pd_size"),
+            std::string::npos);
+}
+
+TEST_F(AllocatorTest, MixedSizesNeverOverlapAndJoinAgain) {
+  PoolSpec mixed = prefixes("2001:db8:2::/47");
+  mixed.shortest_length = 48;
+  ledger->add_pool(mixed);
+  EXPECT_EQ(masklen(held(wish_prefix("a", 64))), 64);
+  EXPECT_EQ(masklen(held(wish_prefix("b", 52))), 52);
+  EXPECT_EQ(masklen(held(wish_prefix("c", 48))), 48);
+  const std::string large = take(wish_prefix("d")).address();
+  EXPECT_EQ(masklen(large), 56);
+  EXPECT_EQ(code_of([&] { take(wish_prefix("e", 48)); }), ErrorCode::kPoolExhausted);
+  EXPECT_EQ(code_of([&] { take(wish_prefix("e", 47)); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(sql("SELECT count(*) FROM pool_addresses a JOIN pool_addresses b ON a.address < "
+                "b.address AND a.address && b.address AND a.pool_id = b.pool_id WHERE a.state <> "
+                "'split' AND b.state <> 'split'")[0][0]
+                .as<int>(),
+            0);
+}
+
+TEST_F(AllocatorTest, PoolsOfOneRequestAreTakenInTheirOrder) {
+  ledger->add_pool(named("first", "198.51.100.0/31"));
+  ledger->add_pool(named("second", "203.0.113.0/31"));
+  EXPECT_EQ(held(wish("s1", "second,first")), "203.0.113.0");
+  EXPECT_EQ(held(wish("s2", "second,first")), "203.0.113.1");
+  EXPECT_EQ(held(wish("s3", "second,first")), "198.51.100.0");
+  EXPECT_EQ(held(wish("s4", "second,first", "198.51.100.1")), "198.51.100.1");
+  EXPECT_EQ(code_of([&] { take(wish("s5", "second,first")); }), ErrorCode::kPoolExhausted);
+}
+
+TEST_F(AllocatorTest, AGroupSpillsOverByPriorityAndTwoPoolsWithoutOneAreAmbiguous) {
+  PoolSpec small = named("small", "198.51.100.0/31");
+  small.group = "public";
+  small.priority = 1;
+  PoolSpec large = named("large", "203.0.113.0/24");
+  large.group = "public";
+  ledger->add_pool(large);
+  ledger->add_pool(small);
+  EXPECT_EQ(held(wish("s1")), "198.51.100.0");
+  EXPECT_EQ(held(wish("s2", "public")), "198.51.100.1");
+  EXPECT_EQ(held(wish("s3")), "203.0.113.1");
+  ledger->add_pool(named("other", "192.0.2.0/24"));
+  EXPECT_EQ(code_of([&] { take(wish("s4")); }), ErrorCode::kAmbiguousPool);
+  EXPECT_NE(message_of([&] { take(wish("s4")); }).find("ipv4_pool_id"), std::string::npos);
+  EXPECT_EQ(code_of([&] { take(wish("s4", "no-such")); }), ErrorCode::kNoSuchPool);
+}
+
+TEST_F(AllocatorTest, ASitesOwnPoolServesItsNasOnly) {
+  ports::NasRecord nas{.tenant = tenant, .name = "bng", .nas_ip = "192.0.2.1"};
+  nas.coa_host = "127.0.0.1";
+  nas.secret_ref = "env:NONE";
+  ledger->add_nas(nas);
+  PoolSpec site = named("site", "203.0.113.0/24");
+  site.nas_ips = {"192.0.2.1"};
+  ledger->add_pool(site);
+  pool();
+  auto here = wish("s1");
+  here.set_nas_ip("192.0.2.1");
+  EXPECT_EQ(held(here), "203.0.113.1");
+  EXPECT_EQ(held(wish("s2")), "198.51.100.1");
+  EXPECT_NE(message_of([&] { take(wish("s3", "site")); }).find("nas_ip"), std::string::npos);
+}
+
+TEST_F(AllocatorTest, ADrainingPoolKeepsWhatItGaveAndGivesNothingNew) {
+  pool();
+  held(wish("s1"));
+  ledger->drain_pool(tenant, "main", true, by_);
+  EXPECT_EQ(code_of([&] { take(wish("s2", "main")); }), ErrorCode::kPoolExhausted);
+  EXPECT_NE(message_of([&] { take(wish("s2", "main")); }).find("draining"), std::string::npos);
+  EXPECT_EQ(ledger->pool_usage(tenant, "main").held, 1);
+  ledger->drain_pool(tenant, "main", false, by_);
+  EXPECT_EQ(held(wish("s2")), "198.51.100.2");
+  expect_clean();
+}
+
+TEST_F(AllocatorTest, ShrinkRefusesWhatLinesHoldOrWaitsForThemToLeave) {
+  pool("198.51.100.0/28");
+  held(wish("s1", "", "198.51.100.9"));
+  EXPECT_EQ(code_of([&] { ledger->shrink_pool(tenant, "main", "198.51.100.0/29", false, by_); }),
+            ErrorCode::kConflict);
+  EXPECT_EQ(ledger->pool_usage(tenant, "main").total, 14);
+  auto change = ledger->shrink_pool(tenant, "main", "198.51.100.0/29", true, by_);
+  EXPECT_FALSE(change.complete);
+  EXPECT_EQ(change.held, std::vector<std::string>{"198.51.100.9"});
+  EXPECT_EQ(code_of([&] { take(wish("s2", "", "198.51.100.10")); }), ErrorCode::kAddressTaken);
+  sql("UPDATE holdings SET exposed = false WHERE upper_inf(period) AND tenant_id = '" + tenant +
+      "'");
+  const auto claim = revoke("s1", "r1");
+  sessions.seen = {};
+  sql("UPDATE holdings SET releasing_since = clock_timestamp() - interval '3 days'"
+      " WHERE upper_inf(period) AND tenant_id = '" +
+      tenant + "'");
+  gate(claim);
+  change = ledger->shrink_pool(tenant, "main", "198.51.100.0/29", true, by_);
+  EXPECT_TRUE(change.complete);
+  EXPECT_EQ(ledger->pool_usage(tenant, "main").prefix, "198.51.100.0/29");
+  EXPECT_EQ(code_of([&] { take(wish("s2", "", "198.51.100.10")); }),
+            ErrorCode::kAddressOutsidePool);
+}
+
+TEST_F(AllocatorTest, APoolOfPrefixesShrinksItsIntervalsToo) {
+  ledger->add_pool(prefixes("2001:db8:1::/48"));
+  ledger->shrink_pool(tenant, "prefixes", "2001:db8:1:fc00::/54", false, by_);
+  std::set<std::string> given;
+  for (int i = 0; i < 4; ++i) given.insert(held(wish_prefix(fmt::format("s{}", i))));
+  EXPECT_EQ(given.size(), 4U);
+  EXPECT_EQ(code_of([&] { take(wish_prefix("late")); }), ErrorCode::kPoolExhausted);
+}
+
+TEST_F(AllocatorTest, ExcludedSpaceIsNeverHandedOut) {
+  pool("198.51.100.0/29");
+  ledger->exclude_space(tenant, "main", "198.51.100.1-198.51.100.4", false, by_);
+  EXPECT_EQ(held(wish("s1")), "198.51.100.5");
+  EXPECT_EQ(code_of([&] { ledger->exclude_space(tenant, "main", "198.51.100.5", false, by_); }),
+            ErrorCode::kConflict);
+  EXPECT_EQ(code_of([&] { ledger->exclude_space(tenant, "main", "192.0.2.1", false, by_); }),
+            ErrorCode::kInvalidArgument);
+  ledger->add_pool(prefixes("2001:db8:1:fc00::/54"));
+  ledger->exclude_space(tenant, "prefixes", "2001:db8:1:fc00::/55", false, by_);
+  std::set<std::string> given{held(wish_prefix("p1")), held(wish_prefix("p2"))};
+  EXPECT_EQ(given, (std::set<std::string>{"2001:db8:1:fe00::/56", "2001:db8:1:ff00::/56"}));
+  EXPECT_EQ(code_of([&] { take(wish_prefix("p3")); }), ErrorCode::kPoolExhausted);
+}
+
+TEST_F(AllocatorTest, QuarantineEndsEarlyOnlyByAPersonWhoSaysWhy) {
+  pool("198.51.100.0/31");
+  held(wish("s1"));
+  sql("UPDATE pool_addresses SET free_after = clock_timestamp() + interval '1 "
+      "hour', last_service_id = 0 WHERE address = '198.51.100.1' AND pool_id = (SELECT id FROM "
+      "ip_pools WHERE tenant_id = '" +
+      tenant + "')");
+  EXPECT_EQ(code_of([&] { take(wish("s3")); }), ErrorCode::kPoolExhausted);
+  EXPECT_EQ(code_of([&] { take(wish("s3", "", "198.51.100.1")); }), ErrorCode::kAddressTaken);
+  EXPECT_EQ(code_of([&] { ledger->end_quarantine(tenant, "main", "198.51.100.1", {}); }),
+            ErrorCode::kInvalidArgument);
+  ledger->end_quarantine(tenant, "main", "198.51.100.1", by_);
+  EXPECT_EQ(sql("SELECT actor || ': ' || detail FROM audit_log WHERE event = 'quarantine_ended' "
+                "AND tenant_id = '" +
+                tenant + "'")[0][0]
+                .as<std::string>(),
+            "ann: 198.51.100.1: renumbering");
+  EXPECT_EQ(code_of([&] { ledger->end_quarantine(tenant, "main", "198.51.100.1", by_); }),
+            ErrorCode::kConflict);
+  EXPECT_EQ(held(wish("s4", "", "198.51.100.1")), "198.51.100.1");
+}
+
+// Another connection holds the last free row, and gives it back.
+TEST_F(AllocatorTest, APoolIsNotCalledFullWhileOthersHaveItsRowsLocked) {
+  pool("198.51.100.0/32");
+  ledger->add_pool(prefixes("2001:db8:1::/56"));
+  pqxx::connection other{database_url()};
+  for (const bool ipv4 : {true, false}) {
+    pqxx::work lock{other};
+    lock.exec(
+        fmt::format("SELECT 1 FROM {} WHERE pool_id IN (SELECT id FROM ip_pools WHERE "
+                    "tenant_id = '{}') FOR UPDATE",
+                    ipv4 ? "pool_addresses" : "pool_shards", tenant));
+    std::string got;
+    std::thread waiting{[&] { got = take(ipv4 ? wish("s4") : wish_prefix("s6")).address(); }};
+    pqxx::connection watch{database_url()};
+    for (bool waits = false; !waits;) {
+      pqxx::nontransaction look{watch};
+      waits = look.exec(
+                      "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = "
+                      "'Lock' AND datname = current_database() AND query LIKE '%take_space%' AND "
+                      "pid <> pg_backend_pid())")[0][0]
+                  .as<bool>();
+    }
+    lock.abort();
+    waiting.join();
+    EXPECT_EQ(got, ipv4 ? "198.51.100.0" : "2001:db8:1::/56");
+  }
+}
+
+TEST_F(AllocatorTest, TwoTenantsOnOnePoolAndTwoDomainsWithTheSameSpace) {
+  const std::string guest = tenant + "-guest";
+  ledger->add_tenant(guest);
+  PoolSpec shared = named("shared", "10.0.0.0/30");
+  shared.granted_to = {guest};
+  ledger->add_pool(shared);
+  EXPECT_EQ(held(wish("s1")), "10.0.0.1");
+  const std::string owner = std::exchange(tenant, guest);
+  EXPECT_EQ(held(wish("s1", "shared")), "10.0.0.2");
+  EXPECT_EQ(code_of([&] { take(wish("s2", "shared")); }), ErrorCode::kPoolExhausted);
+  PoolSpec own = named("own", "10.0.0.0/30");
+  own.routing_domain = guest;
+  ledger->add_pool(own);
+  EXPECT_EQ(held(wish("s2", "own")), "10.0.0.1");
+  tenant = owner;
+  EXPECT_EQ(code_of([&] { take(wish("s3", "own")); }), ErrorCode::kNoSuchPool);
+  expect_clean();
+}
+
+// --- many at once
+TEST_F(AllocatorTest, TheCheckerFindsABrokenHistory) {
+  using Row = HeldInterval;
+  EXPECT_EQ(overlaps({Row{"a", 1, 5, "x"}, Row{"a", 5, 9, "y"}, Row{"b", 1, 9, "z"}}), 0);
+  EXPECT_EQ(overlaps({Row{"a", 1, 6, "x"}, Row{"a", 5, 9, "y"}}), 1);
+  EXPECT_EQ(overlaps({Row{"a", 1, 9, "x"}, Row{"a", 2, 3, "y"}, Row{"a", 4, 5, "z"}}), 2);
+}
+
+TEST_F(AllocatorTest, NoTwoHoldersAtOnceUnderThirtyTwoClients) {
+  constexpr int kClients = 32;
+  const char* asked = std::getenv("ADDRFLOW_CHURN_SECONDS");
+  const std::chrono::seconds time{asked == nullptr ? 3 : std::stoi(asked)};
+  pool("198.51.100.0/28");
+  ledger->add_pool(prefixes("2001:db8:1:f000::/52"));
+  settings.pool_size = kClients;
+  Ledger shared{settings, &sessions};
+  IntervalLog log;
+  std::atomic<int> exhausted{0};
+  std::vector<std::string> unexpected(kClients);
+  const auto client = [&](int number) {
+    for (int round = 0; log.now() < time && unexpected[static_cast<std::size_t>(number)].empty();
+         ++round) {
+      const bool ipv4 = (number + round) % 2 == 0;
+      const std::string subscriber = fmt::format("c{}", number);
+      auto request = ipv4 ? wish(subscriber) : wish_prefix(subscriber);
+      request.mutable_caller()->set_key(fmt::format("k{}", round));
+      request.set_request_hash(request.caller().key());
+      v1::ClaimReply claimed;
+      try {
+        claimed = shared.claim(request);
+        v1::ReserveRequest reserve;
+        *reserve.mutable_claim() = claimed.claim();
+        reserve.set_family(ipv4 ? "ipv4" : "ipv6_pd");
+        const std::string space = shared.reserve(reserve).address();
+        const auto from = log.now();
+        shared.view(claimed.claim().service());  // held for as long as this takes
+        const auto until = log.now();
+        log.add({space, from.count(), until.count(), subscriber});
+      } catch (const LedgerError& error) {
+        if (error.code() != ErrorCode::kPoolExhausted) {
+          unexpected[static_cast<std::size_t>(number)] = error.what();
+          break;
+        }
+        ++exhausted;
+      }
+      if (claimed.claim().operation_id() == 0) continue;
+      v1::UndoRequest undo;
+      *undo.mutable_claim() = claimed.claim();
+      shared.undo(undo);
+      v1::FinishRequest done;
+      *done.mutable_claim() = claimed.claim();
+      shared.finish(done);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kClients; ++i) threads.emplace_back(client, i);
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& message : unexpected) EXPECT_EQ(message, "");
+  const auto rows = log.rows();
+  EXPECT_GT(rows.size(), static_cast<std::size_t>(kClients));
+  EXPECT_EQ(overlaps(rows), 0);
+  // The ledger's own record of who held what says the same.
+  std::vector<HeldInterval> recorded;
+  for (const auto& row :
+       sql("SELECT abbrev(space), (extract(epoch FROM lower(period)) * 1e6)::bigint,"
+           " (extract(epoch FROM coalesce(upper(period), clock_timestamp()))"
+           "  * 1e6)::bigint, subscriber_id FROM holdings WHERE tenant_id = '" +
+           tenant + "'"))
+    recorded.push_back(
+        {row[0].c_str(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), row[3].c_str()});
+  EXPECT_GE(recorded.size(), rows.size());
+  EXPECT_EQ(overlaps(recorded), 0);
+  expect_clean();
+}
+
+}  // namespace
+}  // namespace addrflow::ledger
