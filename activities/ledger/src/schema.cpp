@@ -56,10 +56,10 @@ Objects objects_of(pqxx::dbtransaction& tx, const std::string& schema) {
   Objects objects;
   for (const auto& row : tx.exec_params(kObjects, schema)) {
     std::string definition = row[2].c_str();
-    for (const std::string& word : {schema + ".", "'" + schema + "'", schema}) {
-      for (std::size_t at = 0; (at = definition.find(word, at)) != std::string::npos;)
-        definition.erase(at, word.size());
-    }
+    // The schema where it qualifies a name, and nowhere else: a table may be named like it.
+    const std::string word = schema + ".";
+    for (std::size_t at = 0; (at = definition.find(word, at)) != std::string::npos;)
+      definition.erase(at, word.size());
     objects[row[0].c_str()] = {row[1].c_str(), std::move(definition)};
   }
   return objects;
