@@ -210,7 +210,7 @@ class Line:
             answer = self.world.login(self.username)
             if answer.get("packet") != "Access-Accept":
                 raise Trouble(f"an active line cannot log in: {answer}")
-            if "ipv6_pd" in wanted and answer.get("Delegated-IPv6-Prefix") != bindings["ipv6_pd"]["address"]:
+            if "ipv6_pd" in wanted and answer.get("Delegated-IPv6-Prefix") != bindings["ipv6_pd"]["prefix"]:
                 raise Trouble(f"AAA gives {answer}, the ledger holds {bindings['ipv6_pd']}")
             if "ipv4" in wanted:
                 address = bindings["ipv4"]["address"]
