@@ -242,8 +242,7 @@ class Matrix:
 
     def prepare(self):
         self.world.add_network(self.tenant, cidr="100.72.0.0/20", quarantine="1h", hold="1h")
-        self.world.must("pool", "add", "prefixes", "--tenant", self.tenant, "--cidr", "2001:db8:7200::/40",
-                        "--quarantine", "1h", "--hold", "1h")
+        self.world.add_prefixes(self.tenant, "2001:db8:7200::/40", quarantine="1h", hold="1h")
         self.worker = self.world.start_worker()
 
     def fresh_worker(self):

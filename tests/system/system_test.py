@@ -206,7 +206,7 @@ class DualStack(SystemTest):
 
     def setUp(self):
         super().setUp()
-        self.world.add_prefixes(self.tenant, f"2001:db8:{next(NET):x}00::/40")
+        self.world.add_prefixes(self.tenant, f"2001:db8:{next(NET):x}00::/40", delegate="60", shortest="56")
 
     def bindings(self, subscriber):
         return {b["family"]: b for b in self.status(subscriber)["bindings"]}

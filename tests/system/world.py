@@ -349,11 +349,10 @@ class World:
                   "--coa-port", self.peers["RADIUS_NAS_PORT"],
                   "--secret", f"file:{self.peers['RADIUS_NAS_SECRET_FILE']}", "--interim", "60s")
 
-    def add_prefixes(self, tenant, cidr, pool="prefixes"):
-        self.sql("with p as (insert into ip_pools (tenant_id, pool_name, family, routing_domain_id, prefix, netbox_mode)"
-                 f" select '{tenant}', '{pool}', 'ipv6_pd', routing_domain_id, '{cidr}', 'off' from ip_pools"
-                 f" where tenant_id = '{tenant}' limit 1 returning id)"
-                 f" insert into pool_grants (pool_id, tenant_id) select id, '{tenant}' from p")
+    def add_prefixes(self, tenant, cidr, pool="prefixes", **options):
+        """A pool of delegated prefixes. NetBox does not mirror prefixes yet."""
+        words = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+        self.must("pool", "add", pool, "--tenant", tenant, "--cidr", cidr, "--netbox", "off", *words)
 
 
 def new_key():
