@@ -212,11 +212,26 @@ SELECT tenant FROM lf_rows WHERE fate IN ('live', 'pending', 'revoked', 'history
 ON CONFLICT DO NOTHING;
 INSERT INTO routing_domains (name) SELECT DISTINCT domain FROM lf_pools ON CONFLICT DO NOTHING;
 INSERT INTO ip_pools (id, tenant_id, pool_name, family, routing_domain_id, prefix, gateway,
-  netbox_mode, netbox_prefix_id)
+  netbox_mode, netbox_prefix_id, delegated_length, chunk_length)
 SELECT p.id, tenant, p.name, CASE family(p.prefix) WHEN 4 THEN 'ipv4' ELSE 'ipv6_pd' END, d.id,
   p.prefix::cidr, CASE WHEN p.gateway <<= p.prefix THEN p.gateway END,
-  CASE WHEN p.netbox_prefix_id IS NULL THEN 'off' ELSE 'mirror' END, p.netbox_prefix_id
-FROM lf_pools p JOIN routing_domains d ON d.name = p.domain;
+  -- Delegated prefixes are not mirrored in NetBox yet.
+  CASE WHEN p.netbox_prefix_id IS NULL OR family(p.prefix) = 6 THEN 'off' ELSE 'mirror' END,
+  p.netbox_prefix_id,
+  CASE family(p.prefix) WHEN 4 THEN 32 ELSE greatest(coalesce(l.longest, 56), masklen(p.prefix)) END,
+  CASE family(p.prefix) WHEN 4 THEN 32 ELSE greatest(coalesce(l.shortest, 56), masklen(p.prefix)) END
+FROM lf_pools p JOIN routing_domains d ON d.name = p.domain LEFT JOIN (
+  SELECT pool, max(masklen(space)) AS longest, min(masklen(space)) AS shortest FROM lf_rows
+  WHERE family = 'ipv6_pd' AND fate IN ('live', 'pending', 'revoked') GROUP BY pool) l
+  ON l.pool = p.id;
+INSERT INTO pool_shards (pool_id, shard, next, last)
+SELECT id, i, first + pieces / shards * i,
+  CASE WHEN i = shards - 1 THEN first + pieces - 1 ELSE first + pieces / shards * (i + 1) - 1 END
+FROM (SELECT id, piece_number(prefix::inet, chunk_length) AS first,
+        1::bigint << (chunk_length - masklen(prefix)) AS pieces,
+        least(1::bigint << (chunk_length - masklen(prefix)), 64) AS shards
+      FROM ip_pools WHERE family = 'ipv6_pd') whole, generate_series(0, shards - 1) i
+ON CONFLICT DO NOTHING;
 INSERT INTO pool_grants (pool_id, tenant_id)
 SELECT id, tenant FROM lf_pools UNION
 SELECT pool, tenant FROM lf_rows WHERE fate IN ('live', 'pending', 'revoked')
@@ -307,6 +322,28 @@ INSERT INTO pool_addresses (pool_id, address)
 SELECT pool, space FROM lf_live WHERE fate = 'live' AND family = 'ipv4' ON CONFLICT DO NOTHING;
 UPDATE pool_addresses a SET state = 'held' FROM lf_live l
 WHERE l.fate = 'live' AND l.family = 'ipv4' AND a.pool_id = l.pool AND a.address = l.space;
+-- A prefix has a row once somebody had it; one that is longer than its pool's pieces is split out of its piece.
+INSERT INTO pool_addresses (pool_id, address)
+SELECT DISTINCT l.pool, network(set_masklen(l.space, p.chunk_length))::inet
+FROM lf_live l JOIN ip_pools p ON p.id = l.pool
+WHERE l.fate = 'live' AND l.family = 'ipv6_pd' ON CONFLICT DO NOTHING;
+DO $held$
+DECLARE
+  one record;
+  parent inet;
+BEGIN
+  FOR one IN SELECT l.pool, l.space, p.chunk_length FROM lf_live l JOIN ip_pools p ON p.id = l.pool
+      WHERE l.fate = 'live' AND l.family = 'ipv6_pd' LOOP
+    SELECT a.address INTO parent FROM generate_series(one.chunk_length, masklen(one.space)) size
+      JOIN pool_addresses a ON a.pool_id = one.pool
+        AND a.address = network(set_masklen(one.space, size))::inet
+      ORDER BY size DESC LIMIT 1;
+    PERFORM split_space(one.pool, parent, one.space);
+    UPDATE pool_addresses a SET state = 'held'
+      WHERE a.pool_id = one.pool AND a.address = one.space;
+  END LOOP;
+END
+$held$;
 UPDATE pool_addresses a SET state = 'blocked', why = left('set aside by the migration: ' || r.why, 200)
 FROM lf_rows r WHERE r.fate = 'aside' AND a.pool_id = r.pool AND a.address = r.space
   AND a.state = 'free';

@@ -241,6 +241,11 @@ TEST_F(MigratorTest, a_database_with_the_lifecycle_keeps_its_states_times_and_pr
   EXPECT_EQ(one("SELECT ipv6_state || ' ' || ipv6_prefix FROM subscriber_network_profiles WHERE"
                 " subscriber_id = 'fay'"),
             "active 2001:db8:0:100::/56");
+  EXPECT_EQ(one("SELECT state FROM pool_addresses WHERE address = '2001:db8:0:100::/56'"), "held");
+  EXPECT_EQ(one("SELECT delegated_length || ' ' || sum(last - next + 1) FROM ip_pools JOIN"
+                " pool_shards ON pool_id = id WHERE family = 'ipv6_pd' GROUP BY delegated_length"),
+            "56 16777216")
+      << "what is left of the pool can be handed out";
   EXPECT_EQ(one("SELECT count(*) FROM effects WHERE wish->>'condition' = 'refused'"), "1")
       << "a revoke under way is ended by its workflow";
   expect_clean();
