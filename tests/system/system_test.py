@@ -573,17 +573,18 @@ class Evidence(SystemTest):
         self.assertLessEqual(set(names), set(self.world.must("schedules", "apply").json))
         for name in names:
             self.world.must("schedules", "trigger", name)
-        self.world.must("schedules", "pause", "addrflow-catch-up")
-
-        def listed():
-            return self.world.must("schedules", "list").json.get("addrflow-catch-up", "")
-        eventually("the schedule to be paused", lambda: "paused" in listed())
 
         def results():
             found = self.temporal("workflow", "list", "--query",
                                   "WorkflowType in ('CleanupStaleAddresses', 'CatchUpDueWork')")
             return [w["status"] for w in found]
+        # Before the pause: of two requests that reach a schedule together, the server heeds the last one only.
         eventually("the three runs to be done", lambda: sum("COMPLETED" in r for r in results()) >= 3)
+        self.world.must("schedules", "pause", "addrflow-catch-up")
+
+        def listed():
+            return self.world.must("schedules", "list").json.get("addrflow-catch-up", "")
+        eventually("the schedule to be paused", lambda: "paused" in listed())
         self.world.must("schedules", "unpause", "addrflow-catch-up")
         for family in ("ipv4", "ipv6_pd"):
             answer = self.world.must("cleanup", "--family", family).json
