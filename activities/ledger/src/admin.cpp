@@ -18,7 +18,6 @@ using domain::Ipv4Address;
 
 constexpr int kWidestPool = 12;    // /12: a million addresses, a row each
 constexpr int kWidestPrefix = 16;  // no rows before they are used, but their number is counted
-constexpr int kShards = 64;        // intervals of fresh prefixes that clients take from at once
 
 struct Lengths {
   int delegated = 32;
@@ -142,15 +141,7 @@ void check_pool(const PoolSpec& spec) {
 
 // A pool of prefixes begins as intervals of what nobody ever had.
 void make_shards(Tx& tx, const std::string& id, const PoolSpec& spec) {
-  tx.exec_params(
-      "WITH whole AS (SELECT piece_number(p.prefix::inet, p.chunk_length) AS first,"
-      "   1::bigint << (p.chunk_length - masklen(p.prefix)) AS pieces FROM ip_pools p"
-      "   WHERE p.id = $1::uuid), cut AS (SELECT first, pieces, least(pieces, $2::bigint) AS shards"
-      "   FROM whole)"
-      " INSERT INTO pool_shards (pool_id, shard, next, last) SELECT $1::uuid, i,"
-      " first + pieces / shards * i, first + pieces / shards * (i + 1) - 1"
-      " FROM cut, generate_series(0, shards - 1) i",
-      id, kShards);
+  tx.exec_params("SELECT make_pool_shards($1::uuid)", id);
   for (const std::string& text : spec.exclusions) {
     const auto prefix = domain::parse_ipv6_prefix(text);
     if (!prefix || !domain::parse_ipv6_prefix(spec.prefix)->contains(*prefix))

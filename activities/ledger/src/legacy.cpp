@@ -224,14 +224,7 @@ FROM lf_pools p JOIN routing_domains d ON d.name = p.domain LEFT JOIN (
   SELECT pool, max(masklen(space)) AS longest, min(masklen(space)) AS shortest FROM lf_rows
   WHERE family = 'ipv6_pd' AND fate IN ('live', 'pending', 'revoked') GROUP BY pool) l
   ON l.pool = p.id;
-INSERT INTO pool_shards (pool_id, shard, next, last)
-SELECT id, i, first + pieces / shards * i,
-  CASE WHEN i = shards - 1 THEN first + pieces - 1 ELSE first + pieces / shards * (i + 1) - 1 END
-FROM (SELECT id, piece_number(prefix::inet, chunk_length) AS first,
-        1::bigint << (chunk_length - masklen(prefix)) AS pieces,
-        least(1::bigint << (chunk_length - masklen(prefix)), 64) AS shards
-      FROM ip_pools WHERE family = 'ipv6_pd') whole, generate_series(0, shards - 1) i
-ON CONFLICT DO NOTHING;
+SELECT make_pool_shards(id) FROM ip_pools WHERE family = 'ipv6_pd';
 INSERT INTO pool_grants (pool_id, tenant_id)
 SELECT id, tenant FROM lf_pools UNION
 SELECT pool, tenant FROM lf_rows WHERE fate IN ('live', 'pending', 'revoked')

@@ -330,7 +330,6 @@ class Context {
   }
 
  private:
-  friend class Mutex;
   friend class Semaphore;
   friend bool detail::encodes_arguments(Context&);
   friend Future<void> detail::signal_workflow(Context&, const detail::WorkflowTarget&, NamedHere,
@@ -377,50 +376,6 @@ Task<std::size_t> select(Context& context, std::vector<AnyFuture> futures);
 // Returns when all are ready, however they ended. Does not take their results.
 Task<void> join(Context& context, std::vector<AnyFuture> futures);
 
-class Mutex;
-
-// Holds a mutex while it lives.
-class [[nodiscard]] MutexLock {
- public:
-  MutexLock() = default;
-  explicit MutexLock(Mutex& mutex) : mutex_(&mutex) {}
-  MutexLock(MutexLock&& other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
-  MutexLock& operator=(MutexLock&& other) noexcept {
-    if (this != &other) {
-      unlock();
-      mutex_ = std::exchange(other.mutex_, nullptr);
-    }
-    return *this;
-  }
-  ~MutexLock() { unlock(); }
-  void unlock();
-
- private:
-  Mutex* mutex_ = nullptr;
-};
-
-// Lets the handlers of one run take turns, first come first served. A member of the workflow's
-// class: handlers interleave at every `co_await`, so state that must not change in between needs
-// one.
-class Mutex {
- public:
-  Mutex() = default;
-  explicit Mutex(Context&) {}
-  Mutex(const Mutex&) = delete;
-  Mutex& operator=(const Mutex&) = delete;
-
-  // Throws `CanceledError` if the scope in which it waits is cancelled.
-  Task<MutexLock> lock(Context& context, SourceLocation where = SourceLocation::current());
-  bool locked() const { return locked_; }
-
- private:
-  friend class MutexLock;
-  void unlock();
-
-  std::deque<detail::Ref<detail::ValueState<void>>> waiters_;
-  bool locked_ = false;
-};
-
 class Semaphore;
 
 // Holds one place of a semaphore while it lives.
@@ -444,7 +399,8 @@ class [[nodiscard]] SemaphorePermit {
   Semaphore* semaphore_ = nullptr;
 };
 
-// As `Mutex`, with room for several: so many activities at once, say.
+// So many of the handlers of one run at once: so many activities under way, say. First come first
+// served.
 class Semaphore {
  public:
   explicit Semaphore(int places) : free_(places) {}
@@ -456,11 +412,42 @@ class Semaphore {
   int free() const { return free_; }
 
  private:
+  friend class Mutex;
   friend class SemaphorePermit;
+  // `name`: what a stack trace says that is waited for.
+  Semaphore(int places, const char* name) : name_(name), free_(places) {}
   void release();
 
   std::deque<detail::Ref<detail::ValueState<void>>> waiters_;
+  const char* name_ = "semaphore";
   int free_;
+};
+
+// Holds a mutex while it lives.
+class [[nodiscard]] MutexLock {
+ public:
+  MutexLock() = default;
+  explicit MutexLock(SemaphorePermit permit) : permit_(std::move(permit)) {}
+  void unlock() { permit_.release(); }
+
+ private:
+  SemaphorePermit permit_;
+};
+
+// A semaphore with one place: lets the handlers of one run take turns. A member of the workflow's
+// class: handlers interleave at every `co_await`, so state that must not change in between needs
+// one.
+class Mutex {
+ public:
+  Mutex() = default;
+  explicit Mutex(Context&) {}
+
+  // Throws `CanceledError` if the scope in which it waits is cancelled.
+  Task<MutexLock> lock(Context& context, SourceLocation where = SourceLocation::current());
+  bool locked() const { return place_.free() == 0; }
+
+ private:
+  Semaphore place_{1, "mutex"};
 };
 
 }  // namespace tempora

@@ -240,41 +240,10 @@ Task<void> join(Context&, std::vector<AnyFuture> futures) {
   }
 }
 
-Task<MutexLock> Mutex::lock(Context& context, SourceLocation where) {
-  if (locked_) {
-    auto turn = detail::make_ref<detail::ValueState<void>>();
-    context.run_->enter_scope(*turn, "mutex", where);
-    waiters_.push_back(turn);
-    detail::ReadyAwaiter wait{turn};
-    co_await wait;
-    turn->rethrow_failure();  // cancelled: whoever unlocks passes this one over
-    co_return MutexLock{*this};
-  }
-  locked_ = true;
-  co_return MutexLock{*this};
-}
-
-void Mutex::unlock() {
-  const Scheduler* scheduler = Scheduler::current();
-  if (scheduler == nullptr || scheduler->evicting) return;
-  while (!waiters_.empty()) {
-    const Ref<detail::ValueState<void>> next = waiters_.front();
-    waiters_.pop_front();
-    if (!next->pending()) continue;
-    next->fulfil();  // stays locked: the next one owns it from now on
-    return;
-  }
-  locked_ = false;
-}
-
-void MutexLock::unlock() {
-  if (mutex_ != nullptr) std::exchange(mutex_, nullptr)->unlock();
-}
-
 Task<SemaphorePermit> Semaphore::acquire(Context& context, SourceLocation where) {
   if (free_ <= 0) {
     auto turn = detail::make_ref<detail::ValueState<void>>();
-    context.run_->enter_scope(*turn, "semaphore", where);
+    context.run_->enter_scope(*turn, name_, where);
     waiters_.push_back(turn);
     detail::ReadyAwaiter wait{turn};
     co_await wait;
@@ -300,6 +269,10 @@ void Semaphore::release() {
 
 void SemaphorePermit::release() {
   if (semaphore_ != nullptr) std::exchange(semaphore_, nullptr)->release();
+}
+
+Task<MutexLock> Mutex::lock(Context& context, SourceLocation where) {
+  co_return MutexLock{co_await place_.acquire(context, where)};
 }
 
 void WorkflowRegistry::add(std::shared_ptr<const WorkflowDefinition> definition) {

@@ -11,18 +11,8 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::commands_of;
+using testing::result_of;
 using testing::Scenario;
-
-std::string result_of(const Scenario::Completion& completion) {
-  for (const auto& command : completion.commands()) {
-    if (command.has_complete_workflow_execution_command_attributes()) {
-      return PayloadCodec<std::string>::decode(
-          command.complete_workflow_execution_command_attributes().result().payloads(0));
-    }
-  }
-  ADD_FAILURE() << "the workflow is not complete: " << completion.DebugString();
-  return {};
-}
 
 struct Late {
   std::string log;

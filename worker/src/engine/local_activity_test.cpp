@@ -12,22 +12,12 @@ namespace {
 using namespace std::chrono_literals;
 using testing::commands_of;
 using ::testing::ElementsAre;
+using testing::result_of;
 using testing::Scenario;
 
 const ActivityType<std::string, std::string> kLook{
     "look", {.start_to_close = 5s, .retry = RetryPolicy{.maximum_attempts = 7}}};
 const ActivityType<std::string, std::string> kFar{"far", {.start_to_close = 5s}};
-
-std::string result_of(const Scenario::Completion& completion) {
-  for (const auto& command : completion.commands()) {
-    if (command.has_complete_workflow_execution_command_attributes()) {
-      return PayloadCodec<std::string>::decode(
-          command.complete_workflow_execution_command_attributes().result().payloads(0));
-    }
-  }
-  ADD_FAILURE() << "the workflow is not complete: " << completion.DebugString();
-  return {};
-}
 
 struct Sequence {
   Task<std::string> run(Context& ctx) {

@@ -372,6 +372,18 @@ class Scenario {
   bool check_replay_ = true;
 };
 
+// The text with which the workflow completes.
+inline std::string result_of(const Scenario::Completion& completion) {
+  for (const auto& command : completion.commands()) {
+    if (command.has_complete_workflow_execution_command_attributes()) {
+      return PayloadCodec<std::string>::decode(
+          command.complete_workflow_execution_command_attributes().result().payloads(0));
+    }
+  }
+  ADD_FAILURE() << "the workflow is not complete: " << completion.DebugString();
+  return {};
+}
+
 // The commands of an answer in one line: "ScheduleActivityTask(1 reserve) StartTimer(1)".
 inline std::string commands_of(const Scenario::Completion& completion) {
   std::string text;
