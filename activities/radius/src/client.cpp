@@ -37,7 +37,8 @@ using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
 constexpr std::size_t kIdentifiers = 256;
-constexpr int kReceiveBuffer = 1 << 20;  // a burst of answers must not be lost on our side
+constexpr std::uint8_t kStatusIdentifier = 0;  // of RadSec only (RFC 6613 2.6.5)
+constexpr int kReceiveBuffer = 1 << 20;        // a burst of answers must not be lost on our side
 
 struct Address {
   sockaddr_storage storage{};
@@ -104,10 +105,12 @@ struct Nas;
 struct Port;
 struct Exchange;
 
-// Something to do at a time: look at an exchange, or at a NAS whose rate was used up.
+// Something to do at a time: look at an exchange, at a NAS whose rate was used up, or at a RadSec
+// connection that is silent.
 struct Alarm {
   Exchange* exchange = nullptr;
   Nas* nas = nullptr;
+  Port* silent = nullptr;
 };
 using Alarms = std::multimap<Clock::time_point, Alarm>;
 
@@ -150,6 +153,10 @@ struct Port {
   std::array<Exchange*, kIdentifiers> slots{};
   std::array<Clock::time_point, kIdentifiers> used{};  // epoch: never
   std::vector<Exchange*> outbox;
+  // RadSec's watchdog, armed while requests are with the NAS.
+  std::optional<Alarms::iterator> watchdog;
+  std::vector<std::uint8_t> status;  // the Status-Server that waits for its answer
+  std::string status_secret;
 };
 
 struct Nas {
@@ -221,6 +228,7 @@ std::string check(const ClientSettings& s) {
   if (s.reconnect_wait <= milliseconds{0} || s.reconnect_max_wait < s.reconnect_wait) {
     return "reconnect_wait must be positive and not above reconnect_max_wait";
   }
+  if (s.watchdog <= milliseconds{0}) return "watchdog must be positive";
   if (s.max_ports_per_nas < 1 || s.max_ports_per_nas > 256) {
     return "max_ports_per_nas must be within 1 and 256";
   }
@@ -319,6 +327,7 @@ class Client::Loop {
                                         &Counters::unexpected_answers,
                                         &Counters::refused_ports,
                                         &Counters::connections,
+                                        &Counters::status_requests,
                                         &Counters::failed_connections};
 
   // Only the loop counts, so a load and a store will do; others read.
@@ -492,7 +501,7 @@ class Client::Loop {
       const std::size_t at = (nas.next + step) % total;
       Port& port = *nas.ports[at / kIdentifiers];
       const std::size_t id = at % kIdentifiers;
-      if (port.slots[id] != nullptr) continue;
+      if (port.slots[id] != nullptr || (tls && id == kStatusIdentifier)) continue;
       if (!rested(port, id) && nas.ports.size() < most) break;
       nas.next = (at + 1) % total;
       return {&port, static_cast<std::uint8_t>(id)};
@@ -500,9 +509,9 @@ class Client::Loop {
     if (nas.ports.size() >= most) return {nullptr, 0};
     Port* opened = open_port(nas);
     if (opened == nullptr) return {nullptr, 0};
-    nas.next = (nas.ports.size() - 1) * kIdentifiers + 1;
-    if (nas.next >= nas.ports.size() * kIdentifiers) nas.next = 0;
-    return {opened, 0};
+    const std::uint8_t first = tls ? kStatusIdentifier + 1 : 0;
+    nas.next = (nas.ports.size() - 1) * kIdentifiers + first + 1;
+    return {opened, first};
   }
 
   Port* open_port(Nas& nas) {
@@ -658,7 +667,51 @@ class Client::Loop {
     }
     port.outbox.clear();
     nas.touched = Clock::now();
+    if (!port.watchdog) heard(port);
     advance(port);
+  }
+
+  // --- The watchdog of a connection (RFC 3539 3.4). It also moves on a server that has the request
+  // in its buffer and waits for more to come, which FreeRADIUS does where the request arrives
+  // together with the end of the handshake.
+
+  void heard(Port& port) {
+    port.status.clear();
+    watch_over(port);
+  }
+
+  void watch_over(Port& port) {
+    if (port.watchdog) alarms_.erase(*port.watchdog);
+    port.watchdog = alarms_.emplace(Clock::now() + settings_.watchdog, Alarm{.silent = &port});
+  }
+
+  void forget_watchdog(Port& port) {
+    port.status.clear();
+    if (port.watchdog) alarms_.erase(*std::exchange(port.watchdog, std::nullopt));
+  }
+
+  void ask_whether_there(Port& port) {
+    port.watchdog.reset();
+    if (port.stream != nullptr && !port.stream->ready())
+      return lost(port, "its TLS handshake does not end");
+    const auto waits = [](const Exchange* exchange) {
+      return exchange != nullptr && exchange->handed_out;
+    };
+    const auto waiting = std::ranges::find_if(port.slots, waits);
+    if (port.stream == nullptr || waiting == port.slots.end()) return forget_watchdog(port);
+    if (!port.status.empty()) return lost(port, "no answer to a Status-Server");
+    port.status = signer_.encode_status(kStatusIdentifier, (*waiting)->request.secret);
+    port.status_secret = (*waiting)->request.secret;
+    count(&Counters::status_requests);
+    port.stream->write(port.status);
+    watch_over(port);
+    advance(port);
+  }
+
+  // Whether they are a word of the NAS on our Status-Server.
+  bool answers_status(Port& port, std::span<const std::uint8_t> octets) {
+    return !port.status.empty() && octets[1] == kStatusIdentifier &&
+           signer_.verify_answer(octets, port.status, port.status_secret) == Signer::Verdict::kGood;
   }
 
   bool connect(Port& port) {
@@ -680,6 +733,7 @@ class Client::Loop {
     event.events = port.watched;
     event.data.ptr = &port;
     epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, port.stream->fd(), &event);
+    watch_over(port);
     return true;
   }
 
@@ -690,6 +744,7 @@ class Client::Loop {
     if (!port.stream->failure().empty()) return lost(port, port.stream->failure());
     if (!was_ready && port.stream->ready()) {
       count(&Counters::connections);
+      heard(port);
       port.nas->reconnect_wait = milliseconds{0};
       port.nas->trouble.clear();
       // What an earlier connection took, and what came meanwhile.
@@ -714,6 +769,7 @@ class Client::Loop {
     count(&Counters::failed_connections);
     nas.trouble = why;
     port.stream.reset();  // closing the descriptor takes it out of epoll
+    forget_watchdog(port);
     for (Exchange* exchange : port.slots) {
       if (exchange == nullptr) continue;
       exchange->handed_out = false;
@@ -743,6 +799,10 @@ class Client::Loop {
     while (!alarms_.empty() && alarms_.begin()->first <= now) {
       const Alarm alarm = alarms_.begin()->second;
       alarms_.erase(alarms_.begin());
+      if (alarm.silent != nullptr) {
+        ask_whether_there(*alarm.silent);
+        continue;
+      }
       if (alarm.nas != nullptr) {
         alarm.nas->alarm.reset();
         reconnect(*alarm.nas);
@@ -823,9 +883,11 @@ class Client::Loop {
   }
 
   void answer(Port& port, std::span<const std::uint8_t> octets) {
+    if (octets.size() >= kHeaderSize && answers_status(port, octets)) return heard(port);
     Exchange* exchange = octets.size() < kHeaderSize ? nullptr : port.slots[octets[1]];
     if (exchange == nullptr) return count(&Counters::unexpected_answers);
     if (!verified(port, *exchange, octets)) return count(&Counters::invalid_answers);
+    if (port.watchdog) heard(port);
     const auto packet = decode(octets);  // it was found well-formed
     if (!timely(*packet)) return count(&Counters::invalid_answers);
     const bool ack = packet->code == Code::kCoaAck || packet->code == Code::kDisconnectAck;
@@ -912,9 +974,14 @@ class Client::Loop {
     next_sweep_ = now + std::chrono::minutes{1};
     std::erase_if(nas_, [&](const auto& entry) {
       const Nas& nas = *entry.second;
-      return nas.outstanding == 0 && nas.queued == 0 && !nas.alarm &&
+      return nas.outstanding == 0 && nas.queued == 0 && !nas.alarm && !watched(nas) &&
              now - nas.touched > std::max(settings_.idle_close, settings_.identifier_rest);
     });
+  }
+
+  static bool watched(const Nas& nas) {
+    return std::ranges::any_of(nas.ports,
+                               [](const auto& port) { return port->watchdog.has_value(); });
   }
 
   void end_all() {

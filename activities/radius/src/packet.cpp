@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
+#include <openssl/rand.h>
 
 #include <algorithm>
 #include <cstring>
@@ -64,6 +65,9 @@ bool answers(Code answer, Code request) {
     case Code::kAccountingRequest: return answer == Code::kAccountingResponse;
     case Code::kAccessRequest:
       return answer == Code::kAccessAccept || answer == Code::kAccessReject;
+    case Code::kStatusServer:  // each port answers in its own way: the one for CoA by CoA-ACK
+      return answer == Code::kAccessAccept || answer == Code::kAccountingResponse ||
+             answer == Code::kCoaAck || answer == Code::kDisconnectAck;
     default: return false;
   }
 }
@@ -280,6 +284,17 @@ std::expected<std::vector<std::uint8_t>, CodecError> Signer::encode_request(
   const std::span<const std::uint8_t> view{*octets};
   put_authenticator(*octets, md5(view.first(kAuthenticatorOffset), Authenticator{},
                                  view.subspan(kHeaderSize), secret));
+  return octets;
+}
+
+std::vector<std::uint8_t> Signer::encode_status(std::uint8_t identifier, std::string_view secret) {
+  auto octets = build(Code::kStatusServer, identifier, {}, true).value();
+  Authenticator random;
+  if (RAND_bytes(random.data(), static_cast<int>(random.size())) != 1)
+    throw std::runtime_error("OpenSSL has no random octets");
+  put_authenticator(octets, random);
+  constexpr std::size_t kOwn = kHeaderSize + 2;
+  std::ranges::copy(hmac(octets, random, kOwn, secret), octets.begin() + kOwn);
   return octets;
 }
 

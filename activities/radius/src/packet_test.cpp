@@ -226,5 +226,18 @@ TEST(Decode, CorpusOfBrokenPacketsIsRefusedOrKeptWhole) {
   }
 }
 
+TEST(SignerTest, StatusServerIsAnsweredByEachPortInItsWay) {
+  Signer signer;
+  const auto status = signer.encode_status(7, "s3cret");
+  EXPECT_NE(status, signer.encode_status(7, "s3cret")) << "the authenticator is random";
+  for (const Code code : {Code::kAccessAccept, Code::kAccountingResponse, Code::kCoaAck}) {
+    const auto answer = signer.encode_answer(code, status, {}, "s3cret");
+    EXPECT_EQ(signer.verify_answer(*answer, status, "s3cret"), Signer::Verdict::kGood);
+    EXPECT_EQ(signer.verify_answer(*answer, status, "other"), Signer::Verdict::kForged);
+  }
+  const auto nak = signer.encode_answer(Code::kCoaNak, status, {}, "s3cret");
+  EXPECT_EQ(signer.verify_answer(*nak, status, "s3cret"), Signer::Verdict::kOtherKind);
+}
+
 }  // namespace
 }  // namespace addrflow::radius

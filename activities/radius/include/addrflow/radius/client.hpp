@@ -41,6 +41,9 @@ struct ClientSettings {
   // RadSec: the first wait before another connection, doubled up to the longest.
   std::chrono::milliseconds reconnect_wait{500};
   std::chrono::milliseconds reconnect_max_wait{30'000};
+  // RadSec: a NAS that has requests of ours and is silent for so long is asked whether it is there
+  // (Status-Server, RFC 3539 3.4); after as long again the connection is taken for dead.
+  std::chrono::milliseconds watchdog{5'000};
   // Sockets of a NAS that had nothing to do for so long are closed.
   std::chrono::seconds idle_close{600};
   // An answer with another Event-Timestamp than now, give or take this, is discarded. 0: any.
@@ -115,6 +118,7 @@ struct Counters {
   std::uint64_t unexpected_answers = 0;  // late ones and those to no request of ours
   std::uint64_t refused_ports = 0;
   std::uint64_t connections = 0;         // of RadSec, shaken hands
+  std::uint64_t status_requests = 0;     // Status-Server, on RadSec
   std::uint64_t failed_connections = 0;  // of RadSec, lost or never made
 };
 

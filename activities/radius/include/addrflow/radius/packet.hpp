@@ -22,6 +22,7 @@ enum class Code : std::uint8_t {
   kAccessReject = 3,
   kAccountingRequest = 4,
   kAccountingResponse = 5,
+  kStatusServer = 12,
   kDisconnectRequest = 40,
   kDisconnectAck = 41,
   kDisconnectNak = 42,
@@ -96,6 +97,10 @@ class Signer {
   std::expected<std::vector<std::uint8_t>, CodecError> encode_request(
       Code code, std::uint8_t identifier, std::span<const Attribute> attributes,
       std::string_view secret, bool message_authenticator = true);
+
+  // A Status-Server (RFC 5997): asks whether somebody is there. Its authenticator is random, its
+  // Message-Authenticator is what the secret keys.
+  std::vector<std::uint8_t> encode_status(std::uint8_t identifier, std::string_view secret);
 
   // The same for an answer to `request` (its first 20 octets are enough). For tests and relays.
   std::expected<std::vector<std::uint8_t>, CodecError> encode_answer(
