@@ -59,6 +59,16 @@ TEST(ClientTest, TakesAckAndNakWithItsCause) {
   EXPECT_EQ(outcome.detail, "too?much") << "what a NAS says goes to logs";
 }
 
+TEST(ClientTest, SpeaksToANasOverIpv6) {
+  FakeNas nas{"s", AF_INET6};
+  Client client{quick()};
+  Request request = to(nas);
+  request.host = "::1";
+  auto answer = ask(client, std::move(request));
+  nas.answer(nas.receive(), Code::kCoaAck);
+  EXPECT_EQ(answer.get().kind, Outcome::Kind::kAck);
+}
+
 TEST(ClientTest, RepeatsTheSameOctetsFromTheSamePort) {
   FakeNas nas;
   Client client{quick()};
@@ -66,7 +76,7 @@ TEST(ClientTest, RepeatsTheSameOctetsFromTheSamePort) {
   const auto first = nas.receive();
   const auto second = nas.receive();
   EXPECT_EQ(first.octets, second.octets);
-  EXPECT_EQ(first.from.sin_port, second.from.sin_port);
+  EXPECT_EQ(first.from_port(), second.from_port());
   ASSERT_NE(decode(first.octets)->find(attribute::kEventTimestamp), nullptr);
   nas.answer(second, Code::kCoaAck);
   const Outcome outcome = answer.get();
@@ -195,7 +205,7 @@ TEST(ClientTest, IdentifierIsNotTakenAgainBeforeItRested) {
   for (int i = 0; i < 600; ++i) {
     auto answer = ask(client, to(nas));
     const auto request = nas.receive();
-    ASSERT_TRUE(seen.emplace(request.from.sin_port, request.octets[1]).second) << "request " << i;
+    ASSERT_TRUE(seen.emplace(request.from_port(), request.octets[1]).second) << "request " << i;
     nas.answer(request, Code::kCoaAck);
     ASSERT_EQ(answer.get().kind, Outcome::Kind::kAck);
   }
@@ -303,7 +313,7 @@ TEST(ClientTest, DatagramsMayBeLostAndNoRequestIs) {
   while (client.counters().acks < answers.size()) {
     const auto request = nas.receive(milliseconds{100});
     if (request.octets.empty()) continue;
-    const std::pair key{request.from.sin_port, request.octets[1]};
+    const std::pair key{request.from_port(), request.octets[1]};
     const int sending = ++seen[key];
     if (key.second % 3 != 0 || sending > 2) nas.answer(request, Code::kCoaAck);
   }

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <future>
 
@@ -252,6 +253,60 @@ TEST_F(EffectsTest, DialectThatCannotChangeASessionCutsItOff) {
   EXPECT_EQ(decode(received.octets)->code, Code::kDisconnectRequest);
   nas.answer(received, Code::kDisconnectAck);
   EXPECT_EQ(reply.get().status(), "confirmed");
+}
+
+TEST_F(EffectsTest, NewAddressIsTakenAsTheDialectSays) {
+  sessions.looks = {{session("1")}};
+  journal.leave.wish["renumber"] = true;
+  const auto take = [&](const char* dialect, Code ack) {
+    network.record.dialect = dialect;
+    auto reply = send();
+    const auto received = nas.receive();
+    nas.answer(received, ack);
+    EXPECT_EQ(reply.get().status(), "confirmed") << dialect;
+    return decode(received.octets).value();
+  };
+  EXPECT_EQ(take("rfc5176", Code::kDisconnectAck).code, Code::kDisconnectRequest);
+  const Packet again = take("huawei", Code::kCoaAck);
+  EXPECT_EQ(again.code, Code::kCoaRequest);
+  constexpr std::uint32_t kHuawei = 2011;
+  EXPECT_TRUE(std::ranges::any_of(again.attributes, [](const Attribute& a) {
+    return a.vendor == kHuawei && a.value == "A";
+  })) << "it is told to ask the AAA server again";
+}
+
+class RedundancyGroupTest : public EffectsTest {
+ protected:
+  RedundancyGroupTest() {
+    sessions.looks = {{session("1")}};
+    network.record.redundancy_group = "pair";
+    network.others = {network.record};
+    network.others[0].name = "bng2";
+    network.others[0].nas_ip = "192.0.2.2";
+    network.others[0].coa_port = other.port();
+  }
+  FakeNas other;
+};
+
+TEST_F(RedundancyGroupTest, OtherDeviceIsAskedWhereTheFirstIsSilent) {
+  auto reply = send();
+  const auto received = other.receive();
+  EXPECT_EQ(decode(received.octets)->find(attribute::kAcctSessionId)->value, "1");
+  other.answer(received, Code::kCoaAck);
+  EXPECT_EQ(reply.get().status(), "confirmed");
+}
+
+TEST_F(RedundancyGroupTest, OtherDeviceThatKnowsNoSessionSaysNothingOfTheSilentOne) {
+  auto reply = send();
+  other.answer(other.receive(), Code::kCoaNak, {{0, attribute::kErrorCause, integer_value(503)}});
+  EXPECT_EQ(reply.get().status(), "unknown");
+}
+
+TEST_F(RedundancyGroupTest, OtherDeviceIsLeftAloneWhereTheFirstAnswers) {
+  auto reply = send();
+  nas.answer(nas.receive(), Code::kCoaNak, {{0, attribute::kErrorCause, integer_value(506)}});
+  EXPECT_EQ(reply.get().status(), "refused");
+  EXPECT_TRUE(other.receive(milliseconds{30}).octets.empty());
 }
 
 TEST_F(EffectsTest, HeartbeatsWhileItWaits) {

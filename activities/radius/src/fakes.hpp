@@ -62,7 +62,10 @@ class FakeNetwork : public ports::NasDirectory {
     if (nas_ip != record.nas_ip) return std::nullopt;
     return record;
   }
+  std::vector<ports::NasRecord> others_in_group(const ports::NasRecord&) override { return others; }
+
   ports::NasRecord record;
+  std::vector<ports::NasRecord> others;
 };
 
 }  // namespace addrflow::radius
