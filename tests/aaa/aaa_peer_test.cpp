@@ -12,10 +12,12 @@
 #include <addrflow/aaa/setup.hpp>
 #include <addrflow/radius/packet.hpp>
 #include <atomic>
+#include <future>
 #include <random>
 #include <thread>
 #include <utility>
 
+#include "cutting_proxy.hpp"
 #include "peers.hpp"
 
 namespace addrflow::aaa {
@@ -362,6 +364,23 @@ TEST_F(AaaPeerTest, ConcurrentWritersLeaveOneSetOfRows) {
   for (auto& thread : threads) thread.join();
   EXPECT_EQ(confirmed, 16);
   EXPECT_EQ(count("radreply where username = '" + user + "'"), 1);
+  EXPECT_EQ(count("radusergroup where username = '" + user + "'"), 1);
+}
+
+TEST_F(AaaPeerTest, WriterFrozenInATransactionLosesItsLocks) {
+  testing::CuttingProxy proxy{testing::port_of(settings.url)};
+  Settings through = settings;
+  through.url = testing::with_port(settings.url, proxy.port);
+  through.statement_timeout = std::chrono::milliseconds{500};
+  Database slow{through};
+  AaaEffects frozen{slow, journal, waker};
+  EXPECT_EQ(apply("full", user, 1).status(), "confirmed");
+  journal.wish["plan"] = "silver";
+  proxy.freezing = true;
+  auto lost = std::async(std::launch::async, [&] { return frozen.apply(request); });
+  while (proxy.frozen == 0) std::this_thread::yield();
+  EXPECT_EQ(effects->apply(request).status(), "confirmed");
+  EXPECT_NE(lost.get().status(), "confirmed");
   EXPECT_EQ(count("radusergroup where username = '" + user + "'"), 1);
 }
 

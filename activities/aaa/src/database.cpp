@@ -45,7 +45,9 @@ std::unique_ptr<pqxx::connection> Database::open() const {
   auto connection = std::make_unique<pqxx::connection>(settings_.url);
   pqxx::nontransaction session{*connection};
   session.exec0(
-      fmt::format("set statement_timeout = {0}; set lock_timeout = {0}; set timezone = 'UTC'",
+      // A worker that is stopped inside a transaction must not keep others from its rows.
+      fmt::format("set statement_timeout = {0}; set lock_timeout = {0};"
+                  " set idle_in_transaction_session_timeout = {0}; set timezone = 'UTC'",
                   settings_.statement_timeout.count()));
   session.commit();
   return connection;

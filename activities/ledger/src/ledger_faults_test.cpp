@@ -1,119 +1,21 @@
 // The ledger when things go wrong between it and its database, and the ways out of the gate that a
 // good day does not take.
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
-
-#include <array>
 #include <atomic>
+#include <future>
 #include <mutex>
 #include <random>
 #include <set>
-#include <string_view>
 #include <thread>
 
+#include "cutting_proxy.hpp"
 #include "ledger_fixture.hpp"
 
 namespace addrflow::ledger {
 namespace {
 
-// Stands between the ledger and PostgreSQL. Armed, it lets the next COMMIT through and then cuts
-// the line before its answer: the client cannot know whether the commit happened.
-class CuttingProxy {
- public:
-  explicit CuttingProxy(std::uint16_t to) : to_(to), listener_(::socket(AF_INET, SOCK_STREAM, 0)) {
-    sockaddr_in address = loopback(0);
-    socklen_t size = sizeof address;
-    EXPECT_EQ(::bind(listener_, as_sockaddr(address), size), 0);
-    EXPECT_EQ(::listen(listener_, 8), 0);
-    ::getsockname(listener_, as_sockaddr(address), &size);
-    port = ntohs(address.sin_port);
-    acceptor_ = std::thread{[this] { accept_all(); }};
-  }
-  ~CuttingProxy() {
-    stopping_ = true;
-    ::shutdown(listener_, SHUT_RDWR);
-    acceptor_.join();
-    for (auto& thread : relays_) thread.join();
-    ::close(listener_);
-  }
-  CuttingProxy(const CuttingProxy&) = delete;
-  CuttingProxy& operator=(const CuttingProxy&) = delete;
-
-  void arm(int commits_until_the_cut) { until_cut = commits_until_the_cut; }
-  std::uint16_t port = 0;
-  std::atomic<int> until_cut = -1;  // negative: nothing is cut
-  std::atomic<int> cuts = 0;
-
- private:
-  static sockaddr_in loopback(std::uint16_t port) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port);
-    return address;
-  }
-  static sockaddr* as_sockaddr(sockaddr_in& address) {
-    return reinterpret_cast<sockaddr*>(&address);
-  }
-
-  void accept_all() {
-    for (;;) {
-      const int client = ::accept(listener_, nullptr, nullptr);
-      if (client < 0) return;
-      relays_.emplace_back([this, client] { relay(client); });
-    }
-  }
-
-  void relay(int client) {
-    const int server = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address = loopback(to_);
-    if (::connect(server, as_sockaddr(address), sizeof address) == 0) {
-      std::array<pollfd, 2> ends{{{client, POLLIN, 0}, {server, POLLIN, 0}}};
-      bool cutting = false;
-      while (::poll(ends.data(), ends.size(), 50) >= 0 && !stopping_) {
-        if (ends[0].revents != 0 && !pass_on(client, server, &cutting)) break;
-        if (ends[1].revents != 0) {
-          if (cutting) {  // the server has answered, so the commit is done
-            ++cuts;
-            break;
-          }
-          if (!pass_on(server, client, nullptr)) break;
-        }
-      }
-    }
-    ::close(client);
-    ::close(server);
-  }
-
-  bool pass_on(int from, int to, bool* cutting) {
-    std::array<char, 65'536> buffer;
-    const ssize_t got = ::recv(from, buffer.data(), buffer.size(), 0);
-    if (got <= 0) return false;
-    const std::string_view bytes{buffer.data(), static_cast<std::size_t>(got)};
-    if (cutting != nullptr && until_cut >= 0 && bytes.find("COMMIT") != std::string_view::npos)
-      *cutting = until_cut-- == 0;
-    return ::send(to, buffer.data(), bytes.size(), MSG_NOSIGNAL) == got;
-  }
-
-  const std::uint16_t to_;
-  const int listener_;
-  std::atomic<bool> stopping_ = false;
-  std::thread acceptor_;
-  std::vector<std::thread> relays_;
-};
-
-// "postgres://user@127.0.0.1:5433/name" → the port, and the same URL with another one.
-std::uint16_t port_of(const std::string& url) {
-  const auto colon = url.rfind(':', url.rfind('/'));
-  return static_cast<std::uint16_t>(std::stoi(url.substr(colon + 1)));
-}
-std::string with_port(const std::string& url, std::uint16_t port) {
-  const auto slash = url.rfind('/');
-  const auto colon = url.rfind(':', slash);
-  return url.substr(0, colon + 1) + std::to_string(port) + url.substr(slash);
-}
+using testing::CuttingProxy;
+using testing::port_of;
+using testing::with_port;
 
 class LedgerFaultsTest : public LedgerTest {
  protected:
@@ -193,6 +95,28 @@ TEST_F(LedgerFaultsTest, AnEffectsOutcomeIsNotLostWithTheAnswerToItsCommit) {
   EXPECT_TRUE(retried([&] { return ledger->finish(request, leave.attempt, reply); }, doubts));
   EXPECT_EQ(doubts, 2);
   EXPECT_EQ(ledger->begin(request, std::chrono::seconds{1}).kind, ports::Leave::Kind::kRecorded);
+}
+
+TEST_F(LedgerFaultsTest, AWorkerFrozenInATransactionLosesItsLocksAndItsWork) {
+  pool();
+  const auto claimed = ledger->claim(ask("allocate", "s", "k"));
+  CuttingProxy proxy{port_of(database_url())};
+  Settings through = settings;
+  through.url = with_port(database_url(), proxy.port);
+  through.statement_timeout = std::chrono::milliseconds{500};
+  Ledger frozen{through, &sessions};
+  proxy.freezing = true;
+  v1::ReserveRequest request;
+  *request.mutable_claim() = claimed.claim();
+  request.set_family("ipv4");
+  auto lost = std::async(std::launch::async, [&] { return frozen.reserve(request); });
+  while (proxy.frozen == 0) std::this_thread::yield();
+
+  int doubts = 0;
+  const auto reserved = retried([&] { return ledger->reserve(request); }, doubts);
+  EXPECT_FALSE(reserved.address().empty());
+  EXPECT_THROW(lost.get(), LedgerError);
+  EXPECT_EQ(ledger->reserve(request).address(), reserved.address()) << "held once";
 }
 
 TEST_F(LedgerFaultsTest, AnUnreachableDatabaseIsARetryableErrorWithoutTheUrl) {

@@ -71,7 +71,10 @@ std::unique_ptr<pqxx::connection> Store::open() {
   auto connection = std::make_unique<pqxx::connection>(url);
   pqxx::nontransaction setup{*connection};
   setup.exec(
-      fmt::format("SET statement_timeout = {}; SET lock_timeout = {};"
+      // The last one: a worker that is stopped inside a transaction must not keep others from its
+      // rows.
+      fmt::format("SET statement_timeout = {0}; SET lock_timeout = {1};"
+                  " SET idle_in_transaction_session_timeout = {0};"
                   " SET timezone = 'UTC'; SET application_name = 'addrflow'",
                   settings_.statement_timeout.count(), settings_.lock_timeout.count()));
   return connection;
