@@ -1,5 +1,6 @@
 #include "composition.hpp"
 
+#include "clock_text.hpp"
 #include "failures.hpp"
 
 #include <addrflow/domain/ids.hpp>
@@ -14,7 +15,8 @@ using tempora::ApplicationError;
 using tempora::Failure;
 
 constexpr int kMostClaims = 16;  // looks at who has the service before a composition gives way
-
+constexpr int kFewAttempts = 3;  // of a step's update before the step is called blocked
+constexpr int kManyAttempts = 30;
 std::string upper(std::string text) {
   std::ranges::transform(text, text.begin(),
                          [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
@@ -31,20 +33,21 @@ Composition::Composition(const std::vector<std::string>& steps) {
 void Composition::set_steps(const std::vector<std::string>& steps) {
   progress_.clear_steps();
   for (const std::string& name : steps) {
-    v1::Step* step = progress_.add_steps();
+    v1::StepProgress* step = progress_.add_steps();
     step->set_name(name);
     step->set_status("waiting");
   }
 }
 
-void Composition::give_up(tempora::RawPayload reason) {
-  given_up_ = true;
-  given_up_reason_ = "given up";
-  try {
-    given_up_reason_ += ": " + tempora::PayloadCodec<std::string>::decode(reason.payload);
-  } catch (const tempora::PayloadError&) {  // without a readable reason it is given up all the same
+// Of another run, which did the work.
+void Composition::show_steps(const v1::CompositionResult& result) {
+  progress_.clear_steps();
+  for (const v1::Step& done : result.steps()) {
+    v1::StepProgress* step = progress_.add_steps();
+    step->set_name(done.name());
+    step->set_status(done.status());
+    step->set_message(done.message());
   }
-  if (current_) current_->cancel(given_up_reason_);
 }
 
 void Composition::throw_if_given_up() const {
@@ -53,10 +56,11 @@ void Composition::throw_if_given_up() const {
 
 Task<v1::CompositionResult> Composition::carry_out(Context& context, Subject subject) {
   subject_ = std::move(subject);
+  context_ = &context;
   const Claimed claimed = co_await claim(context);
   if (!claimed.mine) {
     progress_.set_state("finished");
-    *progress_.mutable_steps() = claimed.result.steps();
+    show_steps(claimed.result);
     if (!claimed.result.success()) throw_result(claimed.result);
     co_return claimed.result;
   }
@@ -84,10 +88,20 @@ Task<v1::CompositionResult> Composition::carry_out(Context& context, Subject sub
                           "; the undo failed too: " + as_refusal(failure).message());
     }
   }
-  *result_.mutable_steps() = progress_.steps();
-  const auto record = [this, &context] { return finish(context, result_); };
-  co_await context.shielded(record);
-  progress_.set_state("finished");
+  for (const v1::StepProgress& done : progress_.steps()) {
+    v1::Step* step = result_.add_steps();
+    step->set_name(done.name());
+    step->set_status(done.status());
+    step->set_message(done.message());
+  }
+  const auto last = [this, &context]() -> Task<void> {
+    co_await finish(context, result_);
+    progress_.set_state("finished");
+    // What an operator said last is put on record too.
+    const std::function<bool()> said = [&context] { return context.all_handlers_finished(); };
+    co_await context.wait_until(said);
+  };
+  co_await context.shielded(last);
   if (cancelled) throw tempora::CanceledError{"cancelled, and what it had begun is undone"};
   if (failed) throw_result(result_);
   co_return result_;
@@ -161,37 +175,88 @@ Task<void> Composition::finish(Context& context, v1::CompositionResult result) {
                            pace_.ledger(subject_.service.tenant_id()));
 }
 
-Task<v1::LifecycleResult> Composition::step(Context& context, std::string name,
-                                            v1::ComposeUpdateRequest request) {
+Task<bool> Composition::begin(Context& context, std::string name) {
   throw_if_given_up();
+  const std::function<bool()> may_go = [this] { return !paused_ || given_up_; };
+  co_await context.wait_until(may_go);
+  throw_if_given_up();
+  if (skip_asked(name)) {
+    mark(name, "skipped", find(name)->message());
+    co_return false;
+  }
   mark(name, "running");
-  current_ =
-      context.start(catalog::kComposeUpdate, request, pace_.compose(subject_.service.tenant_id()));
-  v1::ComposeUpdateReply reply;
-  std::exception_ptr failed;
-  std::string why;
+  co_return true;
+}
+
+Task<Composition::Tried> Composition::attempt(Context& context, std::string name,
+                                              v1::ComposeUpdateRequest request) {
+  Tried tried;
+  running_ = name;
+  retry_asked_ = false;
+  tempora::ActivityOptions options = pace_.compose(subject_.service.tenant_id());
+  // Few at first, so that trouble shows soon; then many, so that it fills no history.
+  options.retry->maximum_attempts = find(name)->attempts() == 1 ? kFewAttempts : kManyAttempts;
+  current_ = context.start(catalog::kComposeUpdate, request, options);
   try {
-    reply = co_await *current_;
+    tried.reply = co_await *current_;
   } catch (const Failure& failure) {
-    failed = std::current_exception();
-    why = as_refusal(failure).message();
+    tried.failed = std::current_exception();
+    tried.why = as_refusal(failure).message();
+    const auto* error = tempora::find_application_error(failure);
+    const auto code = error == nullptr ? std::nullopt : domain::parse_error_code(error->type());
+    tried.passing = !tempora::is_cancellation(failure) &&
+                    (error == nullptr || (code && domain::retryable(*code)));
+    if (retry_asked_ && tempora::is_cancellation(failure)) tried.passing = !given_up_;
   }
   current_.reset();
-  if (failed) {
-    mark(name, "failed", why);
-    throw_if_given_up();  // it is why the step was cancelled
-    std::rethrow_exception(failed);
+  running_.clear();
+  co_return tried;
+}
+
+// Until a pause between attempts is over, or an operator has said what to do.
+Task<void> Composition::wait_for_another_attempt(Context& context, std::string name, int attempt) {
+  running_ = name;
+  const std::function<bool()> told = [this, name] {
+    return retry_asked_ || given_up_ || skip_asked(name);
+  };
+  co_await context.wait_until(told, pace_.effect_retry(attempt));
+  retry_asked_ = false;
+  running_.clear();
+}
+
+Task<v1::LifecycleResult> Composition::step(Context& context, std::string name,
+                                            v1::ComposeUpdateRequest request) {
+  Tried tried;
+  for (;;) {
+    if (!co_await begin(context, name)) {
+      v1::LifecycleResult skipped;
+      skipped.set_code("skipped");
+      co_return skipped;
+    }
+    tried = co_await attempt(context, name, request);
+    if (!tried.failed) break;
+    // What was sent to be skipped may have happened; an undo looks at that.
+    if (skip_asked(name)) continue;
+    if (!tried.passing || given_up_) {
+      mark(name, "failed", tried.why);
+      throw_if_given_up();  // it is why the step was cancelled
+      std::rethrow_exception(tried.failed);
+    }
+    mark(name, "blocked", tried.why);
+    co_await wait_for_another_attempt(context, name, find(name)->attempts());
+    if (given_up_) mark(name, "failed", tried.why);  // it may have happened
   }
-  if (!reply.result().success()) {
-    mark(name, "refused", reply.result().message());
-    const auto code = domain::parse_error_code(reply.result().code());
-    throw refusal(code.value_or(ErrorCode::kInternal), reply.result().message());
+  const v1::LifecycleResult& result = tried.reply.result();
+  if (!result.success()) {
+    mark(name, "refused", result.message());
+    const auto code = domain::parse_error_code(result.code());
+    throw refusal(code.value_or(ErrorCode::kInternal), result.message());
   }
-  mark(name, "done", reply.result().enforcement() == "pending" ? reply.result().message() : "");
-  *result_.mutable_result() = reply.result();
-  fill_context(reply.result());
+  mark(name, "done", result.enforcement() == "pending" ? result.message() : "");
+  *result_.mutable_result() = result;
+  fill_context(result);
   throw_if_given_up();
-  co_return reply.result();
+  co_return result;
 }
 
 Task<v1::LifecycleResult> Composition::undo_step(Context& context,
@@ -202,7 +267,7 @@ Task<v1::LifecycleResult> Composition::undo_step(Context& context,
     throw refusal(domain::parse_error_code(reply.result().code()).value_or(ErrorCode::kInternal),
                   reply.result().message());
   }
-  for (v1::Step& step : *progress_.mutable_steps()) {
+  for (v1::StepProgress& step : *progress_.mutable_steps()) {
     if (step.status() == "done" || step.status() == "failed") step.set_status("undone");
     if (step.status() == "waiting") step.set_status("skipped");
   }
@@ -232,20 +297,40 @@ void Composition::together(const std::string& leader, const std::string& followe
   if (leader != follower) followers_[leader] = follower;
 }
 
-void Composition::mark(std::string_view name, std::string_view status, std::string message) {
+std::vector<v1::StepProgress*> Composition::steps_named(std::string_view name) {
+  std::vector<v1::StepProgress*> named;
   const auto follower = followers_.find(std::string{name});
-  for (v1::Step& step : *progress_.mutable_steps()) {
+  for (v1::StepProgress& step : *progress_.mutable_steps()) {
     const bool follows = follower != followers_.end() && step.name() == follower->second;
-    if (step.name() != name && !follows) continue;
-    step.set_status(std::string{status});
-    step.set_message(message);
+    if (step.name() == name || follows) named.push_back(&step);
+  }
+  return named;
+}
+
+const v1::StepProgress* Composition::find(std::string_view name) const {
+  const auto found = std::ranges::find(progress_.steps(), name, &v1::StepProgress::name);
+  return found == progress_.steps().end() ? nullptr : &*found;
+}
+
+void Composition::make_optional(std::string_view name) { optional_.emplace_back(name); }
+
+void Composition::mark(std::string_view name, std::string_view status, std::string message) {
+  for (v1::StepProgress* step : steps_named(name)) {
+    step->set_status(std::string{status});
+    step->set_message(message);
+    if (status == "running") {
+      if (!step->has_started_at()) step->set_started_at(clock_text(context_->now()));
+      step->set_attempts(step->attempts() + 1);
+    } else if (status == "blocked" || status == "failed" || status == "refused") {
+      step->set_last_error(message);
+    }
+    if (status != "running" && status != "blocked") step->set_ended_at(clock_text(context_->now()));
   }
 }
 
 bool Composition::maybe_done(std::string_view name) const {
-  return std::ranges::any_of(progress_.steps(), [&](const v1::Step& step) {
-    return step.name() == name && (step.status() == "done" || step.status() == "failed");
-  });
+  const v1::StepProgress* step = find(name);
+  return step != nullptr && step->attempts() > 0 && step->status() != "refused";
 }
 
 void Composition::fill_context(const v1::LifecycleResult& last) {

@@ -229,8 +229,10 @@ Task<void> ServiceLifecycle::settle_revoke(Context& context, v1::Claim claim,
            std::ranges::all_of(pursuits, [](const auto& pursuit) { return pursuit->ended; });
   };
   co_await context.wait_until(at_rest);
-  const bool confirmed =
-      std::ranges::all_of(pursuits, [](const auto& pursuit) { return pursuit->confirmed(); });
+  // What a person has abandoned is waited for no more; the gate wants evidence all the same.
+  const bool confirmed = std::ranges::all_of(pursuits, [](const auto& pursuit) {
+    return pursuit->confirmed() || pursuit->last.status() == "abandoned";
+  });
   if (claim_.number() != number) co_return;
   if (!confirmed) {
     // Refused for good: it stays `revoking` until somebody retries or forces it, or the hold time

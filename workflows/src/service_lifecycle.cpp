@@ -412,20 +412,49 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::steps(Context& context, Order 
     }
     case Operation::kReactivate: co_return co_await reactivate_steps(context, order, claimed);
     case Operation::kRevoke: co_return co_await revoke_steps(context, order, claimed);
-    case Operation::kRetry:
-      if (!has_binding_in(claimed.view(), "revoking")) {
-        throw refusal(ErrorCode::kUnsupported,
-                      "retry of a failed binding is not supported yet: revoke or adopt it");
-      }
-      co_return co_await revoke_steps(context, order, claimed);
+    case Operation::kRetry: co_return co_await retry_steps(context, order, claimed);
     case Operation::kAdopt: {
       v1::TransitionRequest move = move_of(order, claim, order.adopted_state);
+      if (order.adopted_state == "suspended") move.set_add_hold("operator");
       move.set_plan_aaa(true);
       co_return co_await entitle_steps(context, order, claimed, move);
     }
     case Operation::kForceRelease: co_return co_await force_release_steps(context, order, claim);
   }
   throw refusal(ErrorCode::kInternal, "an operation without steps");
+}
+
+// The step that broke off runs again: the revoke of what is on its way out; of what failed the
+// activate if it had been allocated before, else the allocate. Families that want different steps
+// are retried one after the other, by a retry each.
+Task<ServiceLifecycle::Outcome> ServiceLifecycle::retry_steps(Context& context, Order order,
+                                                              v1::ClaimReply claimed) {
+  std::vector<std::string> revoking;
+  std::vector<std::string> without_space;
+  std::vector<std::string> allocated;
+  std::vector<std::string> reserved;
+  for (const v1::BindingView& binding : claimed.view().bindings()) {
+    if (std::ranges::find(order.families, binding.family()) == order.families.end()) continue;
+    auto& group = binding.state() == "revoking" ? revoking
+                  : !binding.space_held()       ? without_space
+                  : binding.has_allocated_at()  ? allocated
+                                                : reserved;
+    group.push_back(binding.family());
+  }
+  if (!revoking.empty()) {
+    order.families = revoking;
+    co_return co_await revoke_steps(context, order, claimed);
+  }
+  if (!without_space.empty()) {
+    order.families = without_space;
+    co_return co_await allocate_steps(context, order, claimed.claim());
+  }
+  const bool activates = reserved.empty();
+  order.families = activates ? allocated : reserved;
+  v1::TransitionRequest move = move_of(order, claimed.claim(), activates ? "active" : "allocated");
+  move.set_plan_aaa(true);
+  if (activates) move.set_plan_netbox("set_active");
+  co_return co_await entitle_steps(context, order, claimed, move);
 }
 
 Task<ServiceLifecycle::Outcome> ServiceLifecycle::reactivate_steps(Context& context, Order order,

@@ -118,6 +118,7 @@ class ServiceLifecycle {
   Task<Outcome> reactivate_steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Outcome> entitle_steps(Context& context, Order order, v1::ClaimReply claimed,
                               v1::TransitionRequest move);
+  Task<Outcome> retry_steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Outcome> revoke_steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Outcome> force_release_steps(Context& context, Order order, v1::Claim claim);
   void check_policies(const Order& order, const Pursuits& pursuits) const;

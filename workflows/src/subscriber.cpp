@@ -185,7 +185,9 @@ std::vector<std::string> steps_of(const StepNames& names,
 // ---------------------------------------------------------------------------------------------------------
 
 ProvisionSubscriber::ProvisionSubscriber()
-    : Composition({kStepAllocate, kStepActivateIpv4, kStepVerify}) {}
+    : Composition({kStepAllocate, kStepActivateIpv4, kStepVerify}) {
+  make_optional(kStepVerify);
+}
 
 Task<v1::CompositionResult> ProvisionSubscriber::run(Context& context, tempora::RawPayload input) {
   request_ = read_input<v1::ProvisionRequest>(input);
@@ -287,7 +289,7 @@ Task<void> ProvisionSubscriber::perform(Context& context) {
   const v1::ComposeUpdateRequest entitled = activation(families);
   const v1::LifecycleResult activated = co_await step(context, name, entitled);
 
-  mark(kStepVerify, "running");
+  if (!co_await begin(context, kStepVerify)) co_return;
   for (const std::string& family : families) {
     const std::string state = state_in(activated, family);
     if (state != "active") changed_meanwhile(family, state, "active");
@@ -324,7 +326,9 @@ Task<void> ProvisionSubscriber::take_back(Context& context, std::string reason) 
 // --- deprovision
 // -------------------------------------------------------------------------------------------------------
 
-DeprovisionSubscriber::DeprovisionSubscriber() : Composition({kStepRevokeIpv4, kStepVerify}) {}
+DeprovisionSubscriber::DeprovisionSubscriber() : Composition({kStepRevokeIpv4, kStepVerify}) {
+  make_optional(kStepVerify);
+}
 
 Task<v1::CompositionResult> DeprovisionSubscriber::run(Context& context,
                                                        tempora::RawPayload input) {
@@ -358,7 +362,7 @@ Task<void> DeprovisionSubscriber::perform(Context& context) {
   if (request_.has_release_to_pool()) revoke.set_release_to_pool(request_.release_to_pool());
   if (request_.has_update_netbox()) revoke.set_update_netbox(request_.update_netbox());
   const v1::LifecycleResult revoked = co_await step(context, name, wanted);
-  mark(kStepVerify, "running");
+  if (!co_await begin(context, kStepVerify)) co_return;
   // Nothing was held: there is no state at all. `revoking`: the service's own workflow sees to the
   // rest.
   for (const std::string& family : families) {
@@ -435,23 +439,39 @@ Task<void> ReactivateSubscriber::perform(Context& context) {
 // --- the table of names
 // ------------------------------------------------------------------------------------------------
 
-using tempora::query;
-using tempora::signal;
+namespace {
 
-const tempora::Definition<ProvisionSubscriber> kProvisionDefinition{
-    kProvisionSubscriber, tempora::run(&ProvisionSubscriber::run),
-    signal(kGiveUp, &ProvisionSubscriber::give_up),
-    query(kProgress, &ProvisionSubscriber::progress)};
-const tempora::Definition<DeprovisionSubscriber> kDeprovisionDefinition{
-    kDeprovisionSubscriber, tempora::run(&DeprovisionSubscriber::run),
-    signal(kGiveUp, &DeprovisionSubscriber::give_up),
-    query(kProgress, &DeprovisionSubscriber::progress)};
-const tempora::Definition<SuspendSubscriber> kSuspendDefinition{
-    kSuspendSubscriber, tempora::run(&SuspendSubscriber::run),
-    signal(kGiveUp, &SuspendSubscriber::give_up), query(kProgress, &SuspendSubscriber::progress)};
-const tempora::Definition<ReactivateSubscriber> kReactivateDefinition{
-    kReactivateSubscriber, tempora::run(&ReactivateSubscriber::run),
-    signal(kGiveUp, &ReactivateSubscriber::give_up),
-    query(kProgress, &ReactivateSubscriber::progress)};
+// The same words for all of them.
+template <class W>
+tempora::Definition<W> composed(const char* name) {
+  using C = Composition;
+  using tempora::signal;
+  using tempora::update;
+  return tempora::Definition<W>{
+      name,
+      tempora::run(&W::run),
+      signal(kPause, &C::on_signal<Command::kPause>),
+      signal(kResume, &C::on_signal<Command::kResume>),
+      signal(kRetry, &C::on_signal<Command::kRetry>),
+      signal(kSkip, &C::on_signal<Command::kSkip>),
+      signal(kGiveUp, &C::on_signal<Command::kGiveUp>),
+      update(kPause, &C::on_update<Command::kPause>, &C::may<Command::kPause>),
+      update(kResume, &C::on_update<Command::kResume>, &C::may<Command::kResume>),
+      update(kRetry, &C::on_update<Command::kRetry>, &C::may<Command::kRetry>),
+      update(kSkip, &C::on_update<Command::kSkip>, &C::may<Command::kSkip>),
+      update(kGiveUp, &C::on_update<Command::kGiveUp>, &C::may<Command::kGiveUp>),
+      tempora::query(kProgress, &C::progress)};
+}
+
+}  // namespace
+
+const tempora::Definition<ProvisionSubscriber> kProvisionDefinition =
+    composed<ProvisionSubscriber>(kProvisionSubscriber);
+const tempora::Definition<DeprovisionSubscriber> kDeprovisionDefinition =
+    composed<DeprovisionSubscriber>(kDeprovisionSubscriber);
+const tempora::Definition<SuspendSubscriber> kSuspendDefinition =
+    composed<SuspendSubscriber>(kSuspendSubscriber);
+const tempora::Definition<ReactivateSubscriber> kReactivateDefinition =
+    composed<ReactivateSubscriber>(kReactivateSubscriber);
 
 }  // namespace addrflow::workflows

@@ -380,10 +380,10 @@ TEST_F(Composed, AGivenUpProvisionStopsItsStepAndUndoes) {
   Play& play = provision();
   play.hold("compose_update");
   play.settle();
-  EXPECT_EQ(play.query<v1::Progress>("progress").steps(0).status(), "running");
+  EXPECT_EQ(play.query<v1::CompositionProgress>("progress").steps(0).status(), "running");
   play.signal("give_up", std::string{"the customer cancelled"});
   play.settle();  // the step ends as cancelled; the undo is under way
-  EXPECT_EQ(play.query<v1::Progress>("progress").state(), "undoing");
+  EXPECT_EQ(play.query<v1::CompositionProgress>("progress").state(), "undoing");
   play.let_go("compose_update");
   play.finish();
   EXPECT_EQ(failure_of(play), "gave_up: given up: the customer cancelled");

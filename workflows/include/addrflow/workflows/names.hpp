@@ -34,10 +34,10 @@ inline constexpr const char* kWake = "wake";
 inline constexpr const char* kStatus = "status";  // query → v1::ServiceStatus
 }  // namespace service_lifecycle
 
-// The composed workflows. Each answers the query `progress` with `v1::Progress` and takes the
-// signal `give_up` (a reason, or nothing). Success is a `v1::CompositionResult`; else the workflow
-// fails with an application error whose type is an error code, and whose first detail is the
-// `v1::CompositionResult` if work was begun.
+// The composed workflows. Each answers the query `progress` with `v1::CompositionProgress` and
+// takes, as signals and as updates, what an operator has to say (`v1::OperatorRequest`). Success is
+// a `v1::CompositionResult`; else the workflow fails with an application error whose type is an
+// error code, and whose first detail is the `v1::CompositionResult` if work was begun.
 inline constexpr const char* kProvisionSubscriber = "ProvisionSubscriber";  // v1::ProvisionRequest
 inline constexpr const char* kDeprovisionSubscriber =
     "DeprovisionSubscriber";                                            // v1::DeprovisionRequest
@@ -45,7 +45,11 @@ inline constexpr const char* kSuspendSubscriber = "SuspendSubscriber";  // v1::S
 inline constexpr const char* kReactivateSubscriber =
     "ReactivateSubscriber";  // v1::SubscriberRequest
 inline constexpr const char* kProgress = "progress";
-inline constexpr const char* kGiveUp = "give_up";
+inline constexpr const char* kPause = "pause";  // no further step begins
+inline constexpr const char* kResume = "resume";
+inline constexpr const char* kRetry = "retry";     // the blocked step begins again at once
+inline constexpr const char* kSkip = "skip";       // an optional step is left out
+inline constexpr const char* kGiveUp = "give_up";  // stop, and undo where that is the way
 
 // v1::CleanupRequest → v1::CleanupResult; run by a schedule.
 inline constexpr const char* kCleanupStaleAddresses = "CleanupStaleAddresses";
