@@ -120,6 +120,25 @@ struct WhoHeldArguments {
   std::optional<int> port;
 };
 
+struct ListArguments {  // list, effect list
+  std::string tenant;   // empty: all
+  std::string subscriber;
+  std::vector<std::string> states;  // of effects: their statuses
+  std::string pool;
+  std::string family;
+  std::string system;
+  std::string older_than;
+  bool unconfirmed = false;
+  int limit = 0;
+  std::string after;
+};
+
+struct WorkflowArguments {  // workflow …, progress
+  std::string id;           // empty: the composition of `target`
+  Target target;
+  std::string step;
+};
+
 // --- the world around ---------------------------------------------------------------------------
 Exit run_worker(const Shell& shell);
 Exit run_migrate(const Shell& shell, const MigrateArguments& arguments);
@@ -172,5 +191,15 @@ Exit run_holdings_prune(const Shell& shell, const std::string& older_than, bool 
 Exit run_cleanup(const Shell& shell, const std::string& family, bool dry_run);
 Exit run_catch_up(const Shell& shell, bool dry_run);
 Exit run_reconcile_after_restore(const Shell& shell, const std::string& actor, bool dry_run);
+
+// --- operators ----------------------------------------------------------------------------------
+Exit run_list(const Shell& shell, const ListArguments& arguments);
+Exit run_effect_list(const Shell& shell, const ListArguments& arguments);
+Exit run_effect_show(const Shell& shell, std::int64_t id);
+Exit run_effect_abandon(const Shell& shell, std::int64_t id, const Target& target);
+Exit run_progress(const Shell& shell, const WorkflowArguments& arguments);
+// `command` as the workflows name it: pause, resume, retry, skip, give_up.
+Exit run_workflow(const Shell& shell, const std::string& command,
+                  const WorkflowArguments& arguments);
 
 }  // namespace addrflow::cli

@@ -26,6 +26,9 @@ struct Arguments {
   NasArguments nas;
   std::string dialect;
   MigrateArguments migrate;
+  ListArguments list;
+  WorkflowArguments workflow;
+  std::int64_t effect_id = 0;
   std::string tenant;
   std::string schedule_action = "list";
   std::string schedule_id;
@@ -58,6 +61,7 @@ class CommandLine {
     add_evidence();
     add_network();
     add_services();
+    add_operators();
   }
 
   int run(int argc, char** argv) {
@@ -459,6 +463,89 @@ class CommandLine {
         [&a](const Shell& s) { return run_force_release(s, a.target); }));
     service_command("status", "What the ledger knows of a line",
                     [&a](const Shell& s) { return run_status(s, a.target); });
+  }
+
+  void add_paging(CLI::App* subcommand) {
+    ListArguments& list = arguments_.list;
+    subcommand->add_option("--tenant", list.tenant, "whose; default: all tenants");
+    subcommand->add_option("--older-than", list.older_than, "e.g. 24h");
+    subcommand->add_option("--limit", list.limit, "lines of a page, 1 to 1000; default: 50");
+    subcommand->add_option("--after", list.after, "the page after that one");
+  }
+
+  // The workflow by its id, or by the line that it is about.
+  void add_workflow_target(CLI::App* subcommand) {
+    WorkflowArguments& workflow = arguments_.workflow;
+    subcommand->add_option("id", workflow.id, "workflow id; default: the line's");
+    subcommand->add_option("--tenant", workflow.target.tenant, "whose subscriber")
+        ->envname("ADDRFLOW_TENANT");
+    subcommand->add_option("--subscriber", workflow.target.subscriber, "instead of the id");
+    subcommand->add_option("--service", workflow.target.service, "which line");
+  }
+
+  void add_person(CLI::App* subcommand, Target& target) {
+    subcommand->add_option("--actor", target.actor, "who, for the record")->envname("USER");
+    subcommand->add_option("--reason", target.reason, "why, for the record")->required();
+  }
+
+  void add_operators() {
+    Arguments& a = arguments_;
+    CLI::App* list = command("list", "Lines by state, pool, age and unconfirmed effects",
+                             [&a](const Shell& s) { return run_list(s, a.list); });
+    add_paging(list);
+    list->add_option("--state", a.list.states, "pending, allocated, active …; may be repeated");
+    list->add_option("--pool", a.list.pool, "name or id");
+    list->add_option("--family", a.list.family, "ipv4 or ipv6_pd")
+        ->check(CLI::IsMember({"ipv4", "ipv6_pd"}));
+    list->add_flag("--unconfirmed", a.list.unconfirmed, "only with an unconfirmed effect");
+
+    CLI::App* progress = command("progress", "Every step of a line's or a named workflow",
+                                 [&a](const Shell& s) { return run_progress(s, a.workflow); });
+    add_workflow_target(progress);
+
+    CLI::App* workflow = app_.add_subcommand("workflow", "Say something to a running workflow")
+                             ->require_subcommand(1);
+    const auto say = [&](const char* name, const char* word, const char* help) {
+      CLI::App* subcommand = workflow->add_subcommand(name, help);
+      add_workflow_target(subcommand);
+      add_person(subcommand, a.workflow.target);
+      subcommand->callback([this, &a, word = std::string{word}] {
+        action_ = [&a, word](const Shell& s) { return run_workflow(s, word, a.workflow); };
+      });
+      return subcommand;
+    };
+    say("pause", "pause", "No further step begins");
+    say("resume", "resume", "Steps begin again");
+    say("retry", "retry", "The blocked step begins again at once")
+        ->add_option("--step", a.workflow.step, "which one; default: the one under way");
+    say("skip", "skip", "Leave an optional step out")
+        ->add_option("--step", a.workflow.step, "which one")
+        ->required();
+    say("give-up", "give_up", "Stop it, and undo what it did where that is the way");
+    add_effects();
+  }
+
+  void add_effects() {
+    Arguments& a = arguments_;
+    CLI::App* effect =
+        app_.add_subcommand("effect", "Changes in other systems")->require_subcommand(1);
+    CLI::App* effects = effect->add_subcommand("list", "Those that nobody has confirmed");
+    add_paging(effects);
+    effects->add_option("--subscriber", a.list.subscriber, "of one subscriber");
+    effects->add_option("--system", a.list.system, "aaa, radius or netbox");
+    effects->add_option("--status", a.list.states, "instead: planned, confirmed, refused …");
+    effects->callback(
+        [this, &a] { action_ = [&a](const Shell& s) { return run_effect_list(s, a.list); }; });
+    CLI::App* show = effect->add_subcommand("show", "All that is known of one");
+    show->add_option("id", a.effect_id, "its number")->required();
+    show->callback(
+        [this, &a] { action_ = [&a](const Shell& s) { return run_effect_show(s, a.effect_id); }; });
+    CLI::App* abandon = effect->add_subcommand("abandon", "It is tried no more");
+    abandon->add_option("id", a.effect_id, "its number")->required();
+    add_person(abandon, a.target);
+    abandon->callback([this, &a] {
+      action_ = [&a](const Shell& s) { return run_effect_abandon(s, a.effect_id, a.target); };
+    });
   }
 
   CLI::App app_;

@@ -149,6 +149,57 @@ class SystemTest(unittest.TestCase):
         return json.loads(done.stdout)
 
 
+class Operators(SystemTest):
+    def say(self, *arguments, exits=(0,)):
+        answer = self.world.addrflow(*arguments)
+        self.assertIn(answer.exit, exits, repr(answer))
+        return answer.json
+
+    def test_a_provision_is_paused_watched_and_resumed(self):
+        # Nothing runs while it is said, so that no step can have begun.
+        self.world.stop_worker(self.worker)
+        order = f"order-{new_key()}"
+        started = {"tenant_id": self.tenant, "customer_id": "olga", "username": f"olga@{self.tenant}"}
+        self.temporal("workflow", "start", "--type", "ProvisionSubscriber", "--task-queue", "addrflow",
+                      "--workflow-id", order, "--input", json.dumps(started))
+        self.temporal("workflow", "signal", "--workflow-id", order, "--name", "pause",
+                      "--input", json.dumps({"actor": "ann", "reason": "change 4711"}))
+        self.worker = self.world.start_worker()
+        progress = eventually("the pause", lambda: self.say("progress", order))
+        self.assertEqual((progress["state"], progress["paused_by"]), ("paused", "ann"))
+        self.assertEqual([step["status"] for step in progress["steps"]], ["waiting"] * 3)
+        refused = self.say("workflow", "skip", order, "--step", "allocate_ip_handler", "--actor", "ann",
+                           "--reason", "no need", exits=(1,))
+        self.assertEqual(refused["error"]["code"], "illegal_transition")
+        self.say("workflow", "resume", order, "--actor", "ann", "--reason", "the change is over")
+        eventually("the line to be active", lambda: self.binding("olga") and self.binding("olga")["state"] == "active")
+        by_line = self.say("progress", "--tenant", self.tenant, "--subscriber", "olga")
+        self.assertEqual({step["status"] for step in by_line["steps"]}, {"done"})
+        said = self.world.sql(f"select event, actor from audit_log where tenant_id='{self.tenant}'"
+                              " and event like 'composition%' order by id")
+        self.assertEqual(said, [["composition pause", "ann"], ["composition resume", "ann"]])
+
+    def test_lines_and_effects_are_listed_and_an_effect_abandoned(self):
+        self.provision("piet")
+        self.world.netbox_fault("down")
+        try:
+            self.provision("quirin", exits=(4,))
+            lines = self.say("list", "--tenant", self.tenant, "--unconfirmed")["entries"]
+            self.assertEqual([line["service"]["subscriber_id"] for line in lines], ["quirin"])
+            everyone = self.say("list", "--tenant", self.tenant, "--state", "active", "--pool", "main")["entries"]
+            self.assertEqual(len(everyone), 2)
+            effects = self.say("effect", "list", "--tenant", self.tenant, "--system", "netbox")["effects"]
+            effect = str(effects[0]["effect"]["effect_id"])
+            self.assertEqual(self.say("effect", "show", effect)["service"]["subscriber_id"], "quirin")
+            gone = self.say("effect", "abandon", effect, "--actor", "ann", "--reason", "NetBox is being replaced")
+            self.assertEqual(gone["effect"]["status"], "abandoned")
+        finally:
+            self.world.netbox_clear()
+        answer = self.world.addrflow("list", "--tenant", self.tenant, json_output=False)
+        self.assertIn("piet", answer.text)
+        self.assertEqual(answer.text.splitlines()[0].split()[:2], ["tenant", "subscriber"])
+
+
 class MainJob(SystemTest):
     def test_the_whole_life_of_a_line(self):
         result = self.provision("alice")

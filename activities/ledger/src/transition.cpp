@@ -85,6 +85,7 @@ class Moving {
     // The gate may have opened, and closed the chapter, before the last confirmation came.
     if (to_ == State::kRevoking && row->state == State::kRevoked) return;
     const State to = target(family);
+    if (operation() == "adopt") check_adopted(*row);
     tx_.exec_params(
         "UPDATE ip_reservations SET lifecycle_state = $2::lifecyclestate,"
         " lifecycle_allocated_at = CASE WHEN $2 = 'allocated' AND lifecycle_state <> 'allocated'"
@@ -100,6 +101,28 @@ class Moving {
         " updated_at = clock_timestamp() WHERE id = $1",
         row->id, text(domain::to_string(to)));
     if (to == State::kRevoking || to == State::kRevoked) release(*row);
+  }
+
+  // What a person confirms must be what the ledger can bear: a live state needs the space, and
+  // `revoked` needs it gone.
+  void check_adopted(const Row& row) {
+    const bool live = to_ == State::kAllocated || to_ == State::kActive || to_ == State::kSuspended;
+    if (!live && to_ != State::kRevoked) {
+      throw LedgerError{ErrorCode::kInvalidArgument,
+                        "state must be allocated, active, suspended or revoked"};
+    }
+    if (live && !row.space_held) {
+      throw LedgerError{ErrorCode::kConflict, "state cannot be " + request_.state() + ": " +
+                                                  row.family + " holds no space"};
+    }
+    if (!live && row.space_held) {
+      throw LedgerError{ErrorCode::kConflict,
+                        "state cannot be revoked: " + row.address + " is still held"};
+    }
+    if (to_ != State::kSuspended && !read_holds(tx_, head_.id, row.family).empty()) {
+      throw LedgerError{ErrorCode::kConflict, "state cannot be " + request_.state() +
+                                                  ": there are holds: adopt suspended"};
+    }
   }
 
   void release(const Row& row) {

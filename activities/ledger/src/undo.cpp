@@ -110,9 +110,8 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
   bring_back(tx, head, operation);
   // What the operation wished of AAA, if it may have left, is put right again.
   const auto touched = tx.exec_params(
-      "SELECT count(*) FILTER (WHERE system = 'aaa' AND attempts > 0),"
-      " count(*) FILTER (WHERE system = 'netbox' AND action = 'set_active') FROM effects"
-      " WHERE service_id = $1 AND operation_id = $2",
+      "SELECT count(*) FROM effects WHERE service_id = $1 AND operation_id = $2"
+      " AND system = 'aaa' AND attempts > 0",
       head.id, operation);
   tx.exec_params(
       "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
@@ -122,6 +121,15 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
   if (touched[0][0].as<int>() > 0 || owes(tx, head.id, "aaa")) {
     *reply.mutable_aaa() = plan_effect(tx, service, head.id, operation, number, "aaa", "apply", "",
                                        session_wish(tx, service, head.id));
+  }
+  // NetBox is told that the line is not active after all.
+  for (const auto& row : tx.exec_params(
+           "SELECT DISTINCT r.id FROM effects e JOIN ip_reservations r ON r.netbox_key = e.object"
+           " AND r.service_id = e.service_id WHERE e.operation_id = $1 AND e.system = 'netbox'"
+           " AND e.action = 'set_active' AND r.lifecycle_state = 'allocated' ORDER BY r.id",
+           operation)) {
+    add_netbox(reply, plan_netbox(tx, service, head.id, operation, number,
+                                  row[0].as<std::int64_t>(), "set_reserved"));
   }
   return reply;
 }
