@@ -1,6 +1,7 @@
 // What an operator may say to a running composition, and that it is put on record.
 #include "testing/play.hpp"
 
+#include <addrflow/v1/operators.pb.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <addrflow/workflows/registry.hpp>

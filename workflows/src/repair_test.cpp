@@ -36,7 +36,11 @@ class RepairedLine : public ::testing::Test {
 TEST_F(RepairedLine, ARetryOfAFailedActivateActivates) {
   ledger.state = State::kFailed;
   ledger.held = {"ipv4"};
-  ledger.allocated_at = "2026-01-15T10:00:00Z";
+  play.on(catalog::kClaim, [this](const v1::ClaimRequest& asked) {
+    v1::ClaimReply reply = ledger.claim(asked);
+    reply.mutable_view()->mutable_bindings(0)->set_allocated_at("2026-01-15T10:00:00Z");
+    return reply;
+  });
   play.update("retry:a", "retry", request<v1::RetryRequest>("a"));
   play.finish();
   EXPECT_EQ(answer("retry:a").state(), "active");

@@ -30,11 +30,6 @@ Message decode_or_empty(const tempora::RawPayload& raw) {
   return message;
 }
 
-bool has_binding_in(const v1::ServiceView& view, std::string_view state) {
-  return std::ranges::any_of(view.bindings(),
-                             [&](const auto& binding) { return binding.state() == state; });
-}
-
 // The answer of a NAS in the seeds' words (A33), from the code of the activity: "ack", "nak-503",
 // "timeout" …
 v1::NasAnswer nas_answer(const Pursuit& pursuit) {

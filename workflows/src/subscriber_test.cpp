@@ -1,6 +1,7 @@
 #include "testing/fake_ledger.hpp"
 #include "testing/play.hpp"
 
+#include <addrflow/v1/operators.pb.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <addrflow/workflows/registry.hpp>

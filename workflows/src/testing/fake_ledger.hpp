@@ -31,7 +31,6 @@ struct FakeLedger {
   std::optional<domain::State> state6;  // of ipv6_pd
   std::string prefix = "2001:db8:1200::/56";
   std::set<std::string> held;  // families whose space is still held
-  std::string allocated_at;    // of ipv4
   std::vector<std::string> holds;
   std::int64_t number = 0;
   std::int64_t next_effect = 0;
@@ -65,7 +64,6 @@ struct FakeLedger {
       binding.set_state(std::string{domain::to_string(*state)});
       if (*state != domain::State::kRevoked) binding.set_address(address);
       binding.set_space_held(held.contains("ipv4"));
-      if (!allocated_at.empty()) binding.set_allocated_at(allocated_at);
     }
     if (state6) {
       v1::BindingView& binding = *view.add_bindings();
