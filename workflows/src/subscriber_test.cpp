@@ -24,6 +24,7 @@ struct FakeService {
   std::vector<v1::ComposeWaitRequest> waits;
   v1::ComposeWaitReply other;
   std::vector<v1::ComposeFinishRequest> finished;
+  std::vector<v1::AuditRequest> audited;
 
   FakeService() {
     for (const auto& [operation, state] :
@@ -70,6 +71,10 @@ struct FakeService {
     });
     play.on(catalog::kComposeFinish, [this](const v1::ComposeFinishRequest& request) {
       finished.push_back(request);
+      return v1::Empty{};
+    });
+    play.on(catalog::kAudit, [this](const v1::AuditRequest& request) {
+      audited.push_back(request);
       return v1::Empty{};
     });
   }
@@ -388,6 +393,8 @@ TEST_F(Composed, AGivenUpProvisionStopsItsStepAndUndoes) {
   play.let_go("compose_update");
   play.finish();
   EXPECT_EQ(failure_of(play), "gave_up: given up: the customer cancelled");
+  ASSERT_EQ(service.audited.size(), 1U);
+  EXPECT_EQ(service.audited[0].event(), "composition give_up");
   EXPECT_THAT(service.operations(), ElementsAre("revoke"));
   EXPECT_EQ(service.updates[0].revoke().only_created_by(), "order-1001");
   EXPECT_EQ(service.finished.size(), 1U);

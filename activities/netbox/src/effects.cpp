@@ -189,8 +189,8 @@ class Attempt {
 };
 
 bool is_known(const std::string& action) {
-  return action == "reserve" || action == "set_active" || action == "deprecate" ||
-         action == "release";
+  return action == "reserve" || action == "set_active" || action == "set_reserved" ||
+         action == "deprecate" || action == "release";
 }
 
 }  // namespace

@@ -173,6 +173,15 @@ void Play::record(
            ->mutable_search_attributes() =
           command.upsert_workflow_search_attributes_command_attributes().search_attributes();
       return;
+    case enums::COMMAND_TYPE_RECORD_MARKER: {
+      const auto& wanted = command.record_marker_command_attributes();
+      auto& marker =
+          *add(enums::EVENT_TYPE_MARKER_RECORDED).mutable_marker_recorded_event_attributes();
+      marker.set_marker_name(wanted.marker_name());
+      *marker.mutable_details() = wanted.details();
+      if (wanted.has_failure()) *marker.mutable_failure() = wanted.failure();
+      return;
+    }
     case enums::COMMAND_TYPE_PROTOCOL_MESSAGE:
       record_message(command.protocol_message_command_attributes().message_id(), all);
       return;

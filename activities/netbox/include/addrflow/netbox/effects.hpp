@@ -8,8 +8,9 @@
 
 namespace addrflow::netbox {
 
-// Actions: reserve, set_active, deprecate, release. Each states the whole desired condition, so it
-// may be repeated, and set_active makes an object that a lost reserve did not. Thread-safe.
+// Actions: reserve, set_active, set_reserved (active no more, undone), deprecate, release. Each
+// states the whole desired condition, so it may be repeated, and set_active makes an object that a
+// lost reserve did not. Thread-safe.
 class NetboxEffects {
  public:
   // Without a client NetBox is not configured: effects are `not_applicable`.
