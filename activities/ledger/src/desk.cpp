@@ -44,7 +44,7 @@ std::string quoted_list(const google::protobuf::RepeatedPtrField<std::string>& w
 
 std::string utc(const std::string& column) {
   return "coalesce(to_char(" + column +
-         R"( AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), '')";
+         R"( AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), ''))";
 }
 
 void check_words(const v1::ListRequest& request) {
