@@ -5,6 +5,7 @@ stand-in (tests/netbox) else, and the `addrflow` binary as a user runs it. Nothi
 inside: it uses the command line, plain SQL to look, and RADIUS packets as a BNG sends them.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -242,6 +243,28 @@ class World:
         if done.returncode != 0:
             raise Trouble(f"psql: {done.stderr.strip()}")
         return [line.split("|") for line in done.stdout.splitlines()]
+
+    @contextlib.contextmanager
+    def locked_line(self, tenant, subscriber):
+        """Somebody's transaction keeps the ledger's row of this line, until the end of the block."""
+        url = urllib.parse.urlsplit(self.peers["ADDRFLOW_TEST_PG_URL"])
+        session = subprocess.Popen(
+            ["psql", "-X", "-At", "-v", "ON_ERROR_STOP=1", "-h", url.hostname, "-p", str(url.port), "-U",
+             url.username, "-d", self.database_name()], env={**os.environ, "PGPASSWORD": url.password or ""},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            line = f"tenant_id='{tenant}' and subscriber_id='{subscriber}'"
+            session.stdin.write(
+                f"begin; insert into services(tenant_id, subscriber_id, service) values"
+                f" ('{tenant}', '{subscriber}', 'internet') on conflict do nothing;"
+                f" select 'locked' from services where {line} for update;\n")
+            session.stdin.flush()
+            while session.stdout.readline().strip() != "locked":
+                if session.poll() is not None:
+                    raise Trouble("psql could not lock the line")
+            yield
+        finally:
+            session.communicate("rollback;\n", timeout=30)
 
     def database_name(self):
         return urllib.parse.urlsplit(self.peers["ADDRFLOW_TEST_PG_URL"]).path.lstrip("/")

@@ -17,10 +17,24 @@ using tempora::Failure;
 constexpr int kMostClaims = 16;  // looks at who has the service before a composition gives way
 constexpr int kFewAttempts = 3;  // of a step's update before the step is called blocked
 constexpr int kManyAttempts = 30;
+constexpr std::chrono::seconds kFirstLook{20};  // each of the few attempts, so that a hang shows
+
 std::string upper(std::string text) {
   std::ranges::transform(text, text.begin(),
                          [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   return text;
+}
+
+bool is_time_out(const Failure& failure) {
+  const Failure* innermost = &failure;
+  while (innermost->cause() != nullptr) innermost = innermost->cause();
+  return dynamic_cast<const tempora::TimeoutError*>(innermost) != nullptr;
+}
+
+// What stands in the way, for a person.
+std::string trouble(const Failure& failure) {
+  return is_time_out(failure) ? "the line's own workflow has not answered: it is still at it"
+                              : as_refusal(failure).message();
 }
 
 }  // namespace
@@ -194,14 +208,17 @@ Task<Composition::Tried> Composition::attempt(Context& context, std::string name
   running_ = name;
   retry_asked_ = false;
   tempora::ActivityOptions options = pace_.compose(subject_.service.tenant_id());
-  // Few at first, so that trouble shows soon; then many, so that it fills no history.
-  options.retry->maximum_attempts = find(name)->attempts() == 1 ? kFewAttempts : kManyAttempts;
+  // Few and short at first, so that trouble shows soon; then many, so that it fills no history.
+  const bool first = find(name)->attempts() == 1;
+  options.retry->maximum_attempts = first ? kFewAttempts : kManyAttempts;
+  if (first)
+    options.start_to_close = std::min<tempora::Duration>(options.start_to_close, kFirstLook);
   current_ = context.start(catalog::kComposeUpdate, request, options);
   try {
     tried.reply = co_await *current_;
   } catch (const Failure& failure) {
     tried.failed = std::current_exception();
-    tried.why = as_refusal(failure).message();
+    tried.why = trouble(failure);
     const auto* error = tempora::find_application_error(failure);
     const auto code = error == nullptr ? std::nullopt : domain::parse_error_code(error->type());
     tried.passing = !tempora::is_cancellation(failure) &&
