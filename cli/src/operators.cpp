@@ -105,6 +105,24 @@ Exit show_progress(const Output& output, const std::string& id,
   return Exit::kDone;
 }
 
+// Asks the workflow that is meant, and shows the progress that it answers with.
+template <class Ask>
+Exit with_workflow(const Shell& shell, const WorkflowArguments& arguments, const Ask& ask) {
+  auto client = connect_temporal();
+  if (!client) {
+    return report(shell.output, client.error());
+  }
+  return guarded(shell, [&] {
+    const auto handle = find_workflow(shell, arguments, *client);
+    if (!handle) {
+      return report(shell.output, handle.error());
+    }
+    const tempora::Outcome<v1::CompositionProgress> progress = ask(*handle);
+    return progress ? show_progress(shell.output, handle->id(), *progress)
+                    : report(shell.output, progress.error());
+  });
+}
+
 std::string fresh_id() {
   std::random_device device;
   return fmt::format("{:08x}{:08x}", device(), device());
@@ -199,41 +217,21 @@ Exit run_effect_abandon(const Shell& shell, std::int64_t id, const Target& targe
 }
 
 Exit run_progress(const Shell& shell, const WorkflowArguments& arguments) {
-  auto client = connect_temporal();
-  if (!client) {
-    return report(shell.output, client.error());
-  }
-  return guarded(shell, [&] {
-    auto handle = find_workflow(shell, arguments, *client);
-    if (!handle) {
-      return report(shell.output, handle.error());
-    }
-    auto progress = handle->query<v1::CompositionProgress>(workflows::kProgress);
-    return progress ? show_progress(shell.output, handle->id(), *progress)
-                    : report(shell.output, progress.error());
+  return with_workflow(shell, arguments, [](const tempora::WorkflowHandle& handle) {
+    return handle.query<v1::CompositionProgress>(workflows::kProgress);
   });
 }
 
 Exit run_workflow(const Shell& shell, const std::string& command,
                   const WorkflowArguments& arguments) {
-  auto client = connect_temporal();
-  if (!client) {
-    return report(shell.output, client.error());
-  }
-  return guarded(shell, [&] {
-    auto handle = find_workflow(shell, arguments, *client);
-    if (!handle) {
-      return report(shell.output, handle.error());
-    }
+  return with_workflow(shell, arguments, [&](const tempora::WorkflowHandle& handle) {
     v1::OperatorRequest request;
     request.set_actor(arguments.target.actor);
     request.set_reason(arguments.target.reason);
     request.set_step(arguments.step);
     tempora::UpdateOptions options;
     options.id = fmt::format("{}:{}", command, fresh_id());
-    auto progress = handle->update<v1::CompositionProgress>(command, options, request);
-    return progress ? show_progress(shell.output, handle->id(), *progress)
-                    : report(shell.output, progress.error());
+    return handle.update<v1::CompositionProgress>(command, options, request);
   });
 }
 
