@@ -332,7 +332,29 @@ TEST_F(EvidenceTest, TheAuditNamesEachInvariantThatIsBroken) {
     std::string breaks;
     std::string mends;
   };
+  // A second open holding of the line: what the ledger never writes, and for I1 must not write.
+  const auto second_holding = [&](const std::string& subscriber, const std::string& space) {
+    return "INSERT INTO holdings (tenant_id, subscriber_id, service, service_id, family, "
+           "generation,"
+           " routing_domain_id, pool_id, space, period, opened_by) SELECT tenant_id, '" +
+           subscriber + "', service, service_id, family, generation, routing_domain_id, pool_id, " +
+           space + ", period, opened_by FROM holdings" + mine;
+  };
+  const std::string forget_it =
+      "ALTER TABLE holdings DISABLE TRIGGER holdings_append_only; DELETE FROM holdings h WHERE"
+      " tenant_id = '" +
+      tenant +
+      "' AND NOT EXISTS (SELECT 1 FROM ip_reservations r WHERE r.holding_id = h.id);"
+      " ALTER TABLE holdings ENABLE TRIGGER holdings_append_only;";
+  const std::string guard =
+      sql("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname ="
+          " 'holdings_no_overlap'")[0][0]
+          .c_str();
   const std::vector<Case> cases{
+      {"I1",
+       "ALTER TABLE holdings DROP CONSTRAINT holdings_no_overlap; " + second_holding("x", "space"),
+       forget_it + " ALTER TABLE holdings ADD CONSTRAINT holdings_no_overlap " + guard},
+      {"I4", second_holding("s", "'198.51.100.77'"), forget_it},
       {"I2", "UPDATE ip_reservations SET holding_id = NULL" + mine,
        "UPDATE ip_reservations r SET holding_id = h.id FROM holdings h WHERE"
        " h.service_id = r.service_id AND r.holding_id IS NULL AND upper_inf(h.period)"},
