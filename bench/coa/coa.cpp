@@ -73,6 +73,7 @@ pid_t start_responder(StormNas& nas) {
   const pid_t child = ::fork();
   if (child != 0) return child;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ::prctl(PR_SET_NAME, "nas");  // a profile tells them apart
   while (true) {
     for (const auto& datagram : nas.receive(1'000)) nas.acknowledge(datagram);
   }
