@@ -204,6 +204,13 @@ class Operators(SystemTest):
         self.assertEqual([step["status"] for step in by_line["steps"]], ["done", "done", "skipped"])
         self.assertEqual(self.said(), [[f"composition {word}", "ann"] for word in ("pause", "skip", "resume")])
 
+    def test_a_deprovision_makes_a_paused_provision_give_up(self):
+        order = self.begin_paused("ProvisionSubscriber", "ursula")
+        self.run_on("deprovision", "ursula", exits=(0, 4))
+        self.eventually_ended(order, "FAILED")
+        self.assertIsNone(self.binding("ursula"))
+        self.assertEqual(self.said(), [["composition pause", "ann"], ["composition give_up", "signal"]])
+
     def test_a_blocked_step_is_shown_and_retried(self):
         self.provision("rosa")
         order = self.begin_paused("SuspendSubscriber", "rosa")
@@ -549,11 +556,19 @@ class Faults(SystemTest):
         username = f"drop@lee-{self.tenant}"
         self.run_on("allocate", "lee", "--username", username)
         self.run_on("activate", "lee")
-        address, _ = self.login_and_start("lee", username)
+        address, session = self.login_and_start("lee", username)
         self.run_on("revoke", "lee", exits=(0, 4))
         self.assertTrue(self.binding("lee")["space_held"])
         refused = self.run_on("allocate", "mallory", "--address", address, exits=(1,))
         self.assertFalse(refused.get("success", False))
+        # The session ends by itself: that settles the Disconnect, whether the gate or its next attempt sees it.
+        self.world.accounting("Stop", username, session, address)
+        eventually("the gate to open", lambda: not self.binding("lee")["space_held"])
+        self.assertEqual(self.status("lee")["enforcement"], "confirmed")
+        settled = self.world.must("effect", "list", "--tenant", self.tenant, "--subscriber", "lee",
+                                  "--system", "radius", "--status", "not_applicable").json["effects"]
+        self.assertEqual(len(settled), 1)
+        self.assertIn(settled[0]["effect"]["code"], ("session-gone", "no-session"))
 
 
 class NetboxFaults(SystemTest):

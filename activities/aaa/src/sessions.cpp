@@ -104,15 +104,20 @@ ports::SessionEvidence AccountingSessions::evidence(const std::vector<std::strin
     // itself, which may live on (a redundant BNG) and be heard of again.
     // Accounting knows whole seconds only: a Stop in the same second counts. Whoever logged in
     // again within it has an open row.
-    const auto stopped = work.exec_params1(
-        fmt::format("select exists (select 1 from radacct where username = any($1::text[])"
+    const auto stopped = work.exec_params(
+        fmt::format("select concat_ws(' ', 'session', acctsessionid, 'of', username, 'at',"
+                    "   host(nasipaddress), to_char(acctstoptime at time zone 'UTC',"
+                    "   'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), nullif(acctterminatecause, ''))"
+                    " from radacct where username = any($1::text[])"
                     "   and acctstoptime >= date_trunc('second',"
                     "     'epoch'::timestamptz + $2 * interval '1 microsecond')"
                     "   and coalesce(acctterminatecause, '') <> 'NAS-Reboot'"
-                    "   and ($3 = '' or {0} is null or {0} = nullif($3, '')::inet))",
+                    "   and ($3 = '' or {0} is null or {0} = nullif($3, '')::inet)"
+                    " order by acctstoptime desc, radacctid desc limit 1",
                     column),
         names, since_us, address);
-    evidence.stopped_since = stopped[0].as<bool>();
+    evidence.stopped_since = !stopped.empty();
+    if (!stopped.empty()) evidence.stop = stopped[0][0].c_str();
 
     if (!nas_ip.empty()) {
       const auto heard = work.exec_params1(

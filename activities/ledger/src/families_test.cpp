@@ -293,6 +293,25 @@ TEST_F(FamiliesTest, ACutThatIsOwedForOneFamilyIsMadeByTheNextMoveOfTheOther) {
   expect_clean();
 }
 
+TEST_F(FamiliesTest, ADisconnectIsWantedUntilTheLastSpaceThatItCutsIsFree) {
+  make_active(kBoth);
+  const auto claimed = ledger->claim(ask_for("revoke", "r", kBoth));
+  auto wanted = move(claimed, "revoking");
+  wanted.set_plan_radius("disconnect");
+  const auto moved = ledger->transition(wanted);
+  send(claimed.claim(), moved.aaa());
+  send(claimed.claim(), moved.radius(), "timeout", "unknown");
+  finish(claimed.claim());
+  last = claimed.claim();
+  sessions.seen.stopped_since = true;
+  const auto open_effects = [&] { return ledger->view(service("s")).unconfirmed_size(); };
+  EXPECT_TRUE(look(kIpv4).open());
+  EXPECT_EQ(open_effects(), 1);
+  EXPECT_TRUE(look(kIpv6).open());
+  EXPECT_EQ(open_effects(), 0);
+  expect_clean();
+}
+
 TEST_F(FamiliesTest, BothGoThroughTheGateAndTheProfileIsCleared) {
   make_active(kBoth);
   operate("revoke", "r", "revoking", {}, "disconnect");

@@ -154,7 +154,10 @@ Judgement by_accounting(const Facts& facts, const ports::SessionEvidence& seen, 
     return closed(
         fmt::format("accounting shows a session at {} since it was last heard of", session.nas_ip));
   }
-  if (seen.stopped_since) return {"strong", "an accounting Stop came after the AAA rows changed"};
+  if (seen.stopped_since) {
+    return {"strong", "an accounting Stop came after the AAA rows changed" +
+                          (seen.stop.empty() ? "" : ": " + seen.stop)};
+  }
   if (!facts.disconnected) return closed("no NAS has said that the session is gone");
   if (!seen.nas_last_heard || *seen.nas_last_heard < facts.now - 2 * interim)
     return closed("accounting from the NAS is not fresh");
@@ -189,6 +192,29 @@ Judgement judge(const Facts& facts, ports::SessionDirectory* sessions, seconds i
   return judged;
 }
 
+// What is still to cut the session has nothing left to do, and the gate's evidence says so. Not
+// while other space of the line is on its way out by the same Disconnect.
+void settle_disconnects(Tx& tx, const Facts& facts, const Judgement& judged) {
+  const std::string status = facts.forced ? "abandoned" : "not_applicable";
+  v1::EffectReply reply;
+  reply.set_status(status);
+  reply.set_code("session-gone");
+  reply.set_detail(judged.evidence + ": " + judged.detail);
+  tx.exec_params(
+      "UPDATE effects e SET status = $3, code = $4, detail = $5, reply = $6::jsonb,"
+      " updated_at = clock_timestamp() FROM operations o, holdings h"
+      " WHERE e.service_id = $1 AND h.id = $2 AND e.planned_at >= h.releasing_since"
+      " AND e.system = 'radius' AND e.action = 'disconnect'"
+      " AND e.status IN ('planned', 'sent', 'unknown', 'refused') AND o.id = e.operation_id"
+      // A Disconnect may also restrict a session that lives on.
+      " AND o.operation IN ('revoke', 'retry', 'force_release')"
+      " AND NOT EXISTS (SELECT 1 FROM holdings other WHERE other.service_id = $1"
+      "  AND other.id <> $2 AND upper_inf(other.period) AND other.releasing AND NOT other.kept"
+      "  AND other.releasing_since <= e.planned_at)",
+      facts.service_id, facts.holding_id, status, reply.code(), reply.detail(),
+      v1::to_json_text(reply));
+}
+
 // False: a newer transition owns the service.
 bool release(Tx& tx, const ServiceRef& service, std::int64_t number, const Facts& facts,
              const Judgement& judged) {
@@ -197,6 +223,7 @@ bool release(Tx& tx, const ServiceRef& service, std::int64_t number, const Facts
   const std::int64_t quarantine = facts.forced     ? now.longest_quarantine_s
                                   : !facts.exposed ? 0
                                                    : now.quarantine_s;
+  settle_disconnects(tx, now, judged);
   close_holding(tx, now.holding_id, now.operation, judged.evidence, quarantine);
   tx.exec_params(
       "UPDATE ip_reservations SET lifecycle_state = 'revoked', updated_at = clock_timestamp(),"

@@ -163,6 +163,38 @@ TEST_F(LedgerTest, TheGateStaysShutWithoutProofAndOpensWithAStop) {
   expect_clean();
 }
 
+TEST_F(LedgerTest, ADisconnectWithoutAnswerIsSettledByTheStopThatOpensTheGate) {
+  pool();
+  allocate("s", "k", true);
+  const auto claim = revoke("s", "r", "timeout");
+  ASSERT_EQ(ledger->view(service("s")).unconfirmed_size(), 1);
+  const auto disconnect = ledger->view(service("s")).unconfirmed(0);
+  gate(claim);
+  EXPECT_EQ(ledger->view(service("s")).unconfirmed_size(), 1) << "the gate is shut: still wanted";
+  sessions.seen.stopped_since = true;
+  sessions.seen.stop = "session S1 at 192.0.2.1";
+  EXPECT_TRUE(gate(claim).open());
+  const auto view = ledger->view(service("s"));
+  EXPECT_EQ(view.unconfirmed_size(), 0);
+  EXPECT_EQ(view.enforcement(), "confirmed");
+  EXPECT_EQ(view.bindings(0).state(), "revoked");
+
+  // The answer of an attempt that was under way changes nothing, and a repeat is not sent.
+  v1::EffectRequest request;
+  *request.mutable_service() = service("s");
+  request.set_number(claim.number());
+  request.mutable_effect()->set_effect_id(disconnect.effect_id());
+  v1::EffectReply late;
+  late.set_status("unknown");
+  ledger->finish(request, 1, late);
+  const auto leave = ledger->begin(request, std::chrono::seconds{1});
+  EXPECT_EQ(leave.kind, ports::Leave::Kind::kRecorded);
+  EXPECT_EQ(leave.recorded.status(), "not_applicable");
+  EXPECT_NE(leave.recorded.detail().find("session S1"), std::string::npos)
+      << leave.recorded.detail();
+  expect_clean();
+}
+
 TEST_F(LedgerTest, ADisconnectAckIsNoProofWhileAccountingIsStale) {
   pool();
   allocate("s", "k", true);

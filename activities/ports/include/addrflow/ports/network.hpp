@@ -74,6 +74,7 @@ struct Session {
 struct SessionEvidence {
   std::vector<Session> open;   // still open, by any of the usernames or by the address
   bool stopped_since = false;  // an accounting Stop of such a session after `since`
+  std::string stop;            // the newest of them, for a person
   std::optional<std::chrono::system_clock::time_point>
       nas_last_heard;  // newest accounting row of that NAS
 };
