@@ -151,6 +151,8 @@ Exit run_replay(const Shell& shell, const std::vector<std::string>& files);
 
 // --- the network --------------------------------------------------------------------------------
 Exit run_tenant_add(const Shell& shell, const std::string& tenant);
+// `mode` empty: only shown.
+Exit run_profile(const Shell& shell, const Target& target, const std::string& mode);
 Exit run_pool_add(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_list(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_show(const Shell& shell, const PoolArguments& arguments);

@@ -30,6 +30,7 @@ struct Arguments {
   WorkflowArguments workflow;
   std::int64_t effect_id = 0;
   std::string tenant;
+  std::string ipv6_mode;
   std::string schedule_action = "list";
   std::string schedule_id;
   std::string state;
@@ -188,6 +189,16 @@ class CommandLine {
     tenant_add->add_option("tenant", a.tenant, "tenant id")->required();
     tenant_add->callback([this, &a] {
       action_ = [&a](const Shell& shell) { return run_tenant_add(shell, a.tenant); };
+    });
+
+    CLI::App* profile = app_.add_subcommand("profile", "What a subscriber may have of IPv6");
+    profile->add_option("subscriber", a.target.subscriber, "subscriber id")->required();
+    profile->add_option("--tenant", a.target.tenant, "whose subscriber")->required();
+    profile->add_option("--ipv6-mode", a.ipv6_mode,
+                        "from now on: none, slaac, stateful, pd or dual_stack; a delegated prefix"
+                        " needs one of the last two");
+    profile->callback([this, &a] {
+      action_ = [&a](const Shell& shell) { return run_profile(shell, a.target, a.ipv6_mode); };
     });
 
     CLI::App* pool = app_.add_subcommand("pool", "Address pools")->require_subcommand(1);

@@ -59,6 +59,19 @@ Exit run_tenant_add(const Shell& shell, const std::string& tenant) {
   });
 }
 
+Exit run_profile(const Shell& shell, const Target& target, const std::string& mode) {
+  return guarded(shell, [&] {
+    ledger::Ledger ledger(ledger_settings(shell.settings));
+    const ledger::Profile profile =
+        mode.empty() ? ledger.profile(target.tenant, target.subscriber)
+                     : ledger.set_ipv6_mode(target.tenant, target.subscriber, mode);
+    return shell.output.facts({{"subscriber", target.subscriber},
+                               {"ipv6_mode", profile.ipv6_mode},
+                               {"ipv6_prefix", profile.ipv6_prefix},
+                               {"ipv6_state", profile.ipv6_state}});
+  });
+}
+
 Exit run_pool_add(const Shell& shell, const PoolArguments& arguments) {
   return guarded(shell, [&] {
     ledger::PoolSpec pool;

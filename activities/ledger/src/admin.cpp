@@ -162,12 +162,12 @@ PoolInfo pool_info(Tx& tx, const std::string& id) {
           .free = counted[0][1].as<std::int64_t>()};
 }
 
+}  // namespace
+
 void must_have_tenant(Tx& tx, const std::string& tenant) {
   if (tx.exec_params("SELECT 1 FROM tenants WHERE tenant_id = $1", tenant).empty())
     throw LedgerError{ErrorCode::kNoSuchTenant, "tenant: there is no such tenant: " + tenant};
 }
-
-}  // namespace
 
 Ledger::Ledger(Settings settings, ports::SessionDirectory* sessions, ports::ServiceWaker* waker)
     : settings_(std::move(settings)),

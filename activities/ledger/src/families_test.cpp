@@ -239,6 +239,23 @@ TEST_F(FamiliesTest, AProfileWithoutDelegatedPrefixesRefusesOne) {
   EXPECT_EQ(ledger->claim(ask_for("allocate", "b", kIpv4)).outcome(), "claimed");
 }
 
+TEST_F(FamiliesTest, TheModeOfAProfileIsSetAndShownAndAWrongOneNamed) {
+  EXPECT_EQ(ledger->profile(tenant, "s").ipv6_mode, "");
+  EXPECT_EQ(ledger->set_ipv6_mode(tenant, "s", "slaac").ipv6_mode, "slaac");
+  EXPECT_EQ(ledger->set_ipv6_mode(tenant, "s", "pd").ipv6_mode, "pd");
+  EXPECT_EQ(ledger->profile(tenant, "s").ipv6_mode, "pd");
+  const auto refusal = [&](const std::string& of, const std::string& mode) -> std::string {
+    try {
+      ledger->set_ipv6_mode(of, "s", mode);
+    } catch (const LedgerError& error) {
+      return error.what();
+    }
+    return "taken";
+  };
+  EXPECT_NE(refusal(tenant, "dhcp").find("ipv6_mode"), std::string::npos);
+  EXPECT_NE(refusal("nobody", "pd").find("tenant"), std::string::npos);
+}
+
 TEST_F(FamiliesTest, AProfileThatChangedItsModeStopsActivateAndNeverARevoke) {
   allocate_families("a", kIpv6);
   sql(

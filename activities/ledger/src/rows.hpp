@@ -123,6 +123,8 @@ v1::UndoReply undo_family(Tx& tx, const ServiceRef& service, const Head& head,
 
 // R24: a profile that has no delegated prefix refuses one.
 void check_assignment_mode(Tx& tx, const ServiceRef& service);
+// Throws `no_such_tenant`.
+void must_have_tenant(Tx& tx, const std::string& tenant);
 
 inline std::string text(std::string_view view) { return std::string{view}; }
 

@@ -89,6 +89,13 @@ struct By {
   std::string reason;
 };
 
+// What a subscriber may have of IPv6, and what it has; all empty: there is no profile, so anything.
+struct Profile {
+  std::string ipv6_mode;
+  std::string ipv6_prefix;
+  std::string ipv6_state;
+};
+
 // Thread-safe.
 class Ledger : public ports::EffectJournal, public ports::NasDirectory {
  public:
@@ -145,6 +152,11 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory {
   // A person lets go of what rests in quarantine: it may be requested, and it comes first.
   void end_quarantine(const std::string& tenant, const std::string& name, const std::string& space,
                       const By& by);
+  Profile profile(const std::string& tenant, const std::string& subscriber);
+  // `mode`: none, slaac, stateful, pd or dual_stack; a delegated prefix needs one of the last two.
+  // A prefix that is held stays held: the next allocate or activate is refused, a revoke never.
+  Profile set_ipv6_mode(const std::string& tenant, const std::string& subscriber,
+                        const std::string& mode);
   void add_nas(const ports::NasRecord& nas);
   // In the order of their names; `name` empty: all of the tenant's.
   std::vector<ports::NasRecord> list_nas(const std::string& tenant, const std::string& name = "");
