@@ -213,7 +213,7 @@ void LocalRunner::attempt_ended(const std::shared_ptr<Call>& call, int attempt,
   if (!pause.has_value()) return finish(call, std::move(result));
   log_->debug("local activity {} failed in attempt {} and is tried again: {}",
               call->request.activity_type, attempt, result.failure.message());
-  if (*pause > call->request.local_retry_threshold) {
+  if (options_.pauses_are_timers || *pause > call->request.local_retry_threshold) {
     result.backoff = pause;
     return finish(call, std::move(result));
   }

@@ -38,6 +38,8 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
     std::string namespace_;
     std::string task_queue;
     std::size_t max_concurrent = 100;
+    // Every pause between two attempts is the workflow's timer, not only the long ones.
+    bool pauses_are_timers = false;
     Logger log;
     std::shared_ptr<Metrics> metrics;
   };

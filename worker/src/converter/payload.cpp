@@ -3,6 +3,8 @@
 
 #include <tempora/payload.hpp>
 
+#include "converter/json_depth.hpp"
+
 namespace tempora::detail {
 namespace {
 
@@ -86,6 +88,8 @@ nlohmann::json decode_json(const Payload& payload) {
   }
   if (encoding != "json/plain")
     throw_undecodable("json/plain", fmt::format("its encoding is \"{}\"", encoding));
+  if (nests_too_deeply(payload.data()))
+    throw_undecodable("json/plain", fmt::format("it nests deeper than {} levels", kDeepestJson));
   nlohmann::json json = nlohmann::json::parse(payload.data(), nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) throw_undecodable("json/plain", "ill-formed JSON");
   return json;

@@ -16,6 +16,7 @@
 #include "../activity/activity_registry.hpp"
 #include "../activity/activity_worker.hpp"
 #include "../engine/run.hpp"
+#include "../transport/virtual_time.hpp"
 #include "calls.hpp"
 #include "workflow_worker.hpp"
 
@@ -172,11 +173,14 @@ void Worker::Impl::start() {
         options.workflow_threads > 0
             ? options.workflow_threads
             : std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 2);
+    const bool virtual_time =
+        dynamic_cast<const VirtualTime*>(environment->caller.transport().get()) != nullptr;
     local_runner = std::make_shared<activity::LocalRunner>(
         activities, environment->timers,
         activity::LocalRunner::Options{.namespace_ = namespace_,
                                        .task_queue = options.task_queue,
                                        .max_concurrent = options.max_concurrent_local_activities,
+                                       .pauses_are_timers = virtual_time,
                                        .log = options.log,
                                        .metrics = options.metrics});
     workflow_worker = std::make_shared<pollers::WorkflowWorker>(

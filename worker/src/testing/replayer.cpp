@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <tempora/replayer.hpp>
 
+#include "converter/json_depth.hpp"
 #include "engine/run.hpp"
 
 namespace tempora {
@@ -69,6 +70,9 @@ void normalise(json& value, const Descriptor& type) {
 
 std::expected<temporal::api::history::v1::History, std::string> parse_history(
     std::string_view text) {
+  if (nests_too_deeply(text)) {
+    return std::unexpected(fmt::format("the history nests deeper than {} levels", kDeepestJson));
+  }
   json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (value.is_discarded()) return std::unexpected("the history is not JSON");
   if (value.is_array()) value = json{{"events", std::move(value)}};

@@ -1,0 +1,31 @@
+# The testing service, for users' tests and ours: a library of its own, so that a worker in production has none of it.
+addrflow_library(NAME worker_testing
+  SOURCES
+    src/testing/command_events.cpp
+    src/testing/service/environment.cpp
+    src/testing/service/loop.cpp
+    src/testing/service/server.cpp
+    src/testing/service/server_activities.cpp
+    src/testing/service/server_calls.cpp
+    src/testing/service/server_runs.cpp
+    src/testing/service/server_tasks.cpp
+  PUBLIC worker PRIVATE fmt::fmt Threads::Threads)
+addrflow_test(NAME worker_testing_unit
+  SOURCES src/testing/service/environment_test.cpp LIBS worker_testing LABELS fast)
+
+# On demand only: ./dev fuzz history|payload|json. What is fuzzed is compiled once more, with the fuzzer's eyes in it.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND NOT CMAKE_CXX_FLAGS MATCHES "sanitize")
+  set(fuzzed ${WORKER_SOURCES})
+  list(FILTER fuzzed INCLUDE REGEX "src/(converter|engine|history|machines)/|src/testing/replayer|metrics/logging")
+  add_library(worker_fuzzed STATIC EXCLUDE_FROM_ALL ${fuzzed})
+  target_include_directories(worker_fuzzed PUBLIC include src)
+  target_compile_options(worker_fuzzed PUBLIC -fsanitize=fuzzer-no-link,address,undefined)
+  target_link_options(worker_fuzzed PUBLIC -fsanitize=fuzzer,address,undefined)
+  target_link_libraries(worker_fuzzed PUBLIC ${WORKER_PUBLIC} PRIVATE addrflow_flags ${WORKER_PRIVATE})
+  add_executable(history_fuzz EXCLUDE_FROM_ALL src/testing/history_fuzz.cpp)
+  add_executable(payload_fuzz EXCLUDE_FROM_ALL src/testing/payload_fuzz.cpp)
+  add_executable(json_fuzz EXCLUDE_FROM_ALL src/testing/json_fuzz.cpp)
+  foreach(name history payload json)
+    target_link_libraries(${name}_fuzz PRIVATE addrflow_flags worker_fuzzed)
+  endforeach()
+endif()
