@@ -25,13 +25,17 @@
 
 namespace temporal::api::history::v1 {
 class History;
-}
+class HistoryEvent;
+}  // namespace temporal::api::history::v1
 
 namespace tempora {
 
 class Transport;
 class RetryingCaller;
-class ScheduleClient;  // schedule.hpp
+class AsyncActivity;     // async_activity.hpp
+class BatchClient;       // batch.hpp
+class DeploymentClient;  // deployment.hpp
+class ScheduleClient;    // schedule.hpp
 template <class W>
 class Definition;  // definition.hpp
 
@@ -93,10 +97,29 @@ struct ResultOptions {
   bool follow_runs = true;  // the result of the run that continues, retries or repeats this one
 };
 
+// Where a workflow begins anew.
+enum class ResetPoint {
+  kFirstTask,  // right after its start
+  kLastTask,   // at its last completed workflow task
+};
+
+struct ResetOptions {
+  ResetPoint point = ResetPoint::kLastTask;
+  // Instead of `point`: the event that ended a workflow task. Zero: not set.
+  std::int64_t event_id = 0;
+  std::string reason;
+  // What came in after the point is given to the new run, too.
+  bool keep_signals = true;
+  bool keep_updates = true;
+};
+
 struct PendingActivity {
   std::string id;
   std::string type;
   int attempt = 0;
+  bool paused = false;
+  bool cancel_requested = false;
+  Payloads heartbeat_details;
   std::shared_ptr<const Failure> last_failure;
 };
 
@@ -128,6 +151,22 @@ struct WorkflowCount {
   };
   std::vector<Group> groups;  // for a query that ends in GROUP BY
 };
+
+struct TaskQueuePoller {
+  std::string identity;
+  std::optional<TimePoint> last_access;
+};
+
+// Half of a task queue: workflow or activity tasks.
+struct TaskQueueDescription {
+  std::vector<TaskQueuePoller> pollers;  // of the last minutes
+  std::int64_t backlog = 0;              // tasks waiting, roughly
+  Duration backlog_age{};                // of the oldest of them
+  float added_per_second = 0;
+  float dispatched_per_second = 0;
+};
+
+enum class TaskKind { kWorkflow, kActivity };
 
 using History = temporal::api::history::v1::History;
 
@@ -277,6 +316,22 @@ class WorkflowHandle {
   Outcome<void> cancel(std::string_view reason = {}) const;
   // Ends the workflow without asking it. `kNotFound` if it has ended.
   Outcome<void> terminate(std::string_view reason, Payloads details = {}) const;
+  // Starts a new run that shares this one's history up to a point; this one is terminated if it is
+  // open. The handle of the new run.
+  Outcome<WorkflowHandle> reset(const ResetOptions& options) const;
+  // Removes a closed run from the server, soon; an open one is terminated first.
+  Outcome<void> remove() const;
+
+  // Activities of this workflow, by the id that `describe` shows.
+  // A paused activity gets no new attempt; a running one hears of it with its next heartbeat.
+  Outcome<void> pause_activity(std::string_view activity_id, std::string_view reason = {}) const;
+  Outcome<void> unpause_activity(std::string_view activity_id) const;
+  // Attempts count anew.
+  Outcome<void> reset_activity(std::string_view activity_id, bool forget_heartbeat = false) const;
+
+  // All events so far, page by page, until `visit` returns false.
+  Outcome<void> for_each_event(
+      const std::function<bool(const temporal::api::history::v1::HistoryEvent&)>& visit) const;
   // All events so far, all pages.
   Outcome<std::shared_ptr<const History>> history() const;
   // The same as JSON text that a `Replayer` (of any SDK) reads.
@@ -386,11 +441,22 @@ class Client {
   Outcome<WorkflowCount> count(std::string_view query) const;
 
   ScheduleClient schedules() const;
+  BatchClient batches() const;
+  DeploymentClient deployments() const;
+
+  // An activity that answers later: by `ActivityInfo::task_token`, or by ids (empty `run_id`: the
+  // latest run).
+  AsyncActivity async_activity(std::string task_token) const;
+  AsyncActivity async_activity(std::string workflow_id, std::string run_id,
+                               std::string activity_id) const;
+
+  Outcome<TaskQueueDescription> describe_task_queue(std::string_view name, TaskKind kind) const;
 
   // Registers what is missing; what is there with the same type is left alone, another type is
   // `kAlreadyExists`.
   Outcome<void> add_search_attributes(
       const std::map<std::string, SearchAttributeType>& wanted) const;
+  Outcome<void> remove_search_attributes(const std::vector<std::string>& names) const;
   // The ones that were registered, without the system's own.
   Outcome<std::map<std::string, SearchAttributeType>> list_search_attributes() const;
 

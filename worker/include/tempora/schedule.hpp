@@ -93,6 +93,8 @@ class ScheduleClient {
   Outcome<void> backfill(std::string_view id, TimePoint from, TimePoint to,
                          OverlapPolicy overlap) const;
   Outcome<void> remove(std::string_view id) const;
+  // When it would start workflows between the two, without pauses and limits.
+  Outcome<std::vector<TimePoint>> times(std::string_view id, TimePoint from, TimePoint to) const;
   // Eventually consistent.
   Outcome<std::vector<ScheduleEntry>> list(std::string_view query = {}) const;
 

@@ -41,7 +41,7 @@ struct ActivityWorkerOptions {
 class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
  public:
   using Task = temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
-  using Clock = pollers::TimerQueue::Clock;
+  using Clock = TimerQueue::Clock;
 
   ActivityWorker(std::shared_ptr<const pollers::CallEnvironment> environment,
                  std::shared_ptr<const ActivityRegistry> registry, ActivityWorkerOptions options);

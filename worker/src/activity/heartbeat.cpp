@@ -23,7 +23,7 @@ std::chrono::milliseconds heartbeat_interval(Duration heartbeat_timeout) {
   return std::min(interval, kLongestInterval);
 }
 
-Heartbeater::Heartbeater(std::shared_ptr<pollers::TimerQueue> timers, Duration heartbeat_timeout,
+Heartbeater::Heartbeater(std::shared_ptr<TimerQueue> timers, Duration heartbeat_timeout,
                          SendHeartbeat send, std::function<void(const HeartbeatAnswer&)> on_answer)
     : timers_(std::move(timers)),
       interval_(heartbeat_interval(heartbeat_timeout)),

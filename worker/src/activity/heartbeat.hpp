@@ -35,10 +35,10 @@ std::chrono::milliseconds heartbeat_interval(Duration heartbeat_timeout);
 
 class Heartbeater : public std::enable_shared_from_this<Heartbeater> {
  public:
-  using Clock = pollers::TimerQueue::Clock;
+  using Clock = TimerQueue::Clock;
 
-  Heartbeater(std::shared_ptr<pollers::TimerQueue> timers, Duration heartbeat_timeout,
-              SendHeartbeat send, std::function<void(const HeartbeatAnswer&)> on_answer);
+  Heartbeater(std::shared_ptr<TimerQueue> timers, Duration heartbeat_timeout, SendHeartbeat send,
+              std::function<void(const HeartbeatAnswer&)> on_answer);
 
   void beat(Payloads details);
   // Nothing is sent any more; a call under way is left to itself.
@@ -51,7 +51,7 @@ class Heartbeater : public std::enable_shared_from_this<Heartbeater> {
   void schedule_locked(Clock::duration wait);
   void timer_fired();
 
-  const std::shared_ptr<pollers::TimerQueue> timers_;
+  const std::shared_ptr<TimerQueue> timers_;
   const std::chrono::milliseconds interval_;
   const SendHeartbeat send_;
   const std::function<void(const HeartbeatAnswer&)> on_answer_;
@@ -61,7 +61,7 @@ class Heartbeater : public std::enable_shared_from_this<Heartbeater> {
   bool has_pending_ = false;
   bool in_flight_ = false;
   bool closed_ = false;
-  pollers::TimerQueue::Id timer_ = 0;  // 0: none
+  TimerQueue::Id timer_ = 0;  // 0: none
   Clock::time_point sent_at_{};
   Clock::time_point last_beat_;
 };

@@ -17,7 +17,7 @@ struct Beats {
 
   explicit Beats(Duration timeout)
       : heartbeater(std::make_shared<Heartbeater>(
-            std::make_shared<pollers::TimerQueue>(), timeout,
+            std::make_shared<TimerQueue>(), timeout,
             [this](Payloads payloads, std::chrono::milliseconds, auto done) {
               sent.push_back(std::move(payloads));
               open.push_back(std::move(done));
@@ -51,7 +51,7 @@ TEST(Heartbeat, SendsTheNewestDetailsWhenTheIntervalIsOver) {
   const auto seen = std::make_shared<Seen>();
   auto second = seen->second.get_future();
   const auto heartbeater = std::make_shared<Heartbeater>(
-      std::make_shared<pollers::TimerQueue>(), std::chrono::milliseconds{20},
+      std::make_shared<TimerQueue>(), std::chrono::milliseconds{20},
       [seen](Payloads payloads, std::chrono::milliseconds, auto done) {
         if (++seen->calls == 2) seen->second.set_value(std::move(payloads));
         if (seen->calls < 3) done(HeartbeatAnswer{});

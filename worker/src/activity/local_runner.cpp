@@ -54,7 +54,7 @@ class LocalRunner::Call {
 };
 
 LocalRunner::LocalRunner(std::shared_ptr<const ActivityRegistry> registry,
-                         std::shared_ptr<pollers::TimerQueue> timers, Options options)
+                         std::shared_ptr<TimerQueue> timers, Options options)
     : registry_(std::move(registry)),
       timers_(std::move(timers)),
       options_(std::move(options)),

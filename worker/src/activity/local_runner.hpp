@@ -15,7 +15,7 @@
 
 #include "../engine/local.hpp"
 #include "../pollers/thread_pool.hpp"
-#include "../pollers/timer_queue.hpp"
+#include "../transport/timer_queue.hpp"
 #include "activity_registry.hpp"
 #include "activity_state.hpp"
 
@@ -30,7 +30,7 @@ struct LocalOwner {
 
 class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
  public:
-  using Clock = pollers::TimerQueue::Clock;
+  using Clock = TimerQueue::Clock;
   using Done = std::function<void(engine::LocalResult)>;
   class Call;
 
@@ -44,8 +44,8 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
     std::shared_ptr<Metrics> metrics;
   };
 
-  LocalRunner(std::shared_ptr<const ActivityRegistry> registry,
-              std::shared_ptr<pollers::TimerQueue> timers, Options options);
+  LocalRunner(std::shared_ptr<const ActivityRegistry> registry, std::shared_ptr<TimerQueue> timers,
+              Options options);
 
   // `done` is called once, on any thread.
   std::shared_ptr<Call> start(engine::LocalRequest request, const LocalOwner& owner, Done done);
@@ -69,7 +69,7 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
   void count(std::string_view name, const Call& call) const;
 
   const std::shared_ptr<const ActivityRegistry> registry_;
-  const std::shared_ptr<pollers::TimerQueue> timers_;
+  const std::shared_ptr<TimerQueue> timers_;
   const Options options_;
   const std::shared_ptr<const Logger> log_;
   const std::shared_ptr<pollers::ThreadPool> threads_;

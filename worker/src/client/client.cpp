@@ -35,14 +35,6 @@ std::vector<std::pair<std::string, std::string>> metadata_of(const ConnectionOpt
   return {{"temporal-namespace", options.namespace_}};
 }
 
-ClientError invalid(std::string message, std::string where) {
-  ClientError error;
-  error.code = ErrorCode::kInvalidArgument;
-  error.message = std::move(message);
-  error.where = std::move(where);
-  return error;
-}
-
 api::StartWorkflowExecutionRequest start_request(const ClientCore& core, std::string_view type,
                                                  const StartOptions& options, Payloads input) {
   api::StartWorkflowExecutionRequest request;
@@ -70,6 +62,14 @@ ClientCore::ClientCore(std::shared_ptr<Transport> transport, ConnectionOptions g
       identity(options.identity.empty() ? default_identity() : options.identity),
       caller(std::move(transport), metadata_of(options), std::move(clock)) {}
 
+ClientError invalid_argument(std::string message, std::string where) {
+  ClientError error;
+  error.code = ErrorCode::kInvalidArgument;
+  error.message = std::move(message);
+  error.where = std::move(where);
+  return error;
+}
+
 std::string random_uuid() {
   thread_local std::mt19937_64 generator{[] {
     std::random_device device;
@@ -94,14 +94,15 @@ Client client_on(std::shared_ptr<Transport> transport, ConnectionOptions options
 }
 
 Outcome<void> check(const StartOptions& options) {
-  if (options.id.empty()) return std::unexpected(invalid("id: must not be empty", "start options"));
+  if (options.id.empty())
+    return std::unexpected(detail::invalid_argument("id: must not be empty", "start options"));
   if (options.task_queue.empty()) {
-    return std::unexpected(
-        invalid("task_queue: must not be empty", "start options of " + options.id));
+    return std::unexpected(detail::invalid_argument("task_queue: must not be empty",
+                                                    "start options of " + options.id));
   }
   if (options.priority.key < 0 || options.priority.key > 5) {
-    return std::unexpected(
-        invalid("priority.key: must be 1 to 5, or 0", "start options of " + options.id));
+    return std::unexpected(detail::invalid_argument("priority.key: must be 1 to 5, or 0",
+                                                    "start options of " + options.id));
   }
   return {};
 }
@@ -232,8 +233,8 @@ Outcome<UpdateWithStart<Payloads>> Client::update_with_start_payloads(
   if (auto checked = detail::check(options); !checked)
     return std::unexpected(std::move(checked.error()));
   if (options.conflict == IdConflictPolicy::kTerminateExisting) {
-    return std::unexpected(
-        invalid("conflict: an update-with-start takes kFail or kUseExisting", options.id));
+    return std::unexpected(detail::invalid_argument(
+        "conflict: an update-with-start takes kFail or kUseExisting", options.id));
   }
   const detail::Limit limit{core_->caller.clock(), update_options.limit};
   auto start = start_request(*core_, workflow_type, options, std::move(input));
@@ -276,7 +277,8 @@ Outcome<void> Client::for_each(std::string_view query,
     if (page->next_page_token.empty()) return {};
     token = std::move(page->next_page_token);
   }
-  return std::unexpected(invalid("query: finds too many workflows", std::string{query}));
+  return std::unexpected(
+      detail::invalid_argument("query: finds too many workflows", std::string{query}));
 }
 
 Outcome<WorkflowCount> Client::count(std::string_view query) const {
@@ -320,8 +322,8 @@ Outcome<void> Client::add_search_attributes(
       (*request.mutable_search_attributes())[name] =
           static_cast<enums::IndexedValueType>(static_cast<int>(type) + 1);
     } else if (found->second != type) {
-      ClientError error = invalid("search attribute '" + name + "' is registered with another type",
-                                  namespace_name());
+      ClientError error = detail::invalid_argument(
+          "search attribute '" + name + "' is registered with another type", namespace_name());
       error.code = ErrorCode::kAlreadyExists;
       return std::unexpected(std::move(error));
     }
@@ -333,6 +335,44 @@ Outcome<void> Client::add_search_attributes(
   if (!response && response.error().code != ErrorCode::kAlreadyExists)
     return std::unexpected(response.error());
   return {};
+}
+
+Outcome<void> Client::remove_search_attributes(const std::vector<std::string>& names) const {
+  operators::RemoveSearchAttributesRequest request;
+  request.set_namespace_(core_->namespace_);
+  for (const std::string& name : names) request.add_search_attributes(name);
+  const auto response = core_->call<operators::RemoveSearchAttributesResponse>(
+      methods::kRemoveSearchAttributes, request, core_->namespace_, Access::kWrites);
+  if (!response) return std::unexpected(response.error());
+  return {};
+}
+
+Outcome<TaskQueueDescription> Client::describe_task_queue(std::string_view name,
+                                                          TaskKind kind) const {
+  api::DescribeTaskQueueRequest request;
+  request.set_namespace_(core_->namespace_);
+  request.mutable_task_queue()->set_name(std::string{name});
+  request.mutable_task_queue()->set_kind(enums::TASK_QUEUE_KIND_NORMAL);
+  request.set_task_queue_type(kind == TaskKind::kWorkflow ? enums::TASK_QUEUE_TYPE_WORKFLOW
+                                                          : enums::TASK_QUEUE_TYPE_ACTIVITY);
+  request.set_report_stats(true);
+  const auto response = core_->call<api::DescribeTaskQueueResponse>(methods::kDescribeTaskQueue,
+                                                                    request, name, Access::kReads);
+  if (!response) return std::unexpected(response.error());
+  const auto& stats = response->stats();
+  TaskQueueDescription queue{
+      .pollers = {},
+      .backlog = stats.approximate_backlog_count(),
+      .backlog_age = Duration{google::protobuf::util::TimeUtil::DurationToNanoseconds(
+          stats.approximate_backlog_age())},
+      .added_per_second = stats.tasks_add_rate(),
+      .dispatched_per_second = stats.tasks_dispatch_rate()};
+  for (const auto& poller : response->pollers()) {
+    TaskQueuePoller& one = queue.pollers.emplace_back();
+    one.identity = poller.identity();
+    if (poller.has_last_access_time()) one.last_access = detail::to_time(poller.last_access_time());
+  }
+  return queue;
 }
 
 Outcome<NamespaceInfo> Client::describe_namespace(std::string_view name) const {

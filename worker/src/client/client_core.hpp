@@ -114,10 +114,31 @@ struct ClientCore : std::enable_shared_from_this<ClientCore> {
   ServerInfo server;  // written by connect only
 };
 
+// A request about one workflow.
+template <class Request>
+Request execution_request(const ClientCore& core, const std::string& id,
+                          const std::string& run_id) {
+  Request request;
+  request.set_namespace_(core.namespace_);
+  if constexpr (requires { request.set_identity(std::string{}); })
+    request.set_identity(core.identity);
+  auto* execution = [&] {
+    if constexpr (requires { request.mutable_execution(); }) {
+      return request.mutable_execution();
+    } else {
+      return request.mutable_workflow_execution();
+    }
+  }();
+  execution->set_workflow_id(id);
+  execution->set_run_id(run_id);
+  return request;
+}
+
 // A client whose pauses a test can watch.
 Client client_on(std::shared_ptr<Transport> transport, ConnectionOptions options,
                  std::shared_ptr<CallClock> clock);
 ClientError time_limit(std::string message, std::string where, bool in_doubt);
+ClientError invalid_argument(std::string message, std::string where);
 std::string random_uuid();
 // An error that names the field if the options cannot be.
 Outcome<void> check(const StartOptions& options);

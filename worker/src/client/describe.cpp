@@ -6,13 +6,9 @@ namespace tempora {
 
 namespace detail {
 
-namespace {
-
 TimePoint to_time(const google::protobuf::Timestamp& timestamp) {
   return TimePoint{Duration{google::protobuf::util::TimeUtil::TimestampToNanoseconds(timestamp)}};
 }
-
-}  // namespace
 
 WorkflowDescription to_description(const temporal::api::workflow::v1::WorkflowExecutionInfo& info) {
   WorkflowDescription description;
@@ -34,6 +30,10 @@ PendingActivity to_pending(const temporal::api::workflow::v1::PendingActivityInf
   return {.id = info.activity_id(),
           .type = info.activity_type().name(),
           .attempt = info.attempt(),
+          .paused = info.paused(),
+          .cancel_requested =
+              info.state() == temporal::api::enums::v1::PENDING_ACTIVITY_STATE_CANCEL_REQUESTED,
+          .heartbeat_details = info.heartbeat_details(),
           .last_failure = info.has_last_failure() ? to_failure(info.last_failure()) : nullptr};
 }
 

@@ -7,6 +7,7 @@
 
 namespace tempora::detail {
 
+TimePoint to_time(const google::protobuf::Timestamp& timestamp);
 WorkflowDescription to_description(const temporal::api::workflow::v1::WorkflowExecutionInfo& info);
 PendingActivity to_pending(const temporal::api::workflow::v1::PendingActivityInfo& info);
 

@@ -3,6 +3,7 @@
 #include <tempora/schedule.hpp>
 
 #include "client_core.hpp"
+#include "describe.hpp"
 #include "start_request.hpp"
 
 namespace tempora {
@@ -223,6 +224,19 @@ Outcome<void> ScheduleClient::remove(std::string_view id) const {
                                                            Access::kWrites);
   if (!response) return std::unexpected(std::move(response.error()));
   return {};
+}
+
+Outcome<std::vector<TimePoint>> ScheduleClient::times(std::string_view id, TimePoint from,
+                                                      TimePoint to) const {
+  auto request = request_for<api::ListScheduleMatchingTimesRequest>(*core_, id);
+  *request.mutable_start_time() = to_timestamp(from);
+  *request.mutable_end_time() = to_timestamp(to);
+  const auto response = core_->call<api::ListScheduleMatchingTimesResponse>(
+      methods::kScheduleTimes, request, id, Access::kReads);
+  if (!response) return std::unexpected(response.error());
+  std::vector<TimePoint> times;
+  for (const auto& time : response->start_time()) times.push_back(detail::to_time(time));
+  return times;
 }
 
 Outcome<std::vector<ScheduleEntry>> ScheduleClient::list(std::string_view query) const {

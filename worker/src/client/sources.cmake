@@ -2,13 +2,18 @@
 list(APPEND WORKER_SOURCES
   src/transport/grpc_transport.cpp
   src/transport/retrying_caller.cpp
+  src/transport/timer_queue.cpp
+  src/client/async_activity.cpp
+  src/client/batches.cpp
   src/client/client.cpp
+  src/client/deployments.cpp
   src/client/describe.cpp
   src/client/error_map.cpp
   src/client/profile.cpp
   src/client/schedules.cpp
   src/client/updates.cpp
-  src/client/workflow_handle.cpp)
+  src/client/workflow_handle.cpp
+  src/client/workflow_operations.cpp)
 list(APPEND WORKER_PRIVATE gRPC::grpc++ fmt::fmt PkgConfig::tomlplusplus)
 list(APPEND WORKER_TESTS
   src/transport/retrying_caller_test.cpp

@@ -17,23 +17,6 @@ namespace {
 
 constexpr int kMaxHistoryPages = 10'000;  // the server ends a run long before
 
-template <class Request>
-Request request_for(const detail::ClientCore& core, const std::string& id,
-                    const std::string& run_id) {
-  Request request;
-  request.set_namespace_(core.namespace_);
-  auto* execution = [&] {
-    if constexpr (requires { request.mutable_execution(); }) {
-      return request.mutable_execution();
-    } else {
-      return request.mutable_workflow_execution();
-    }
-  }();
-  execution->set_workflow_id(id);
-  execution->set_run_id(run_id);
-  return request;
-}
-
 template <class T>
 Outcome<void> without_value(const Outcome<T>& outcome) {
   if (!outcome) return std::unexpected(outcome.error());
@@ -127,7 +110,8 @@ Outcome<temporal::api::history::v1::HistoryEvent> close_event(const detail::Clie
                                                               const std::string& id,
                                                               const std::string& run_id,
                                                               const Limit& limit) {
-  auto request = request_for<api::GetWorkflowExecutionHistoryRequest>(core, id, run_id);
+  auto request =
+      detail::execution_request<api::GetWorkflowExecutionHistoryRequest>(core, id, run_id);
   request.set_wait_new_event(true);
   request.set_history_event_filter_type(enums::HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT);
   request.set_skip_archival(true);
@@ -175,7 +159,8 @@ Outcome<Payloads> WorkflowHandle::result_payloads(ResultOptions options) const {
 }
 
 Outcome<void> WorkflowHandle::signal_payloads(std::string_view name, Payloads input) const {
-  auto request = request_for<api::SignalWorkflowExecutionRequest>(*core_, id_, run_id_);
+  auto request =
+      detail::execution_request<api::SignalWorkflowExecutionRequest>(*core_, id_, run_id_);
   request.set_signal_name(std::string{name});
   if (input.payloads_size() > 0) *request.mutable_input() = std::move(input);
   request.set_identity(core_->identity);
@@ -186,7 +171,7 @@ Outcome<void> WorkflowHandle::signal_payloads(std::string_view name, Payloads in
 
 Outcome<Payloads> WorkflowHandle::query_payloads(std::string_view name, QueryOptions options,
                                                  Payloads input) const {
-  auto request = request_for<api::QueryWorkflowRequest>(*core_, id_, run_id_);
+  auto request = detail::execution_request<api::QueryWorkflowRequest>(*core_, id_, run_id_);
   request.mutable_query()->set_query_type(std::string{name});
   if (input.payloads_size() > 0) *request.mutable_query()->mutable_query_args() = std::move(input);
   request.set_query_reject_condition(
@@ -210,7 +195,8 @@ Outcome<Payloads> WorkflowHandle::query_payloads(std::string_view name, QueryOpt
 }
 
 Outcome<WorkflowDescription> WorkflowHandle::describe() const {
-  const auto request = request_for<api::DescribeWorkflowExecutionRequest>(*core_, id_, run_id_);
+  const auto request =
+      detail::execution_request<api::DescribeWorkflowExecutionRequest>(*core_, id_, run_id_);
   const auto response = core_->call<api::DescribeWorkflowExecutionResponse>(
       methods::kDescribeWorkflow, request, id_, Access::kReads);
   if (!response) return std::unexpected(response.error());
@@ -224,7 +210,8 @@ Outcome<WorkflowDescription> WorkflowHandle::describe() const {
 }
 
 Outcome<void> WorkflowHandle::cancel(std::string_view reason) const {
-  auto request = request_for<api::RequestCancelWorkflowExecutionRequest>(*core_, id_, run_id_);
+  auto request =
+      detail::execution_request<api::RequestCancelWorkflowExecutionRequest>(*core_, id_, run_id_);
   request.set_identity(core_->identity);
   request.set_request_id(detail::random_uuid());
   request.set_first_execution_run_id(first_run_id_);
@@ -234,7 +221,8 @@ Outcome<void> WorkflowHandle::cancel(std::string_view reason) const {
 }
 
 Outcome<void> WorkflowHandle::terminate(std::string_view reason, Payloads details) const {
-  auto request = request_for<api::TerminateWorkflowExecutionRequest>(*core_, id_, run_id_);
+  auto request =
+      detail::execution_request<api::TerminateWorkflowExecutionRequest>(*core_, id_, run_id_);
   request.set_identity(core_->identity);
   request.set_first_execution_run_id(first_run_id_);
   request.set_reason(std::string{reason});
@@ -243,19 +231,31 @@ Outcome<void> WorkflowHandle::terminate(std::string_view reason, Payloads detail
       methods::kTerminateWorkflow, request, id_, Access::kWrites));
 }
 
-Outcome<std::shared_ptr<const History>> WorkflowHandle::history() const {
-  auto request = request_for<api::GetWorkflowExecutionHistoryRequest>(*core_, id_, run_id_);
-  auto history = std::make_shared<History>();
+Outcome<void> WorkflowHandle::for_each_event(
+    const std::function<bool(const temporal::api::history::v1::HistoryEvent&)>& visit) const {
+  auto request =
+      detail::execution_request<api::GetWorkflowExecutionHistoryRequest>(*core_, id_, run_id_);
   for (int page = 0; page < kMaxHistoryPages; ++page) {
-    auto response = core_->call<api::GetWorkflowExecutionHistoryResponse>(
+    const auto response = core_->call<api::GetWorkflowExecutionHistoryResponse>(
         methods::kGetHistory, request, id_, Access::kReads);
-    if (!response) return std::unexpected(std::move(response.error()));
-    for (auto& event : *response->mutable_history()->mutable_events())
-      *history->add_events() = std::move(event);
-    if (response->next_page_token().empty()) return history;
-    request.set_next_page_token(response->next_page_token());
+    if (!response) return std::unexpected(response.error());
+    for (const auto& event : response->history().events()) {
+      if (!visit(event)) return {};
+    }
+    if (response->next_page_token().empty()) return {};
+    request.set_next_page_token(response->next_page_token());  // it pins the run, too
   }
   return std::unexpected(ended(ErrorCode::kServer, "the history has too many pages", nullptr));
+}
+
+Outcome<std::shared_ptr<const History>> WorkflowHandle::history() const {
+  auto history = std::make_shared<History>();
+  const auto read = for_each_event([&](const auto& event) {
+    *history->add_events() = event;
+    return true;
+  });
+  if (!read) return std::unexpected(read.error());
+  return history;
 }
 
 Outcome<std::string> WorkflowHandle::history_json() const {

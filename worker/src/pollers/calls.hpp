@@ -8,7 +8,7 @@
 
 #include "../transport/methods.hpp"
 #include "../transport/retrying_caller.hpp"
-#include "timer_queue.hpp"
+#include "../transport/timer_queue.hpp"
 
 namespace tempora::pollers {
 

@@ -12,7 +12,7 @@
 #include <optional>
 #include <utility>
 
-#include "timer_queue.hpp"
+#include "../transport/timer_queue.hpp"
 
 namespace tempora::pollers {
 

@@ -12,7 +12,6 @@ list(APPEND WORKER_SOURCES
   src/pollers/run_cache.cpp
   src/pollers/slots.cpp
   src/pollers/thread_pool.cpp
-  src/pollers/timer_queue.cpp
   src/pollers/worker.cpp
   src/pollers/workflow_worker.cpp)
 list(APPEND WORKER_PUBLIC fmt::fmt nlohmann_json::nlohmann_json)

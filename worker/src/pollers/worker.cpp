@@ -25,7 +25,7 @@ namespace tempora {
 namespace api = temporal::api::workflowservice::v1;
 namespace enums = temporal::api::enums::v1;
 using pollers::CallEnvironment;
-using Clock = pollers::TimerQueue::Clock;
+using Clock = TimerQueue::Clock;
 
 namespace {
 

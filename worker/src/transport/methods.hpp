@@ -40,10 +40,38 @@ inline constexpr std::string_view kListWorkflows =
 inline constexpr std::string_view kCountWorkflows =
     TEMPORA_WORKFLOW_SERVICE("CountWorkflowExecutions");
 
+inline constexpr std::string_view kResetWorkflow =
+    TEMPORA_WORKFLOW_SERVICE("ResetWorkflowExecution");
+inline constexpr std::string_view kDeleteWorkflow =
+    TEMPORA_WORKFLOW_SERVICE("DeleteWorkflowExecution");
+inline constexpr std::string_view kDescribeTaskQueue =
+    TEMPORA_WORKFLOW_SERVICE("DescribeTaskQueue");
+inline constexpr std::string_view kStartBatch = TEMPORA_WORKFLOW_SERVICE("StartBatchOperation");
+inline constexpr std::string_view kStopBatch = TEMPORA_WORKFLOW_SERVICE("StopBatchOperation");
+inline constexpr std::string_view kDescribeBatch =
+    TEMPORA_WORKFLOW_SERVICE("DescribeBatchOperation");
+inline constexpr std::string_view kListBatches = TEMPORA_WORKFLOW_SERVICE("ListBatchOperations");
+inline constexpr std::string_view kDescribeDeployment =
+    TEMPORA_WORKFLOW_SERVICE("DescribeWorkerDeployment");
+inline constexpr std::string_view kListDeployments =
+    TEMPORA_WORKFLOW_SERVICE("ListWorkerDeployments");
+inline constexpr std::string_view kDescribeDeploymentVersion =
+    TEMPORA_WORKFLOW_SERVICE("DescribeWorkerDeploymentVersion");
+inline constexpr std::string_view kSetCurrentVersion =
+    TEMPORA_WORKFLOW_SERVICE("SetWorkerDeploymentCurrentVersion");
+inline constexpr std::string_view kSetRampingVersion =
+    TEMPORA_WORKFLOW_SERVICE("SetWorkerDeploymentRampingVersion");
+inline constexpr std::string_view kDeleteDeploymentVersion =
+    TEMPORA_WORKFLOW_SERVICE("DeleteWorkerDeploymentVersion");
+inline constexpr std::string_view kDeleteDeployment =
+    TEMPORA_WORKFLOW_SERVICE("DeleteWorkerDeployment");
+
 inline constexpr std::string_view kCreateSchedule = TEMPORA_WORKFLOW_SERVICE("CreateSchedule");
 inline constexpr std::string_view kDescribeSchedule = TEMPORA_WORKFLOW_SERVICE("DescribeSchedule");
 inline constexpr std::string_view kUpdateSchedule = TEMPORA_WORKFLOW_SERVICE("UpdateSchedule");
 inline constexpr std::string_view kPatchSchedule = TEMPORA_WORKFLOW_SERVICE("PatchSchedule");
+inline constexpr std::string_view kScheduleTimes =
+    TEMPORA_WORKFLOW_SERVICE("ListScheduleMatchingTimes");
 inline constexpr std::string_view kDeleteSchedule = TEMPORA_WORKFLOW_SERVICE("DeleteSchedule");
 inline constexpr std::string_view kListSchedules = TEMPORA_WORKFLOW_SERVICE("ListSchedules");
 
@@ -65,10 +93,25 @@ inline constexpr std::string_view kActivityTaskCanceled =
     TEMPORA_WORKFLOW_SERVICE("RespondActivityTaskCanceled");
 inline constexpr std::string_view kActivityHeartbeat =
     TEMPORA_WORKFLOW_SERVICE("RecordActivityTaskHeartbeat");
+inline constexpr std::string_view kActivityCompletedById =
+    TEMPORA_WORKFLOW_SERVICE("RespondActivityTaskCompletedById");
+inline constexpr std::string_view kActivityFailedById =
+    TEMPORA_WORKFLOW_SERVICE("RespondActivityTaskFailedById");
+inline constexpr std::string_view kActivityCanceledById =
+    TEMPORA_WORKFLOW_SERVICE("RespondActivityTaskCanceledById");
+inline constexpr std::string_view kActivityHeartbeatById =
+    TEMPORA_WORKFLOW_SERVICE("RecordActivityTaskHeartbeatById");
+inline constexpr std::string_view kPauseActivity = TEMPORA_WORKFLOW_SERVICE("PauseActivity");
+inline constexpr std::string_view kUnpauseActivity = TEMPORA_WORKFLOW_SERVICE("UnpauseActivity");
+inline constexpr std::string_view kResetActivity = TEMPORA_WORKFLOW_SERVICE("ResetActivity");
+inline constexpr std::string_view kRecordWorkerHeartbeat =
+    TEMPORA_WORKFLOW_SERVICE("RecordWorkerHeartbeat");
 inline constexpr std::string_view kShutdownWorker = TEMPORA_WORKFLOW_SERVICE("ShutdownWorker");
 
 inline constexpr std::string_view kAddSearchAttributes =
     TEMPORA_OPERATOR_SERVICE("AddSearchAttributes");
+inline constexpr std::string_view kRemoveSearchAttributes =
+    TEMPORA_OPERATOR_SERVICE("RemoveSearchAttributes");
 inline constexpr std::string_view kListSearchAttributes =
     TEMPORA_OPERATOR_SERVICE("ListSearchAttributes");
 

@@ -8,7 +8,7 @@
 #include <random>
 #include <thread>
 
-#include "../pollers/timer_queue.hpp"
+#include "timer_queue.hpp"
 
 namespace tempora {
 
@@ -27,7 +27,7 @@ class SteadyCallClock final : public CallClock {
   Time now() override { return std::chrono::steady_clock::now(); }
   void sleep_for(milliseconds pause) override { std::this_thread::sleep_for(pause); }
   void after(milliseconds pause, std::function<void()> callback) override {
-    std::call_once(timers_made_, [this] { timers_ = std::make_unique<pollers::TimerQueue>(); });
+    std::call_once(timers_made_, [this] { timers_ = std::make_unique<TimerQueue>(); });
     timers_->after(pause, std::move(callback));
   }
   double jitter() override {
@@ -37,7 +37,7 @@ class SteadyCallClock final : public CallClock {
 
  private:
   std::once_flag timers_made_;  // blocking callers need no timer thread
-  std::unique_ptr<pollers::TimerQueue> timers_;
+  std::unique_ptr<TimerQueue> timers_;
 };
 
 // The decisions of one call, shared by its blocking and its asynchronous form.

@@ -7,7 +7,7 @@
 #include <functional>
 #include <memory>
 
-namespace tempora::pollers {
+namespace tempora {
 
 class TimerQueue {
  public:
@@ -32,4 +32,4 @@ class TimerQueue {
   std::shared_ptr<State> state_;
 };
 
-}  // namespace tempora::pollers
+}  // namespace tempora

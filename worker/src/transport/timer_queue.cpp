@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
-namespace tempora::pollers {
+namespace tempora {
 
 // The thread holds the state itself: the last owner of the queue may go away
 // inside a callback.
@@ -80,4 +80,4 @@ void TimerQueue::loop(std::shared_ptr<State> state) {
   }
 }
 
-}  // namespace tempora::pollers
+}  // namespace tempora

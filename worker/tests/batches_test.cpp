@@ -1,0 +1,105 @@
+// One order for many workflows.
+#include <tempora/batch.hpp>
+
+#include <peers.hpp>
+#include <thread>
+
+#include "stage.hpp"
+
+namespace tempora::behaviour {
+namespace {
+
+struct Waits {
+  std::string word;
+  Task<std::string> run(Context& ctx) {
+    co_await ctx.wait_until([this] { return !word.empty(); });
+    co_return word;
+  }
+  Task<void> say(Context&, std::string what) {
+    word = std::move(what);
+    co_return;
+  }
+};
+
+const Definition<Waits> kWaits{"Waits", run(&Waits::run), signal("say", &Waits::say)};
+
+// The server carries a batch out by itself; there is nothing to wait on but its description.
+BatchDescription finished(const Client& client, const std::string& job) {
+  const auto until = std::chrono::steady_clock::now() + 60s;
+  while (std::chrono::steady_clock::now() < until) {
+    const auto described = client.batches().describe(job);
+    if (described && described->state != BatchState::kRunning) return *described;
+    std::this_thread::sleep_for(100ms);
+  }
+  throw std::runtime_error{"the batch did not end"};
+}
+
+std::vector<WorkflowHandle> started(Stage& stage, int count) {
+  stage.runs(kWaits);
+  stage.start_worker();
+  std::vector<WorkflowHandle> handles;
+  for (int i = 0; i < count; ++i) handles.push_back(stage.start(kWaits));
+  return handles;
+}
+
+std::vector<BatchTarget> targets(const std::vector<WorkflowHandle>& handles) {
+  std::vector<BatchTarget> all;
+  for (const auto& handle : handles) all.push_back({.workflow_id = handle.id()});
+  return all;
+}
+
+TEST(Batches, SignalEachOfThoseThatAreNamed) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    const auto handles = started(stage, 5);
+    const std::string job = must(stage.client().batches().start(
+        {.workflows = targets(handles),
+         .reason = "they wait",
+         .operation = BatchSignal{.name = "say", .input = encode_all(std::string{"go"})}}));
+    for (const auto& handle : handles) EXPECT_EQ(must(handle.result<std::string>()), "go");
+    const BatchDescription done = finished(stage.client(), job);
+    EXPECT_EQ(done.state, BatchState::kCompleted);
+    EXPECT_EQ(done.complete, 5);
+    EXPECT_EQ(done.failed, 0);
+    EXPECT_EQ(done.reason, "they wait");
+    const auto all = must(stage.client().batches().list());
+    EXPECT_TRUE(std::ranges::any_of(all, [&](const auto& one) { return one.job_id == job; }));
+  });
+}
+
+TEST(Batches, TerminateAllThatAQueryFinds) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    const auto handles = started(stage, 3);
+    const std::string query = "TaskQueue = '" + stage.queue() + "' AND ExecutionStatus = 'Running'";
+    const auto until = std::chrono::steady_clock::now() + 30s;
+    while (must(stage.client().count(query)).count < 3) {  // visibility is eventually consistent
+      ASSERT_LT(std::chrono::steady_clock::now(), until);
+      std::this_thread::sleep_for(50ms);
+    }
+    must(stage.client().batches().start(
+        {.query = query, .reason = "enough", .operation = BatchTerminate{}}));
+    for (const auto& handle : handles) {
+      const auto result = handle.result<std::string>();
+      ASSERT_FALSE(result);
+      EXPECT_EQ(result.error().code, ErrorCode::kWorkflowTerminated) << result.error().text();
+    }
+  });
+}
+
+TEST(Batches, NameWhatIsMissing) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    const BatchClient batches = stage.client().batches();
+    EXPECT_TRUE(batches.start({.reason = "x"}).error().message.starts_with("query:"));
+    EXPECT_TRUE(
+        batches.start({.query = "WorkflowId = 'x'"}).error().message.starts_with("reason:"));
+    EXPECT_TRUE(
+        batches.start({.query = "WorkflowId = 'x'", .reason = "x", .operation = BatchSignal{}})
+            .error()
+            .message.starts_with("operation.name:"));
+  });
+}
+
+}  // namespace
+}  // namespace tempora::behaviour
