@@ -258,6 +258,63 @@ class Operators(SystemTest):
         self.assertEqual(answer.text.splitlines()[0].split()[:2], ["tenant", "subscriber"])
 
 
+class Repair(SystemTest):
+    """What a person does about a line that broke off or is stuck; who and why stands on record."""
+    person = ("--actor", "ann", "--reason", "ticket 4711")
+
+    def break_off(self, subscriber):
+        """As the platform's own rows may say that were taken over."""
+        self.world.sql(f"update ip_reservations set lifecycle_state='failed' where tenant_id='{self.tenant}'"
+                       f" and subscriber_id='{subscriber}'")
+        failed = self.world.must("list", "--tenant", self.tenant, "--state", "failed").json["entries"]
+        self.assertEqual([line["service"]["subscriber_id"] for line in failed], [subscriber])
+
+    def assert_on_record(self, operation):
+        said = self.world.sql("select distinct actor, reason from operations where phase='finished'"
+                              f" and tenant_id='{self.tenant}' and operation='{operation}'")
+        self.assertEqual(said, [["ann", "ticket 4711"]])
+
+    def test_a_failed_activate_is_retried(self):
+        address = self.run_on("allocate", "vera", "--username", f"vera@{self.tenant}")["address"]
+        self.break_off("vera")
+        self.assertEqual(self.run_on("retry", "vera", *self.person)["state"], "active")
+        self.assert_exists_once("vera", address)
+        self.assert_on_record("retry")
+
+    def test_a_failed_line_is_adopted_as_what_a_person_confirms(self):
+        address = self.provision("will")["context"]["ipv4_address"]
+        self.break_off("will")
+        self.run_on("adopt", "will", "--state", "active", "--actor", "ann", exits=(1, 2))
+        refused = self.run_on("adopt", "will", "--state", "revoked", *self.person, exits=(1,))
+        self.assertEqual(refused["code"], "conflict", refused)
+        self.assertEqual(self.run_on("adopt", "will", "--state", "suspended", *self.person)["state"], "suspended")
+        self.assertEqual(self.status("will")["holds"], ["operator"])
+        self.assert_exists_once("will", address)
+        self.assert_on_record("adopt")
+
+    def test_a_stuck_revoke_is_released_by_force(self):
+        username = f"drop@xena-{self.tenant}"
+        self.run_on("allocate", "xena", "--username", username)
+        self.run_on("activate", "xena")
+        address, _ = self.login_and_start("xena", username)
+        self.run_on("revoke", "xena", exits=(0, 4))
+        self.assertTrue(self.binding("xena")["space_held"])
+        self.run_on("force-release", "xena", "--actor", "ann", exits=(1, 2))
+        self.run_on("force-release", "xena", *self.person)
+        eventually("the gate to open", lambda: not self.binding("xena")["space_held"])
+        self.assertEqual((self.binding("xena")["state"], self.status("xena")["enforcement"]), ("revoked", "confirmed"))
+        self.run_on("allocate", "mallory", "--address", address, exits=(1,))  # its quarantine is the longest
+        self.assert_on_record("force_release")
+
+    def test_a_failed_line_that_is_released_by_force_logs_in_no_more(self):
+        self.provision("yara")
+        self.login_and_start("yara")
+        self.break_off("yara")
+        self.run_on("force-release", "yara", *self.person)
+        eventually("the gate to open", lambda: not self.binding("yara")["space_held"])
+        self.assertEqual(self.world.login(f"yara@{self.tenant}").get("packet"), "Access-Reject")
+
+
 class MainJob(SystemTest):
     def test_the_whole_life_of_a_line(self):
         result = self.provision("alice")

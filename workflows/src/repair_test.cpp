@@ -86,6 +86,15 @@ TEST_F(RepairedLine, AdoptedAsSuspendedItHasAHold) {
   EXPECT_THAT(ledger.holds, ElementsAre("operator"));
 }
 
+TEST_F(RepairedLine, WhatIsReleasedByForceIsTakenFromAaaToo) {
+  ledger.state = State::kFailed;
+  ledger.held = {"ipv4"};
+  play.update("force_release:a", "force_release", request<v1::ForceReleaseRequest>("a"));
+  play.finish();
+  EXPECT_EQ(answer("force_release:a").state(), "revoked");
+  EXPECT_THAT(ledger.log, ElementsAre("aaa/apply"));
+}
+
 TEST_F(RepairedLine, NobodyAdoptsOrForcesWithoutANameAndAReason) {
   ledger.state = State::kFailed;
   v1::AdoptRequest adopt;

@@ -658,7 +658,12 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::revoke_steps(Context& context,
 Task<ServiceLifecycle::Outcome> ServiceLifecycle::force_release_steps(Context& context, Order order,
                                                                       v1::Claim claim) {
   v1::TransitionRequest move = move_of(order, claim, "revoked");
-  co_await transition(context, move);
+  move.set_plan_aaa(true);  // whoever had the space does not get it at the next login
+  const v1::TransitionReply moved = co_await transition(context, move);
+  Outcome outcome;
+  outcome.pursuits = start_pursuits(context, moved, claim.number());
+  co_await await_answers(context, outcome.pursuits);
+  if (claim_.number() != claim.number()) co_return outcome;
   revoked_number_ = claim.number();
   gate_wanted_ = true;
   gate_open_ = false;
@@ -666,7 +671,7 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::force_release_steps(Context& c
   run_in_background(context, watch_gate(context, claim, gate_families_));
   const std::function<bool()> opened = [this] { return gate_open_; };
   co_await context.wait_until(opened, pace_.answer_wait());
-  co_return Outcome{};
+  co_return outcome;
 }
 
 // Takes back what this claim created and nothing else.
