@@ -36,27 +36,36 @@ void make_services(const std::string& url, long subscribers) {
 // every second one; a thousand are stuck.
 void make_rows(const std::string& url) {
   exec(url, "TRUNCATE ip_reservations, subscriber_network_profiles");
-  for (const char* family : {"ipv4", "ipv6_pd"}) {
+  exec(url,
+       "ALTER TABLE ip_reservations DISABLE TRIGGER USER");  // they fill the profiles, row by row
+  struct Family {
+    const char* name;
+    const char* space;
+  };
+  for (const auto& [family, space] :
+       {Family{"ipv4", "'10.0.0.0'::inet + s.id"},
+        Family{"ipv6_pd", "piece(piece_number('2001:db8::/32', 56) + s.id, 56)"}}) {
     exec(url,
          fmt::format(
              "INSERT INTO ip_reservations (tenant_id, subscriber_id, service, service_id, family,"
              " pool_id, ip_address, created_by_operation, lifecycle_state, lifecycle_revoked_at)"
              " SELECT s.tenant_id, s.subscriber_id, s.service, s.id, '{0}', p.id,"
-             " '10.0.0.0'::inet + s.id, 1, 'revoked', now() - interval '91 days'"
+             " {1}, 1, 'revoked', now() - interval '91 days'"
              " FROM services s, ip_pools p",
-             family));
+             family, space));
     exec(url,
          fmt::format(
              "INSERT INTO ip_reservations (tenant_id, subscriber_id, service, service_id, family,"
              " pool_id, ip_address, created_by_operation, lifecycle_state, lifecycle_allocated_at,"
              " revoking_since, generation)"
              " SELECT s.tenant_id, s.subscriber_id, s.service, s.id, '{0}', p.id,"
-             " '10.0.0.0'::inet + s.id, 1, (CASE WHEN s.id % 100 = 0 THEN 'revoking' ELSE"
+             " {1}, 1, (CASE WHEN s.id % 100 = 0 THEN 'revoking' ELSE"
              " 'allocated' END)::lifecyclestate, now() - interval '2 days',"
              " CASE WHEN s.id % 100 = 0 THEN now() - interval '2 hours' END, 2"
              " FROM services s, ip_pools p WHERE s.id % 2 = 0",
-             family));
+             family, space));
   }
+  exec(url, "ALTER TABLE ip_reservations ENABLE TRIGGER USER");
   exec(url,
        "INSERT INTO subscriber_network_profiles (tenant_id, subscriber_id, vlan,"
        " ipv6_assignment_mode, ipv6_prefix, ipv6_state, ipv6_revoked_at)"
