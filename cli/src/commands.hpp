@@ -27,6 +27,7 @@ struct Target {
   std::string username;
   std::string nas_ip;
   std::vector<std::string> families;  // empty: all that the line has
+  bool dry_run = false;               // say what it would do, and do nothing
 };
 
 struct ProvisionArguments {

@@ -362,6 +362,12 @@ class CommandLine {
     return subcommand;
   }
 
+  CLI::App* with_plan(CLI::App* subcommand) {
+    subcommand->add_flag("--dry-run", arguments_.target.dry_run,
+                         "say what it would do in every system, and do nothing");
+    return subcommand;
+  }
+
   void add_line_hints(CLI::App* subcommand) {
     subcommand->add_option("--username", arguments_.target.username, "RADIUS User-Name");
     subcommand->add_option("--nas-ip", arguments_.target.nas_ip, "a hint; accounting knows better");
@@ -420,42 +426,42 @@ class CommandLine {
 
   void add_services() {
     Arguments& a = arguments_;
-    CLI::App* provision =
+    CLI::App* provision = with_plan(
         changing_command("provision", "Give a subscriber its addresses, everywhere or nowhere",
-                         [&a](const Shell& s) { return run_provision(s, a.target, a.provision); });
+                         [&a](const Shell& s) { return run_provision(s, a.target, a.provision); }));
     add_space_options(provision);
     add_coa_policy(provision);
     provision->add_flag("--ipv6", a.provision.ipv6, "an IPv6 delegated prefix as well");
     provision->add_flag("--no-ipv4", a.provision.no_ipv4, "with --ipv6: the prefix alone");
 
-    add_lift_options(with_families(
+    add_lift_options(with_families(with_plan(
         changing_command("deprovision", "Take a subscriber's addresses back",
-                         [&a](const Shell& s) { return run_deprovision(s, a.target, a.lift); })));
+                         [&a](const Shell& s) { return run_deprovision(s, a.target, a.lift); }))));
 
-    CLI::App* suspend =
+    CLI::App* suspend = with_plan(
         changing_command("suspend", "Restrict a line; --reason is the hold it adds",
-                         [&a](const Shell& s) { return run_suspend(s, a.target, a.no_coa); });
-    CLI::App* reactivate =
+                         [&a](const Shell& s) { return run_suspend(s, a.target, a.no_coa); }));
+    CLI::App* reactivate = with_plan(
         changing_command("reactivate", "Remove the hold named by --reason; the last one frees it",
-                         [&a](const Shell& s) { return run_reactivate(s, a.target, a.no_coa); });
+                         [&a](const Shell& s) { return run_reactivate(s, a.target, a.no_coa); }));
     for (CLI::App* subcommand : {suspend, reactivate}) {
       add_line_hints(with_families(subcommand));
       subcommand->add_flag("--no-coa", a.no_coa, "leave the live session alone");
     }
 
-    add_space_options(with_families(
-        changing_command("allocate", "One operation: reserve an address, a prefix, or both",
-                         [&a](const Shell& s) { return run_allocate(s, a.target, a.provision); })));
-    CLI::App* activate =
+    add_space_options(with_families(with_plan(changing_command(
+        "allocate", "One operation: reserve an address, a prefix, or both",
+        [&a](const Shell& s) { return run_allocate(s, a.target, a.provision); }))));
+    CLI::App* activate = with_plan(
         changing_command("activate", "One operation: the allocated address becomes active",
-                         [&a](const Shell& s) { return run_activate(s, a.target, a.provision); });
+                         [&a](const Shell& s) { return run_activate(s, a.target, a.provision); }));
     add_line_hints(with_families(activate));
     add_coa_policy(activate);
     add_policies(activate);
 
-    CLI::App* revoke =
+    CLI::App* revoke = with_plan(
         changing_command("revoke", "One operation: end the present generation",
-                         [&a](const Shell& s) { return run_revoke(s, a.target, a.lift); });
+                         [&a](const Shell& s) { return run_revoke(s, a.target, a.lift); }));
     add_lift_options(with_families(revoke));
     revoke->add_option("--generation", a.lift.generation, "only this generation");
 

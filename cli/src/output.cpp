@@ -81,6 +81,16 @@ Facts facts_of(const v1::LifecycleResult& result) {
   return facts;
 }
 
+void print_plan(const v1::Plan& plan) {
+  for (const v1::PlannedEffect& effect : plan.effects()) {
+    fmt::print("\n{}: {} {} {}\n", effect.operation(), effect.system(), effect.action(),
+               effect.target());
+    for (const std::string& change : effect.changes()) fmt::print("    {}\n", change);
+    if (!effect.note().empty()) fmt::print("    ({})\n", effect.note());
+  }
+  for (const std::string& note : plan.notes()) fmt::print("\n{}\n", note);
+}
+
 Exit exit_of(bool success, std::string_view enforcement) {
   if (!success) {
     return Exit::kRefused;
@@ -106,6 +116,7 @@ Exit Output::result(const v1::LifecycleResult& result) const {
   } else {
     fmt::print("{}: {}\n", result.success() ? "ok" : result.code(), result.message());
     print_facts(facts_of(result));
+    print_plan(result.plan());
   }
   return exit_of(result.success(), result.enforcement());
 }

@@ -1,4 +1,5 @@
 #include "parts.hpp"
+#include "plan.hpp"
 
 #include <fmt/format.h>
 #include <addrflow/aaa/effects.hpp>
@@ -58,30 +59,6 @@ v1::Pace pace_of(const Settings::Pace& settings) {
   return pace;
 }
 
-radius::ClientSettings radius_settings(const Settings::Radius& settings) {
-  radius::ClientSettings client;
-  client.initial_wait = settings.initial_retransmission;
-  client.max_wait = settings.max_retransmission;
-  client.max_duration = settings.max_duration;
-  client.max_sendings = settings.max_sendings;
-  client.window = static_cast<std::size_t>(settings.window);
-  client.rate = settings.rate_per_nas;
-  return client;
-}
-
-radius::EffectsSettings effects_settings(const Settings& settings) {
-  radius::EffectsSettings effects;
-  effects.hard_deadline = settings.radius.max_duration;
-  effects.restricted = settings.aaa.suspended_group;
-  if (!settings.radius.plans.empty()) {
-    auto [variables, plans] = radius::read_plans(settings.radius.plans);
-    effects.variables = std::move(variables);
-    effects.plans = std::move(plans);
-  }
-  effects.test_pause = settings.test.pause;
-  return effects;
-}
-
 tempora::WorkerOptions worker_options(const Settings& settings, const char* queue, int activities) {
   tempora::WorkerOptions options;
   options.task_queue = queue;
@@ -120,6 +97,30 @@ ledger::Settings ledger_settings(const Settings& settings) {
   ledger.pace = pace_of(settings.pace);
   ledger.default_nas = default_nas(settings);
   return ledger;
+}
+
+radius::ClientSettings radius_settings(const Settings::Radius& settings) {
+  radius::ClientSettings client;
+  client.initial_wait = settings.initial_retransmission;
+  client.max_wait = settings.max_retransmission;
+  client.max_duration = settings.max_duration;
+  client.max_sendings = settings.max_sendings;
+  client.window = static_cast<std::size_t>(settings.window);
+  client.rate = settings.rate_per_nas;
+  return client;
+}
+
+radius::EffectsSettings effects_settings(const Settings& settings) {
+  radius::EffectsSettings effects;
+  effects.hard_deadline = settings.radius.max_duration;
+  effects.restricted = settings.aaa.suspended_group;
+  if (!settings.radius.plans.empty()) {
+    auto [variables, plans] = radius::read_plans(settings.radius.plans);
+    effects.variables = std::move(variables);
+    effects.plans = std::move(plans);
+  }
+  effects.test_pause = settings.test.pause;
+  return effects;
 }
 
 aaa::Settings aaa_settings(const Settings& settings) {
@@ -173,6 +174,7 @@ struct WorkerParts::Parts {
         radius(radius_client, secrets, dialects, ledger, waker, sessions, ledger,
                effects_settings(settings)),
         netbox(std::make_shared<netbox::NetboxEffects>(netbox_client(settings), ledger, waker)),
+        planner(ledger, aaa_database, radius, !settings.netbox.url.empty()),
         composing(client),
         main(client, worker_options(settings, catalog::kMainQueue, settings.worker.ledger_slots)),
         compose(client,
@@ -185,6 +187,7 @@ struct WorkerParts::Parts {
     workflows::add_workflows_to(main);
     ledger::add_activities(main, ledger);
     aaa::add_activities(main, aaa);
+    add_plan_activity(main, planner);
     compose::register_activities(compose, composing);
     netbox::register_activities(to_netbox, netbox);
     radius::add_activities(to_radius, radius);
@@ -209,6 +212,7 @@ struct WorkerParts::Parts {
   aaa::AaaEffects aaa;
   radius::RadiusEffects radius;
   std::shared_ptr<netbox::NetboxEffects> netbox;
+  Planner planner;
   compose::ComposeActivities composing;
   tempora::Worker main;
   tempora::Worker compose;

@@ -5,6 +5,7 @@
 
 #include <addrflow/aaa/database.hpp>
 #include <addrflow/ledger/ledger.hpp>
+#include <addrflow/radius/effects.hpp>
 #include <tempora/client.hpp>
 
 #include <array>
@@ -24,6 +25,8 @@ inline constexpr std::array<const char*, 4> kSearchAttributes{
 
 ledger::Settings ledger_settings(const Settings& settings);
 aaa::Settings aaa_settings(const Settings& settings);
+radius::ClientSettings radius_settings(const Settings::Radius& settings);
+radius::EffectsSettings effects_settings(const Settings& settings);
 // Null where no NetBox is configured.
 std::shared_ptr<netbox::Client> netbox_client(const Settings& settings);
 

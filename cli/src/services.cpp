@@ -1,6 +1,7 @@
 // The commands that change a line: a client of the workflows, and of nothing else.
 
 #include "commands.hpp"
+#include "plan.hpp"
 #include "temporal.hpp"
 
 #include <addrflow/v1/lifecycle.pb.h>
@@ -23,7 +24,7 @@ std::string new_key() {
 
 // Made here and told, so that the same request can be repeated when its answer was lost.
 void ensure_key(Target& target) {
-  if (target.key.empty()) {
+  if (target.key.empty() && !target.dry_run) {
     target.key = new_key();
     fmt::print(stderr, "key {}\n", target.key);
   }
@@ -110,10 +111,27 @@ v1::SubscriberRequest subscriber_request(const Target& target, bool no_coa) {
   return request;
 }
 
+// `kind` as v1::PlanRequest has it.
+Exit plan_of(const Shell& shell, const Target& target, const std::string& kind,
+             const google::protobuf::Message& request) {
+  if (auto valid = domain::check_service({target.tenant, target.subscriber, target.service});
+      !valid) {
+    return shell.output.fail(Exit::kUsage, "invalid_argument", valid.error().message);
+  }
+  v1::PlanRequest plan;
+  plan.mutable_service()->set_tenant_id(target.tenant);
+  plan.mutable_service()->set_subscriber_id(target.subscriber);
+  plan.mutable_service()->set_service(target.service);
+  plan.set_kind(kind);
+  plan.set_request_json(v1::to_json_text(request));
+  return run_plan(shell, plan);
+}
+
 // The same key reaches the same run: a repeat waits for it, or reads its result.
 template <class Request>
 Exit run_composition(const Shell& shell, const Target& target, const char* workflow,
                      const char* verb, const Request& request) {
+  if (target.dry_run) return plan_of(shell, target, workflow, request);
   if (auto valid = check(target); !valid) {
     return shell.output.fail(Exit::kUsage, "invalid_argument", valid.error().message);
   }
@@ -140,6 +158,7 @@ Exit run_composition(const Shell& shell, const Target& target, const char* workf
 template <class Request>
 Exit run_operation(const Shell& shell, const Target& target, domain::Operation operation,
                    const Request& request) {
+  if (target.dry_run) return plan_of(shell, target, std::string{to_string(operation)}, request);
   if (auto valid = check(target); !valid) {
     return shell.output.fail(Exit::kUsage, "invalid_argument", valid.error().message);
   }

@@ -14,9 +14,9 @@ TEST(Json, EverythingIsPrintedAndWhatIsUnsetIsNull) {
   EXPECT_EQ(
       to_json_text(request),
       R"({"service":{"tenant_id":"acme","subscriber_id":"","service":""},"caller":null,"families":["ipv4"],)"
-      R"("username":"","nas_ip":"","send_coa":null})");
+      R"("username":"","nas_ip":"","send_coa":null,"commit":null})");
   request.set_send_coa(false);
-  EXPECT_TRUE(to_json_text(request).ends_with(R"("send_coa":false})"));
+  EXPECT_TRUE(to_json_text(request).ends_with(R"("send_coa":false,"commit":null})"));
 }
 
 TEST(Json, IntegersAreNumbersAndMapsAreObjects) {

@@ -340,6 +340,97 @@ class MainJob(SystemTest):
         self.assertEqual(self.binding("alice")["state"], "revoked")
         self.assertEqual(self.world.login(f"alice@{self.tenant}").get("packet"), "Access-Reject")
 
+    def planned(self, answer):
+        """(system, action, wish) of what a plan names beside the ledger's own changes."""
+        return [(effect["system"], effect["action"], json.loads(effect["wish"]))
+                for effect in answer["plan"]["effects"] if effect["wish"]]
+
+    def written(self, subscriber, after=0):
+        rows = self.world.sql("select e.id, e.system, e.action, e.wish::text from effects e join services s on"
+                              f" s.id = e.service_id where s.tenant_id='{self.tenant}' and"
+                              f" s.subscriber_id='{subscriber}' and e.id > {after} order by e.id")
+        return [(system, action, json.loads(wish)) for _, system, action, wish in rows]
+
+    def newest_effect(self):
+        return self.world.sql("select coalesce(max(id), 0) from effects")[0][0]
+
+    def aaa_rows(self, username):
+        return sorted(
+            ["radreply " + " ".join(row) for row in self.world.sql(
+                f"select username, attribute, op, value from radreply where username='{username}'", "aaa")]
+            + ["radcheck " + " ".join(row) for row in self.world.sql(
+                f"select username, attribute, op, value from radcheck where username='{username}'"
+                " and attribute='Auth-Type'", "aaa")]
+            + [f"radusergroup {user} {group} priority {priority}" for user, group, priority in self.world.sql(
+                f"select username, groupname, priority from radusergroup where username='{username}'", "aaa")])
+
+    def test_a_plan_names_what_is_then_done_and_does_nothing(self):
+        """Each step: the plan twice (nothing changes), then the step, then both are compared."""
+        def step(verb, *more):
+            rows, newest = self.aaa_rows(f"dora@{self.tenant}"), self.newest_effect()
+            held = self.world.sql("select id, period, releasing from holdings order by id")
+            arguments = (verb, "dora", "--username", f"dora@{self.tenant}", *more)
+            plan = self.run_on(*arguments, "--dry-run")
+            self.assertEqual(self.planned(self.run_on(*arguments, "--dry-run")), self.planned(plan))
+            self.assertEqual((self.aaa_rows(f"dora@{self.tenant}"), self.newest_effect()), (rows, newest))
+            self.assertEqual(self.world.sql("select id, period, releasing from holdings order by id"), held)
+            return plan, self.run_on(*arguments), rows, newest
+
+        def without_ids(effects):
+            return [(system, action, {k: v for k, v in wish.items() if k != "netbox_id"})
+                    for system, action, wish in effects]
+
+        def assert_done(plan, rows, newest):
+            self.assertEqual(without_ids(self.planned(plan)), without_ids(self.written("dora", newest)))
+            changes = [change for effect in plan["plan"]["effects"] if effect["system"] == "aaa"
+                       for change in effect["changes"]]
+            for change in changes:
+                (rows.append if change.startswith("+") else rows.remove)(change[2:])
+            self.assertEqual(sorted(rows), self.aaa_rows(f"dora@{self.tenant}"))
+
+        plan, done, rows, newest = step("provision")
+        self.assertEqual(plan["address"], done["result"]["address"])
+        self.assertEqual((plan["state"], plan["service_view"]["number"]), ("active", 2))
+        assert_done(plan, rows, newest)
+        address, session = self.login_and_start("dora")
+
+        plan, done, rows, newest = step("suspend", "--reason", "billing")
+        assert_done(plan, rows, newest)
+        packet = next(e for e in plan["plan"]["effects"] if e["system"] == "radius")["changes"]
+        self.assertRegex(packet[0], "^CoA-Request to ")
+        self.assertTrue(any(session in attribute for attribute in packet[1:]), packet)
+        plan, done, rows, newest = step("reactivate", "--reason", "billing")
+        assert_done(plan, rows, newest)
+
+        self.world.accounting("Stop", f"dora@{self.tenant}", session, address)
+        plan, done, rows, newest = step("deprovision")
+        assert_done(plan, rows, newest)
+        self.assertEqual(self.run_on("provision", "nora", "--pool", "nowhere", "--dry-run",
+                                     exits=(1,))["error"]["code"], "no_such_pool")
+
+    def test_a_request_with_commit_false_gets_its_plan_from_temporal(self):
+        wanted = {"tenant_id": self.tenant, "customer_id": "emil", "username": f"emil@{self.tenant}",
+                  "key": "order-1", "commit": False}
+        def execute(request):
+            result = self.temporal("workflow", "execute", "--type", "ProvisionSubscriber", "--task-queue", "addrflow",
+                                   "--workflow-id", f"order-{new_key()}", "--input", json.dumps(request))
+            return result.get("result", result)
+        plan = execute(wanted)["result"]
+        self.assertEqual([e["system"] for e in plan["plan"]["effects"] if e["wish"]],
+                         ["netbox", "aaa", "aaa", "netbox"])
+        self.assertEqual(self.world.sql(f"select count(*) from services where tenant_id='{self.tenant}'"), [["0"]])
+        self.assertEqual(self.world.sql(f"select count(*) from compositions where tenant_id='{self.tenant}'"), [["0"]])
+        # The key is not used up, and it is the same request.
+        done = execute({**wanted, "commit": True})
+        self.assertEqual(done["result"]["address"], plan["address"])
+        update = {"service": {"tenant_id": self.tenant, "subscriber_id": "emil"}, "commit": False}
+        answer = self.temporal("workflow", "execute-update-with-start", "--update-name", "revoke",
+                               "--update-input", json.dumps(update),
+                               "--type", "ServiceLifecycle", "--task-queue", "addrflow", "--id-conflict-policy",
+                               "UseExisting", "--workflow-id", f"service/{self.tenant}/emil/internet")
+        self.assertIn("revoking", json.dumps(answer))
+        self.assertEqual(self.binding("emil")["state"], "active")
+
     def test_the_temporal_cli_starts_a_provision_with_plain_json(self):
         started = {"tenant_id": self.tenant, "customer_id": "bob", "enable_ipv4": True, "username": f"bob@{self.tenant}"}
         result = self.temporal("workflow", "execute", "--type", "ProvisionSubscriber", "--task-queue", "addrflow",

@@ -121,6 +121,23 @@ Task<v1::CompositionResult> Composition::carry_out(Context& context, Subject sub
   co_return result_;
 }
 
+Task<v1::CompositionResult> Composition::plan(Context& context, v1::PlanRequest request) {
+  const tempora::ActivityOptions options = Pace{}.plan(request.service().tenant_id());
+  v1::PlanReply planned;
+  try {
+    planned = co_await context.execute(catalog::kPlan, request, options);
+  } catch (const Failure& failure) {
+    throw as_refusal(failure);
+  }
+  progress_.set_state("finished");
+  result_.set_success(planned.result().success());
+  result_.set_code(planned.result().code());
+  result_.set_message(planned.result().message());
+  *result_.mutable_result() = planned.result();
+  fill_context(planned.result());
+  co_return result_;
+}
+
 Task<void> Composition::take_back(Context&, std::string) { co_return; }
 
 Task<Composition::Claimed> Composition::claim(Context& context) {

@@ -60,6 +60,9 @@ class Composition {
   // error that carries the result when it is not a success.
   Task<v1::CompositionResult> carry_out(Context& context, Subject subject);
 
+  // commit = false: the answer says what would be done; nothing is claimed, nothing changed.
+  Task<v1::CompositionResult> plan(Context& context, v1::PlanRequest request);
+
   // The steps, in order. A failure out of it ends the composition.
   virtual Task<void> perform(Context& context) = 0;
   // Takes back what `perform` did; called only after it failed.

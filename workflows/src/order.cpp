@@ -231,6 +231,11 @@ std::expected<Order, FieldError> to_order(Request request, const domain::Service
   request.mutable_caller();  // so that a request without one is the same as one with an empty one
   if (auto checked = check_caller(request.caller()); !checked)
     return std::unexpected(checked.error());
+  // Whether it is done or only looked at, it is the same request.
+  if constexpr (requires { request.has_commit(); }) {
+    order.commit = !request.has_commit() || request.commit();
+    request.clear_commit();
+  }
   if (auto taken = take(order, request); !taken) return std::unexpected(taken.error());
   order.service = request.service();
   order.caller = request.caller();

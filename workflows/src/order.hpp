@@ -35,6 +35,7 @@ struct Order {
   bool send_radius = false;  // the CoA or the Disconnect
   bool update_netbox = true;
   bool release_to_pool = true;
+  bool commit = true;  // false: the answer is the plan, nothing is done
   bool fail_on_coa = false;
   bool fail_on_netbox = false;
   std::string adopted_state;

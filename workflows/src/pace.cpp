@@ -41,6 +41,12 @@ tempora::ActivityOptions Pace::ledger(const std::string& tenant) const {
   return options;
 }
 
+tempora::ActivityOptions Pace::plan(const std::string& tenant) const {
+  tempora::ActivityOptions options = ledger(tenant);
+  options.retry->maximum_attempts = 3;
+  return options;
+}
+
 tempora::ActivityOptions Pace::effect(const std::string& system, const std::string& tenant) const {
   tempora::ActivityOptions options;
   options.retry = tempora::RetryPolicy{.maximum_attempts = 1, .non_retryable_error_types = {}};

@@ -27,6 +27,8 @@ class Pace {
 
   // Ledger activities are repeated until the database answers; only a refusal ends them.
   tempora::ActivityOptions ledger(const std::string& tenant) const;
+  // A plan is worth little when it comes late: a few attempts, then the caller is told.
+  tempora::ActivityOptions plan(const std::string& tenant) const;
   // One attempt for each execution: the workflow repeats by itself, so that it sees every outcome.
   tempora::ActivityOptions effect(const std::string& system, const std::string& tenant) const;
   tempora::ActivityOptions compose(const std::string& tenant) const;

@@ -1,13 +1,13 @@
 #include "service_lifecycle.hpp"
 
 #include "failures.hpp"
+#include "moves.hpp"
 
 #include <addrflow/domain/transition_table.hpp>
 #include <addrflow/v1/answers.hpp>
 #include <addrflow/v1/json.hpp>
 #include <addrflow/workflows/names.hpp>
 #include <algorithm>
-#include <set>
 
 namespace addrflow::workflows {
 namespace {
@@ -64,31 +64,6 @@ v1::EffectView effect_view(const Pursuit& pursuit) {
   view.set_code(pursuit.last.code());
   view.set_detail(pursuit.last.detail());
   return view;
-}
-
-// The holds of a family. A view from before families had holds of their own names them once.
-std::vector<std::string> holds_of(const v1::ServiceView& view, std::string_view family) {
-  const bool own = std::ranges::any_of(
-      view.bindings(), [](const v1::BindingView& binding) { return binding.holds_size() > 0; });
-  if (!own) return {view.holds().begin(), view.holds().end()};
-  for (const v1::BindingView& binding : view.bindings()) {
-    if (binding.family() == family) return {binding.holds().begin(), binding.holds().end()};
-  }
-  return {};
-}
-
-// The hold that a reactivate without a reason means: the only one there is.
-std::string hold_to_lift(const Order& order, const v1::ServiceView& view) {
-  if (!order.caller.reason().empty()) return order.caller.reason();
-  std::set<std::string> reasons;
-  for (const std::string& family : order.families) {
-    for (std::string& hold : holds_of(view, family)) reasons.insert(std::move(hold));
-  }
-  if (reasons.size() > 1) {
-    throw refusal(ErrorCode::kInvalidArgument,
-                  "caller.reason must name the hold: there are several");
-  }
-  return reasons.empty() ? "operator" : *reasons.begin();
 }
 
 }  // namespace
@@ -201,6 +176,7 @@ template <class Request>
 Task<v1::LifecycleResult> ServiceLifecycle::handle(Context& context, Request request) {
   auto order = to_order(std::move(request), id_);
   if (!order) throw refusal(order.error());
+  if (!order->commit) co_return co_await plan(context, *order);
   if (order->caller.key().empty()) {
     const auto update = context.current_update();
     set_key(*order,
@@ -208,6 +184,22 @@ Task<v1::LifecycleResult> ServiceLifecycle::handle(Context& context, Request req
   }
   const auto work = [this, &context, wanted = *order] { return operate(context, wanted); };
   co_return co_await context.shielded(work);
+}
+
+// Without the mutex: it changes nothing, and what is under way has the say.
+Task<v1::LifecycleResult> ServiceLifecycle::plan(Context& context, Order order) {
+  v1::PlanRequest request;
+  *request.mutable_service() = order.service;
+  request.set_kind(std::string{domain::to_string(order.operation)});
+  request.set_request_json(order.request_json);
+  const tempora::ActivityOptions options = pace_.plan(id_.tenant);
+  v1::PlanReply planned;
+  try {
+    planned = co_await context.execute(catalog::kPlan, request, options);
+  } catch (const Failure& failure) {
+    throw as_refusal(failure);
+  }
+  co_return planned.result();
 }
 
 Task<v1::LifecycleResult> ServiceLifecycle::allocate(Context& context,
@@ -248,7 +240,9 @@ Task<void> ServiceLifecycle::handle_signal(Context& context, tempora::RawPayload
   std::optional<Order> order;
   try {
     auto read = to_order(decode_or_empty<Request>(payload), id_);
-    if (read) {
+    if (read && !read->commit) {
+      refused = "commit = false has nobody to answer: send it as an update";
+    } else if (read) {
       order = *std::move(read);
     } else {
       refused = read.error().message;
@@ -354,10 +348,7 @@ Task<v1::LifecycleResult> ServiceLifecycle::carry_out(Context& context, Order or
   see(context, claimed.view());
   if (claimed.outcome() != "claimed") co_return claimed.result();
   owns(claimed.claim());
-  // What is meant and what is done may differ: a family that is there already is left alone.
-  if (claimed.families_size() > 0)
-    order.families.assign(claimed.families().begin(), claimed.families().end());
-  if (order.families.empty()) order.families.emplace_back(domain::kFamilyIpv4);
+  take_families(order, claimed);
 
   Outcome outcome;
   std::optional<ApplicationError> refused;
@@ -388,33 +379,15 @@ Task<v1::LifecycleResult> ServiceLifecycle::carry_out(Context& context, Order or
 
 Task<ServiceLifecycle::Outcome> ServiceLifecycle::steps(Context& context, Order order,
                                                         v1::ClaimReply claimed) {
-  const v1::Claim& claim = claimed.claim();
   switch (order.operation) {
-    case Operation::kAllocate: co_return co_await allocate_steps(context, order, claim);
-    case Operation::kActivate: {
-      v1::TransitionRequest move = move_of(order, claim, "active");
-      move.set_plan_aaa(true);
-      if (order.send_radius) move.set_plan_radius("coa");
-      if (order.update_netbox) move.set_plan_netbox("set_active");
-      co_return co_await entitle_steps(context, order, claimed, move);
-    }
-    case Operation::kSuspend: {
-      v1::TransitionRequest move = move_of(order, claim, "suspended");
-      move.set_add_hold(order.caller.reason().empty() ? "operator" : order.caller.reason());
-      move.set_plan_aaa(true);
-      if (order.send_radius) move.set_plan_radius("coa");
-      co_return co_await entitle_steps(context, order, claimed, move);
-    }
-    case Operation::kReactivate: co_return co_await reactivate_steps(context, order, claimed);
+    case Operation::kAllocate: co_return co_await allocate_steps(context, order, claimed);
+    case Operation::kActivate:
+    case Operation::kSuspend:
+    case Operation::kReactivate:
+    case Operation::kAdopt: co_return co_await entitle_steps(context, order, claimed);
     case Operation::kRevoke: co_return co_await revoke_steps(context, order, claimed);
     case Operation::kRetry: co_return co_await retry_steps(context, order, claimed);
-    case Operation::kAdopt: {
-      v1::TransitionRequest move = move_of(order, claim, order.adopted_state);
-      if (order.adopted_state == "suspended") move.set_add_hold("operator");
-      move.set_plan_aaa(true);
-      co_return co_await entitle_steps(context, order, claimed, move);
-    }
-    case Operation::kForceRelease: co_return co_await force_release_steps(context, order, claim);
+    case Operation::kForceRelease: co_return co_await force_release_steps(context, order, claimed);
   }
   throw refusal(ErrorCode::kInternal, "an operation without steps");
 }
@@ -436,55 +409,19 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::retry_steps(Context& context, 
                                                 : reserved;
     group.push_back(binding.family());
   }
+  order.send_radius = !revoking.empty();
   if (!revoking.empty()) {
     order.families = revoking;
     co_return co_await revoke_steps(context, order, claimed);
   }
+  const bool activates = without_space.empty() && reserved.empty();
+  order.operation = activates ? Operation::kActivate : Operation::kAllocate;
   if (!without_space.empty()) {
     order.families = without_space;
-    co_return co_await allocate_steps(context, order, claimed.claim());
+    co_return co_await allocate_steps(context, order, claimed);
   }
-  const bool activates = reserved.empty();
   order.families = activates ? allocated : reserved;
-  v1::TransitionRequest move = move_of(order, claimed.claim(), activates ? "active" : "allocated");
-  move.set_plan_aaa(true);
-  if (activates) move.set_plan_netbox("set_active");
-  co_return co_await entitle_steps(context, order, claimed, move);
-}
-
-Task<ServiceLifecycle::Outcome> ServiceLifecycle::reactivate_steps(Context& context, Order order,
-                                                                   v1::ClaimReply claimed) {
-  const std::string lifted = hold_to_lift(order, claimed.view());
-  bool frees = false;  // one family at least
-  std::string left;
-  for (const std::string& family : order.families) {
-    std::vector<std::string> holds = holds_of(claimed.view(), family);
-    std::erase(holds, lifted);
-    frees = frees || holds.empty();
-    if (!holds.empty()) left = holds.front();
-  }
-  v1::TransitionRequest move = move_of(order, claimed.claim(), frees ? "active" : "suspended");
-  move.set_remove_hold(lifted);
-  // While a hold is left nothing changes for the session.
-  move.set_plan_aaa(frees);
-  if (frees && order.send_radius) move.set_plan_radius("coa");
-  Outcome outcome = co_await entitle_steps(context, order, claimed, move);
-  if (!left.empty()) outcome.message = "still suspended: " + left;
-  co_return outcome;
-}
-
-v1::TransitionRequest ServiceLifecycle::move_of(const Order& order, const v1::Claim& claim,
-                                                std::string_view state) const {
-  v1::TransitionRequest move;
-  *move.mutable_claim() = claim;
-  for (const std::string& family : order.families) move.add_families(family);
-  move.set_state(std::string{state});
-  move.set_username(order.username);
-  move.set_nas_ip(order.nas_ip);
-  move.set_plan(order.plan);
-  move.set_actor(order.caller.actor());
-  move.set_reason(order.caller.reason());
-  return move;
+  co_return co_await entitle_steps(context, order, claimed);
 }
 
 Task<v1::TransitionReply> ServiceLifecycle::transition(Context& context,
@@ -496,7 +433,8 @@ Task<v1::TransitionReply> ServiceLifecycle::transition(Context& context,
 }
 
 Task<ServiceLifecycle::Outcome> ServiceLifecycle::allocate_steps(Context& context, Order order,
-                                                                 v1::Claim claim) {
+                                                                 v1::ClaimReply claimed) {
+  const v1::Claim claim = claimed.claim();
   Outcome outcome;
   // All space first: both families are had, or nothing has happened that anybody could see.
   const std::vector<std::string> wanted = order.families;
@@ -514,9 +452,8 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::allocate_steps(Context& contex
     outcome.message = co_await leave_out(context, claim, family, *refused);
     std::erase(order.families, family);
   }
-  v1::TransitionRequest move = move_of(order, claim, "allocated");
-  move.set_plan_aaa(true);  // the next login gets its address
-  const v1::TransitionReply moved = co_await transition(context, move);
+  const Move move = first_move(order, claimed);
+  const v1::TransitionReply moved = co_await transition(context, move.request);
   const Pursuits aaa = start_pursuits(context, moved, claim.number());
   co_await await_answers(context, aaa);
   for (const auto& pursuit : aaa) {
@@ -548,14 +485,8 @@ Task<std::string> ServiceLifecycle::leave_out(Context& context, v1::Claim claim,
 // else is not ours.
 Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Order order,
                                                            v1::Claim claim, std::string family) {
-  v1::ReserveRequest request;
-  *request.mutable_claim() = claim;
-  request.set_family(family);
+  v1::ReserveRequest request = reservation_of(order, claim, family);
   const bool ipv4 = family == domain::kFamilyIpv4;
-  request.set_pool_id(ipv4 ? order.pool_id : order.ipv6_pool_id);
-  request.set_requested_address(ipv4 ? order.requested_address : order.requested_prefix);
-  request.set_prefix_length(ipv4 ? 0 : order.pd_size);
-  request.set_created_by(order.created_by.empty() ? order.caller.key() : order.created_by);
   for (int i = 0; i < kMostConflicts; ++i) {
     Reserved reserved;
     reserved.reply = co_await context.execute(catalog::kReserve, request, pace_.ledger(id_.tenant));
@@ -585,10 +516,12 @@ Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Ord
 
 // Activate, suspend, reactivate, adopt: one move, then AAA, then the session.
 Task<ServiceLifecycle::Outcome> ServiceLifecycle::entitle_steps(Context& context, Order order,
-                                                                v1::ClaimReply claimed,
-                                                                v1::TransitionRequest move) {
+                                                                v1::ClaimReply claimed) {
+  const Move planned = first_move(order, claimed);
+  const v1::TransitionRequest& move = planned.request;
   const v1::TransitionReply moved = co_await transition(context, move);
   Outcome outcome;
+  outcome.message = planned.message;
   outcome.pursuits = start_pursuits(context, moved, claimed.claim().number());
   restate_later(context, claimed, move);
   if (order.fail_on_coa || order.fail_on_netbox)
@@ -625,11 +558,7 @@ void ServiceLifecycle::check_policies(const Order& order, const Pursuits& pursui
 Task<ServiceLifecycle::Outcome> ServiceLifecycle::revoke_steps(Context& context, Order order,
                                                                v1::ClaimReply claimed) {
   const v1::Claim claim = claimed.claim();
-  v1::TransitionRequest move = move_of(order, claim, "revoking");
-  move.set_plan_aaa(true);  // the next login is refused, before the session is cut
-  if (order.send_radius) move.set_plan_radius("disconnect");
-  if (order.update_netbox) move.set_plan_netbox("deprecate");
-  move.set_keep_for_subscriber(!order.release_to_pool);
+  const v1::TransitionRequest move = first_move(order, claimed).request;
   const v1::TransitionReply moved = co_await transition(context, move);
   Outcome outcome;
   outcome.pursuits = start_pursuits(context, moved, claim.number());
@@ -656,9 +585,9 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::revoke_steps(Context& context,
 
 // A person decides that the space is free: the gate opens, the quarantine is at its longest.
 Task<ServiceLifecycle::Outcome> ServiceLifecycle::force_release_steps(Context& context, Order order,
-                                                                      v1::Claim claim) {
-  v1::TransitionRequest move = move_of(order, claim, "revoked");
-  move.set_plan_aaa(true);  // whoever had the space does not get it at the next login
+                                                                      v1::ClaimReply claimed) {
+  const v1::Claim claim = claimed.claim();
+  const v1::TransitionRequest move = first_move(order, claimed).request;
   const v1::TransitionReply moved = co_await transition(context, move);
   Outcome outcome;
   outcome.pursuits = start_pursuits(context, moved, claim.number());

@@ -105,29 +105,26 @@ class ServiceLifecycle {
   Task<void> handle_signal(Context& context, tempora::RawPayload payload,
                            domain::Operation operation);
   Task<void> live(Context& context);
+  Task<v1::LifecycleResult> plan(Context& context, Order order);
   Task<v1::LifecycleResult> operate(Context& context, Order order);
   Task<v1::LifecycleResult> carry_out(Context& context, Order order);
   Task<void> audit(Context& context, std::string event, std::string code, std::string detail);
 
   // --- what each operation does between claim and finish
   Task<Outcome> steps(Context& context, Order order, v1::ClaimReply claimed);
-  Task<Outcome> allocate_steps(Context& context, Order order, v1::Claim claim);
+  Task<Outcome> allocate_steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Reserved> reserve(Context& context, Order order, v1::Claim claim, std::string family);
   Task<std::string> leave_out(Context& context, v1::Claim claim, std::string family,
                               tempora::ApplicationError why);
-  Task<Outcome> reactivate_steps(Context& context, Order order, v1::ClaimReply claimed);
-  Task<Outcome> entitle_steps(Context& context, Order order, v1::ClaimReply claimed,
-                              v1::TransitionRequest move);
+  Task<Outcome> entitle_steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Outcome> retry_steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Outcome> revoke_steps(Context& context, Order order, v1::ClaimReply claimed);
-  Task<Outcome> force_release_steps(Context& context, Order order, v1::Claim claim);
+  Task<Outcome> force_release_steps(Context& context, Order order, v1::ClaimReply claimed);
   void check_policies(const Order& order, const Pursuits& pursuits) const;
   Task<Outcome> undo(Context& context, v1::Claim claim, std::string code, std::string reason);
   void pursue_others(Context& context, const Order& order, const v1::Claim& claim,
                      const Pursuits& pursuits);
   Task<v1::TransitionReply> transition(Context& context, v1::TransitionRequest move);
-  v1::TransitionRequest move_of(const Order& order, const v1::Claim& claim,
-                                std::string_view state) const;
   v1::LifecycleResult result_of(const Order& order, const Outcome& outcome) const;
 
   // --- effects

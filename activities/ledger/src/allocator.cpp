@@ -257,12 +257,23 @@ Picked pick(Tx& tx, const Wish& raw) {
   throw LedgerError{ErrorCode::kPoolExhausted, "No available IP addresses"};
 }
 
-Picked pick_again(Tx& tx, const Row& held) {
-  const auto row = tx.exec_params(
-      "UPDATE pool_addresses a SET state = 'held' FROM ip_pools p WHERE a.pool_id = $1::uuid"
-      " AND a.address = $2::inet AND p.id = a.pool_id RETURNING p.pool_name, p.netbox_mode,"
-      " p.routing_domain_id, p.delegated_length, p.chunk_length, a.last_end::text",
-      held.pool_id, held.address)[0];
+Picked peek(Tx& tx, const Wish& raw) {
+  const Wish wish = checked_wish(raw);
+  const auto pools = pools_for(tx, wish);
+  if (!wish.requested.empty()) return requested_space(tx, pools, wish, false);
+  for (const Pool& pool : pools) {
+    const auto row =
+        tx.exec_params("SELECT abbrev(space), method FROM peek_space($1::uuid, $2, $3, $4)",
+                       pool.id, wish.service_id, length_of(wish, pool), pool.chunk_length)[0];
+    if (!row[0].is_null())
+      return {.pool = pool, .space = row[0].c_str(), .method = row[1].c_str(), .rested = {}};
+  }
+  throw LedgerError{ErrorCode::kPoolExhausted, "No available IP addresses"};
+}
+
+namespace {
+
+Picked picked_again(const pqxx::row& row, const Row& held) {
   return {.pool = {.id = held.pool_id,
                    .name = row[0].c_str(),
                    .netbox_mode = row[1].c_str(),
@@ -272,6 +283,31 @@ Picked pick_again(Tx& tx, const Row& held) {
           .space = held.address,
           .method = "sticky",
           .rested = row[5].c_str()};
+}
+
+constexpr const char* kPoolColumns =
+    "p.pool_name, p.netbox_mode, p.routing_domain_id, p.delegated_length, p.chunk_length,"
+    " a.last_end::text";
+
+}  // namespace
+
+Picked pick_again(Tx& tx, const Row& held) {
+  return picked_again(
+      tx.exec_params(fmt::format("UPDATE pool_addresses a SET state = 'held' FROM ip_pools p"
+                                 " WHERE a.pool_id = $1::uuid AND a.address = $2::inet"
+                                 " AND p.id = a.pool_id RETURNING {}",
+                                 kPoolColumns),
+                     held.pool_id, held.address)[0],
+      held);
+}
+
+Picked peek_again(Tx& tx, const Row& held) {
+  return picked_again(tx.exec_params(fmt::format("SELECT {} FROM pool_addresses a JOIN ip_pools p"
+                                                 " ON p.id = a.pool_id WHERE a.pool_id = $1::uuid"
+                                                 " AND a.address = $2::inet",
+                                                 kPoolColumns),
+                                     held.pool_id, held.address)[0],
+                      held);
 }
 
 std::int64_t open_holding(Tx& tx, const ServiceRef& service, const Wish& wish,

@@ -45,6 +45,9 @@ void check_requested(Tx& tx, const Wish& wish);
 Picked pick(Tx& tx, const Wish& wish);
 // Space that the service still holds goes to its next holding, whatever its pool has become.
 Picked pick_again(Tx& tx, const Row& held);
+// What `pick` would take now; nothing is taken, and somebody else may come first.
+Picked peek(Tx& tx, const Wish& wish);
+Picked peek_again(Tx& tx, const Row& held);
 // Writes down who holds it now.
 std::int64_t open_holding(Tx& tx, const ServiceRef& service, const Wish& wish,
                           std::int64_t generation, const Picked& picked, std::int64_t operation,

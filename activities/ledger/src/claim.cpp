@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "allocator.hpp"
+#include "look.hpp"
 #include "restore.hpp"
 #include "rows.hpp"
 #include "store.hpp"
@@ -18,7 +19,7 @@ using domain::Guard;
 using domain::Operation;
 using domain::Verdict;
 
-v1::LifecycleResult answer_from(Tx& tx, const ServiceRef& service, const std::string& operation,
+v1::LifecycleResult answer_from(v1::ServiceView view, const std::string& operation,
                                 const std::vector<std::string>& families,
                                 const std::string& message) {
   v1::LifecycleResult result;
@@ -26,7 +27,7 @@ v1::LifecycleResult answer_from(Tx& tx, const ServiceRef& service, const std::st
   result.set_code("ok");
   result.set_operation(operation);
   result.set_message(message);
-  *result.mutable_service_view() = read_view(tx, service);
+  *result.mutable_service_view() = std::move(view);
   result.set_enforcement(result.service_view().enforcement());
   v1::show_bindings(result, result.service_view(), families);
   return result;
@@ -52,11 +53,17 @@ std::vector<std::string> meant_families(Operation operation, const std::vector<R
   return meant;
 }
 
-// One claim, inside its transaction.
+// One claim, inside its transaction. With something supposed it is a look: it says what the claim
+// would, of the service as it is supposed to be; it locks and writes nothing.
 class Claiming {
  public:
-  Claiming(Tx& tx, const v1::ClaimRequest& request, const Settings& settings)
-      : tx_(tx), request_(request), settings_(settings), service_(checked(request.service())) {}
+  Claiming(Tx& tx, const v1::ClaimRequest& request, const Settings& settings,
+           Supposed* supposed = nullptr)
+      : tx_(tx),
+        request_(request),
+        settings_(settings),
+        service_(checked(request.service())),
+        supposed_(supposed) {}
 
   v1::ClaimReply run() {
     read_operation();
@@ -105,12 +112,17 @@ class Claiming {
 
   // A service begins with its first request; a refused one is rolled back and leaves none.
   void take_head() {
-    tx_.exec_params(
-        "INSERT INTO services (tenant_id, subscriber_id, service) VALUES ($1, $2, $3)"
-        " ON CONFLICT DO NOTHING",
-        service_.tenant_id(), service_.subscriber_id(), service_.service());
-    head_ = read_head(tx_, service_, Lock::kYes).value();
-    rows_ = read_rows(tx_, head_.id);
+    if (supposed_ != nullptr) {
+      head_ = supposed_->head;
+      rows_ = supposed_->session.rows;
+    } else {
+      tx_.exec_params(
+          "INSERT INTO services (tenant_id, subscriber_id, service) VALUES ($1, $2, $3)"
+          " ON CONFLICT DO NOTHING",
+          service_.tenant_id(), service_.subscriber_id(), service_.service());
+      head_ = read_head(tx_, service_, Lock::kYes).value();
+      rows_ = read_rows(tx_, head_.id);
+    }
     families_.assign(request_.families().begin(), request_.families().end());
     if (families_.empty()) families_ = meant_families(operation_, rows_);
   }
@@ -139,6 +151,10 @@ class Claiming {
       if (const auto read = v1::from_json(json, *reply.mutable_result()); !read)
         throw LedgerError{ErrorCode::kInternal, "the recorded answer cannot be read"};
       return reply;
+    }
+    if (supposed_ != nullptr) {
+      throw LedgerError{ErrorCode::kUnavailable,
+                        "the request of this caller.key is under way: ask for its answer"};
     }
     tx_.exec_params("UPDATE operations SET workflow_id = $2, run_id = $3 WHERE id = $1", id,
                     request_.workflow_id(), request_.run_id());
@@ -174,13 +190,15 @@ class Claiming {
     if (operation_ != Operation::kAllocate) return;
     std::string username = request_.username().empty() ? head_.username : request_.username();
     if (username.empty()) username = service_.subscriber_id();
-    tx_.exec_params("SELECT pg_advisory_xact_lock(hashtextextended($1, 7))", username);
+    if (supposed_ == nullptr)
+      tx_.exec_params("SELECT pg_advisory_xact_lock(hashtextextended($1, 7))", username);
     const bool taken =
         tx_.exec_params("SELECT username_taken($1, $2)", head_.id, username)[0][0].as<bool>();
     if (taken) {
       throw LedgerError{ErrorCode::kUsernameTaken,
                         "username belongs to another service: " + username};
     }
+    if (supposed_ != nullptr) return supposed_->take_username(username);
     tx_.exec_params(
         "UPDATE services SET username = $2, former_usernames = CASE WHEN username IN ('', $2)"
         " THEN array_remove(former_usernames, $2)"
@@ -224,12 +242,13 @@ class Claiming {
   }
 
   void add_hold(const std::string& family) {
+    const std::string reason =
+        request_.caller().reason().empty() ? "operator" : request_.caller().reason();
+    if (supposed_ != nullptr) return supposed_->add_hold(family, reason);
     tx_.exec_params(
         "INSERT INTO holds (service_id, tenant_id, family, reason, actor)"
         " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-        head_.id, service_.tenant_id(), family,
-        request_.caller().reason().empty() ? "operator" : request_.caller().reason(),
-        request_.caller().actor());
+        head_.id, service_.tenant_id(), family, reason, request_.caller().actor());
   }
 
   // A late revoke never kills the next generation, nor what another composition created.
@@ -314,7 +333,7 @@ class Claiming {
   v1::ClaimReply base_reply() {
     v1::ClaimReply reply;
     *reply.mutable_pace() = settings_.pace;
-    *reply.mutable_view() = read_view(tx_, service_);
+    *reply.mutable_view() = supposed_ == nullptr ? read_view(tx_, service_) : supposed_->view;
     return reply;
   }
 
@@ -326,15 +345,18 @@ class Claiming {
     for (const std::string& family : moving_) reply.add_families(family);
     reply.set_left_out(left_out_);
     // An older packet that may still be under way is answered by stating the present condition.
+    // The claim itself supersedes what is still open; a look has not done so.
+    const char* superseded =
+        supposed_ == nullptr ? "{superseded}" : "{superseded,planned,sent,unknown}";
     const auto unknown = tx_.exec_params(
         "SELECT coalesce(max(greatest(0, extract(epoch FROM hard_deadline - clock_timestamp())"
         " * 1000))::bigint, -1) FROM effects WHERE service_id = $1 AND number < $2"
         " AND system = 'radius' AND action = 'coa' AND attempts > 0 AND hard_deadline IS NOT NULL"
-        " AND status = 'superseded'"
+        " AND status = ANY($3::text[])"
         " AND id > coalesce((SELECT max(c.id) FROM effects c WHERE c.service_id = $1 AND"
         " c.system = 'radius' AND c.number < $2 AND c.status IN ('confirmed', 'not_applicable')),"
         " 0)",
-        head_.id, number);
+        head_.id, number, superseded);
     const auto wait = unknown[0][0].as<std::int64_t>();
     reply.set_restate(wait >= 0);
     reply.set_restate_after_ms(std::max<std::int64_t>(wait, 0));
@@ -344,8 +366,9 @@ class Claiming {
     v1::ClaimReply reply = base_reply();
     reply.set_outcome("nothing");
     *reply.mutable_result() =
-        answer_from(tx_, service_, request_.operation(), families_,
+        answer_from(reply.view(), request_.operation(), families_,
                     message_.empty() ? "nothing to do: it is so already" : message_);
+    if (supposed_ != nullptr) return reply;
     const auto id = insert_operation(head_.number, "finished");
     tx_.exec_params(
         "UPDATE operations SET outcome = $2::jsonb, finished_at = clock_timestamp() WHERE id = $1",
@@ -358,6 +381,10 @@ class Claiming {
   // of this one.
   void settle_open_operation() {
     if (head_.open_operation == 0) return;
+    if (supposed_ != nullptr) {
+      throw LedgerError{ErrorCode::kUnavailable,
+                        "another operation of this service is under way: plan when it is over"};
+    }
     static_cast<void>(undo_operation(tx_, service_, head_, head_.open_operation, head_.number));
     v1::LifecycleResult result;
     result.set_code(text(domain::to_string(ErrorCode::kSuperseded)));
@@ -374,6 +401,13 @@ class Claiming {
 
   v1::ClaimReply claim() {
     const std::int64_t number = head_.number + 1;
+    if (supposed_ != nullptr) {
+      supposed_->take_names(request_.nas_ip(), request_.plan(), request_.restrict_when());
+      supposed_->head.number = number;
+      v1::ClaimReply reply = base_reply();
+      fill_claim(reply, 0, number);
+      return reply;
+    }
     const std::int64_t id = insert_operation(number, "open");
     // What an older transition wished of AAA and the session is this one's to say now.
     tx_.exec_params(
@@ -443,9 +477,15 @@ class Claiming {
   Head head_;
   std::vector<Row> rows_;
   std::string message_;
+  Supposed* supposed_;
 };
 
 }  // namespace
+
+v1::ClaimReply look_at_claim(Tx& tx, const v1::ClaimRequest& request, const Settings& settings,
+                             Supposed& supposed) {
+  return Claiming{tx, request, settings, &supposed}.run();
+}
 
 v1::ClaimReply Ledger::claim(const v1::ClaimRequest& request) {
   const ServiceRef service = checked(request.service());
@@ -495,8 +535,8 @@ v1::FinishReply Ledger::finish(const v1::FinishRequest& request) {
     static_cast<void>(fenced_head(tx, request.claim()));
     tx.exec_params("UPDATE services SET open_operation_id = NULL WHERE id = $1", head->id);
     const v1::LifecycleResult told =
-        answer_from(tx, service, request.result().operation(), families_of(tx, operation),
-                    request.result().message());
+        answer_from(read_view(tx, service), request.result().operation(),
+                    families_of(tx, operation), request.result().message());
     v1::LifecycleResult result = request.result();
     result.set_address(told.address());
     result.set_prefix(told.prefix());

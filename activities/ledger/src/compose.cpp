@@ -2,6 +2,7 @@
 #include <addrflow/domain/ids.hpp>
 #include <addrflow/ledger/ledger.hpp>
 
+#include "look.hpp"
 #include "rows.hpp"
 #include "store.hpp"
 
@@ -36,13 +37,18 @@ constexpr const char* kSelect =
 
 class Claiming {
  public:
-  Claiming(Tx& tx, const v1::ComposeClaimRequest& request, const ServiceRef& service)
-      : tx_(tx), request_(request), service_(service) {}
+  enum class Mode { kClaim, kLook };
+
+  Claiming(Tx& tx, const v1::ComposeClaimRequest& request, const ServiceRef& service,
+           Mode mode = Mode::kClaim)
+      : tx_(tx), request_(request), service_(service), look_(mode == Mode::kLook) {}
 
   v1::ComposeClaimReply run() {
-    tx_.exec_params(
-        "SELECT pg_advisory_xact_lock(hashtextextended($1, 11))",
-        service_.tenant_id() + "/" + service_.subscriber_id() + "/" + service_.service());
+    if (!look_) {
+      tx_.exec_params(
+          "SELECT pg_advisory_xact_lock(hashtextextended($1, 11))",
+          service_.tenant_id() + "/" + service_.subscriber_id() + "/" + service_.service());
+    }
     const std::string select = kSelect;
     const auto own =
         read(tx_.exec_params(select + " AND key = $4", service_.tenant_id(),
@@ -65,6 +71,7 @@ class Claiming {
           " WHERE id = $1",
           open->id);
     }
+    if (look_) return claimed();
     return own ? reopen(*own) : begin();
   }
 
@@ -120,19 +127,30 @@ class Claiming {
   Tx& tx_;
   const v1::ComposeClaimRequest& request_;
   const ServiceRef& service_;
+  const bool look_;
 };
+
+void check(Tx& tx, const v1::ComposeClaimRequest& request, const ServiceRef& service) {
+  if (const auto ok = domain::check_key("key", request.key()); !ok)
+    throw LedgerError{ErrorCode::kInvalidArgument, ok.error().message};
+  if (tx.exec_params("SELECT 1 FROM tenants WHERE tenant_id = $1", service.tenant_id()).empty()) {
+    throw LedgerError{ErrorCode::kNoSuchTenant,
+                      "tenant_id: there is no such tenant: " + service.tenant_id()};
+  }
+}
 
 }  // namespace
 
+v1::ComposeClaimReply look_at_composition(Tx& tx, const v1::ComposeClaimRequest& request,
+                                          const ServiceRef& service) {
+  check(tx, request, service);
+  return Claiming{tx, request, service, Claiming::Mode::kLook}.run();
+}
+
 v1::ComposeClaimReply Ledger::compose_claim(const v1::ComposeClaimRequest& request) {
   const ServiceRef service = checked(request.service());
-  if (const auto ok = domain::check_key("key", request.key()); !ok)
-    throw LedgerError{ErrorCode::kInvalidArgument, ok.error().message};
   return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
-    if (tx.exec_params("SELECT 1 FROM tenants WHERE tenant_id = $1", service.tenant_id()).empty()) {
-      throw LedgerError{ErrorCode::kNoSuchTenant,
-                        "tenant_id: there is no such tenant: " + service.tenant_id()};
-    }
+    check(tx, request, service);
     v1::ComposeClaimReply reply = Claiming{tx, request, service}.run();
     *reply.mutable_pace() = settings_.pace;
     return reply;

@@ -38,10 +38,7 @@ std::int64_t next_generation(Tx& tx, const Head& head, std::int64_t operation) {
 std::int64_t insert_row(Tx& tx, const ServiceRef& service, const Wish& wish,
                         std::int64_t generation, const Picked& picked, std::int64_t holding,
                         const v1::ReserveRequest& request) {
-  // The same space again for the same service is the same NetBox object, adopted by its key.
-  const std::string key =
-      fmt::format("{}/{}/{}/{}/{}", service.tenant_id(), service.subscriber_id(), service.service(),
-                  wish.family, picked.space);
+  const std::string key = netbox_key(service, wish.family, picked.space);
   const nlohmann::json metadata{{"pool_id", picked.pool.id}, {"allocation_method", picked.method}};
   const auto made = tx.exec_params(
       "INSERT INTO ip_reservations (tenant_id, subscriber_id, service, service_id, family,"

@@ -122,27 +122,37 @@ std::string wish_key(std::string_view family) {
   return family == domain::kFamilyIpv4 ? "framed_ip" : "delegated_prefix";
 }
 
-nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t service_id) {
+SessionFacts read_session_facts(Tx& tx, std::int64_t service_id) {
   const auto head = tx.exec_params(
       "SELECT username, to_jsonb(former_usernames)::text, nas_ip, plan, restrict_when"
       " FROM services WHERE id = $1",
       service_id);
-  std::string username = head[0][0].c_str();
-  if (username.empty()) username = service.subscriber_id();
-  std::string plan = head[0][3].c_str();
-  if (plan.empty()) plan = "default";
-  nlohmann::json wish{{"username", username},
-                      {"former_usernames", nlohmann::json::parse(head[0][1].c_str())},
-                      {"nas_ip", head[0][2].c_str()},
-                      {"plan", plan},
-                      {"framed_ip", ""},
-                      {"delegated_prefix", ""},
-                      {"condition", "refused"}};
+  return {
+      .username = head[0][0].c_str(),
+      .former_usernames = nlohmann::json::parse(head[0][1].c_str()).get<std::vector<std::string>>(),
+      .nas_ip = head[0][2].c_str(),
+      .plan = head[0][3].c_str(),
+      .restrict_when = head[0][4].c_str(),
+      .rows = read_rows(tx, service_id)};
+}
+
+nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t service_id) {
+  return session_wish(service, read_session_facts(tx, service_id));
+}
+
+nlohmann::json session_wish(const ServiceRef& service, const SessionFacts& facts) {
+  nlohmann::json wish{
+      {"username", facts.username.empty() ? service.subscriber_id() : facts.username},
+      {"former_usernames", facts.former_usernames},
+      {"nas_ip", facts.nas_ip},
+      {"plan", facts.plan.empty() ? "default" : facts.plan},
+      {"framed_ip", ""},
+      {"delegated_prefix", ""},
+      {"condition", "refused"}};
   bool live = false;
   bool suspended = false;
   bool active = false;
-  const auto rows = read_rows(tx, service_id);
-  for (const Row& row : rows) {
+  for (const Row& row : facts.rows) {
     const bool entitled = row.state == State::kAllocated || row.state == State::kActive;
     if (!entitled && row.state != State::kSuspended) continue;
     live = true;
@@ -151,12 +161,12 @@ nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t serv
     wish[wish_key(row.family)] = row.address;
   }
   if (live) {
-    const bool lifted = active && std::string_view{head[0][4].c_str()} == "all";
+    const bool lifted = active && facts.restrict_when == "all";
     wish["condition"] = suspended && !lifted ? "restricted" : "full";
     return wish;
   }
   // Nothing is to be had any more: what was had still says which session it is.
-  for (const Row& row : rows) wish[wish_key(row.family)] = row.address;
+  for (const Row& row : facts.rows) wish[wish_key(row.family)] = row.address;
   return wish;
 }
 
@@ -183,9 +193,7 @@ v1::EffectRef plan_effect(Tx& tx, const ServiceRef& service, std::int64_t servic
   return effect;
 }
 
-v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
-                          std::int64_t operation, std::int64_t number, std::int64_t row_id,
-                          const std::string& action) {
+std::optional<NetboxFacts> read_netbox_facts(Tx& tx, std::int64_t row_id) {
   const auto found = tx.exec_params(
       "SELECT p.netbox_mode, r.netbox_key, abbrev(r.ip_address),"
       " CASE WHEN r.family = 'ipv4' THEN masklen(p.prefix) ELSE masklen(r.ip_address) END,"
@@ -194,27 +202,50 @@ v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t servic
       " FROM ip_reservations r JOIN ip_pools p ON p.id = r.pool_id"
       " JOIN routing_domains d ON d.id = p.routing_domain_id WHERE r.id = $1",
       row_id);
-  if (found.empty() || std::string{found[0][0].c_str()} == "off") return {};
+  if (found.empty()) return std::nullopt;
   const auto& row = found[0];
+  return NetboxFacts{.mode = row[0].c_str(),
+                     .key = row[1].c_str(),
+                     .space = row[2].c_str(),
+                     .family = row[7].c_str(),
+                     .state = row[6].c_str(),
+                     .prefix_length = row[3].as<int>(),
+                     .vrf_id = row[4].as<std::int64_t>(),
+                     .netbox_id = row[5].as<std::int64_t>()};
+}
+
+v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
+                          std::int64_t operation, std::int64_t number, std::int64_t row_id,
+                          const std::string& action) {
+  const auto facts = read_netbox_facts(tx, row_id);
+  if (!facts || facts->mode == "off") return {};
+  return plan_effect(tx, service, service_id, operation, number, "netbox", action, facts->key,
+                     netbox_wish(service, *facts, action));
+}
+
+// The same space again for the same service is the same NetBox object, adopted by its key.
+std::string netbox_key(const ServiceRef& service, std::string_view family, std::string_view space) {
+  return fmt::format("{}/{}/{}/{}/{}", service.tenant_id(), service.subscriber_id(),
+                     service.service(), family, space);
+}
+
+nlohmann::json netbox_wish(const ServiceRef& service, const NetboxFacts& facts,
+                           const std::string& action) {
   const std::string state = action == "reserve"      ? "allocated"
                             : action == "set_active" ? "active"
                             : action == "deprecate"  ? "revoked"
-                                                     : row[6].c_str();
-  const nlohmann::json wish{
-      {"key", row[1].c_str()},
-      {"family", row[7].c_str()},
-      {std::string_view{row[7].c_str()} == domain::kFamilyIpv4 ? "address" : "prefix",
-       row[2].c_str()},
-      {"prefix_length", row[3].as<int>()},
-      {"vrf_id", row[4].as<std::int64_t>()},
-      {"netbox_id", row[5].as<std::int64_t>()},
-      {"tenant", service.tenant_id()},
-      {"subscriber", service.subscriber_id()},
-      {"service", service.service()},
-      {"state", state},
-      {"description", fmt::format("{} of {}", service.service(), service.subscriber_id())}};
-  return plan_effect(tx, service, service_id, operation, number, "netbox", action, row[1].c_str(),
-                     wish);
+                                                     : facts.state;
+  return {{"key", facts.key},
+          {"family", facts.family},
+          {facts.family == domain::kFamilyIpv4 ? "address" : "prefix", facts.space},
+          {"prefix_length", facts.prefix_length},
+          {"vrf_id", facts.vrf_id},
+          {"netbox_id", facts.netbox_id},
+          {"tenant", service.tenant_id()},
+          {"subscriber", service.subscriber_id()},
+          {"service", service.service()},
+          {"state", state},
+          {"description", fmt::format("{} of {}", service.service(), service.subscriber_id())}};
 }
 
 bool owes(Tx& tx, std::int64_t service_id, const std::string& system) {

@@ -88,16 +88,61 @@ void record_step(Tx& tx, const std::string& tenant, std::int64_t operation, cons
 // The condition that the ledger's rows stand for: full, restricted or refused, with the space that
 // the session is to have. A line is one session, whichever families it has.
 nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t service_id);
+// What of a service says that; a plan supposes other facts than there are.
+struct SessionFacts {
+  std::string username;
+  std::vector<std::string> former_usernames;
+  std::string nas_ip;
+  std::string plan;
+  std::string restrict_when;
+  std::vector<Row> rows;
+};
+SessionFacts read_session_facts(Tx& tx, std::int64_t service_id);
+nlohmann::json session_wish(const ServiceRef& service, const SessionFacts& facts);
 v1::EffectRef plan_effect(Tx& tx, const ServiceRef& service, std::int64_t service_id,
                           std::int64_t operation, std::int64_t number, const std::string& system,
                           const std::string& action, const std::string& object,
                           const nlohmann::json& wish);
+// One row as NetBox is to show it.
+struct NetboxFacts {
+  std::string mode;  // of the pool: mirror, authoritative, off
+  std::string key;
+  std::string space;
+  std::string family;
+  std::string state;
+  int prefix_length = 0;
+  std::int64_t vrf_id = 0;
+  std::int64_t netbox_id = 0;
+};
+nlohmann::json netbox_wish(const ServiceRef& service, const NetboxFacts& facts,
+                           const std::string& action);
+std::string netbox_key(const ServiceRef& service, std::string_view family, std::string_view space);
+std::optional<NetboxFacts> read_netbox_facts(Tx& tx, std::int64_t row_id);
 // Of one row; unset (0) where the pool has no NetBox.
 v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
                           std::int64_t operation, std::int64_t number, std::int64_t row_id,
                           const std::string& action);
 // An older AAA or RADIUS effect that nobody confirmed before it was superseded.
 bool owes(Tx& tx, std::int64_t service_id, const std::string& system);
+
+// What older transitions left undone: AAA, the session's condition, a family's Disconnect.
+struct Owed {
+  bool aaa = false;
+  bool radius = false;
+  bool cut = false;
+};
+// A family that is on its way out, while the line lives on with another: what an older transition
+// could not cut is still to be cut, and the next login takes the rows as they are now.
+bool cut_is_owed(Tx& tx, std::int64_t service_id, const std::vector<Row>& rows,
+                 const std::vector<std::string>& moved);
+struct WantedEffects {
+  bool aaa = false;
+  std::string radius;  // "", "coa", "disconnect"
+};
+// What a move to `to` writes down, with the wishes before and after it.
+WantedEffects wanted_effects(const v1::TransitionRequest& request, State to,
+                             const nlohmann::json& before, const nlohmann::json& wish,
+                             const Owed& owed);
 
 // --- holdings
 // Ends the holding now and puts its space back: free after `quarantine_s` for anybody, at once for

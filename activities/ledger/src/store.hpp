@@ -26,12 +26,14 @@ class Store {
   // commits. It is run again after a deadlock and after a connection that broke before the commit.
   template <class F>
   auto as_tenant(const std::string& tenant, F work) {
-    return run<pqxx::work>(work, [&](auto& tx) {
-      tx.exec_params(
-          "SELECT set_config('role', 'addrflow_app', true),"
-          " set_config('app.tenant', $1, true)",
-          tenant);
-    });
+    return run<pqxx::work>(work, [&](auto& tx) { become(tx, tenant); });
+  }
+  // The same in one snapshot that cannot write.
+  template <class F>
+  auto look_as_tenant(const std::string& tenant, F work) {
+    using Look = pqxx::transaction<pqxx::isolation_level::repeatable_read,
+                                   pqxx::readwrite_policy::read_only>;
+    return run<Look>(work, [&](auto& tx) { become(tx, tenant); });
   }
   // Sees every tenant.
   template <class F>
@@ -46,6 +48,11 @@ class Store {
   }
 
  private:
+  static void become(pqxx::dbtransaction& tx, const std::string& tenant) {
+    tx.exec_params(
+        "SELECT set_config('role', 'addrflow_app', true), set_config('app.tenant', $1, true)",
+        tenant);
+  }
   template <class Tx, class F, class Prepare>
   auto run(F& work, Prepare prepare) {
     for (int attempt = 1;; ++attempt) {

@@ -145,49 +145,22 @@ class Moving {
         .c_str();
   }
 
-  // A hold of one family changes nothing for a session that another one keeps as it is.
-  bool says_the_same(const nlohmann::json& before, const nlohmann::json& wish) const {
-    const bool holds = !request_.add_hold().empty() || !request_.remove_hold().empty();
-    return holds && request_.step().empty() && before == wish;
-  }
-
-  // A family that is on its way out, while the line lives on with another: what an older transition
-  // could not cut is still to be cut, and the next login takes the rows as they are now.
-  bool cut_is_owed() {
-    const auto moved = families();
-    for (const Row& row : read_rows(tx_, head_.id)) {
-      if (row.state != State::kRevoking || std::ranges::find(moved, row.family) != moved.end())
-        continue;
-      const auto cut = tx_.exec_params(
-          "SELECT e.status FROM effects e JOIN holdings h ON h.id = $2 WHERE e.service_id = $1"
-          " AND e.action = 'disconnect' AND e.planned_at >= h.releasing_since"
-          " ORDER BY e.id DESC LIMIT 1",
-          head_.id, row.holding_id);
-      if (cut.empty()) continue;
-      const std::string status = cut[0][0].c_str();
-      if (status != "confirmed" && status != "not_applicable" && status != "abandoned") return true;
-    }
-    return false;
-  }
-
   void plan(v1::TransitionReply& reply, const nlohmann::json& before) {
     const std::int64_t operation = request_.claim().operation_id();
     const std::int64_t number = request_.claim().number();
     const nlohmann::json wish = session_wish(tx_, service_, head_.id);
-    const bool same = says_the_same(before, wish);
-    // What an older transition could not get done before this one came is still to be done.
-    if ((request_.plan_aaa() && !same) || owes(tx_, head_.id, "aaa")) {
+    const WantedEffects wanted =
+        wanted_effects(request_, to_, before, wish,
+                       {.aaa = owes(tx_, head_.id, "aaa"),
+                        .radius = owes(tx_, head_.id, "radius"),
+                        .cut = cut_is_owed(tx_, head_.id, read_rows(tx_, head_.id), families())});
+    if (wanted.aaa) {
       *reply.mutable_aaa() =
           plan_effect(tx_, service_, head_.id, operation, number, "aaa", "apply", "", wish);
     }
-    std::string radius = same ? "" : request_.plan_radius();
-    const bool live = wish.at("condition") != "refused";
-    if (radius.empty() && live && to_ != State::kAllocated && owes(tx_, head_.id, "radius"))
-      radius = "coa";
-    if (request_.step().empty() && cut_is_owed()) radius = "disconnect";
-    if (!radius.empty()) {
-      *reply.mutable_radius() =
-          plan_effect(tx_, service_, head_.id, operation, number, "radius", radius, "", wish);
+    if (!wanted.radius.empty()) {
+      *reply.mutable_radius() = plan_effect(tx_, service_, head_.id, operation, number, "radius",
+                                            wanted.radius, "", wish);
     }
     plan_objects(reply, operation, number);
   }
@@ -214,6 +187,40 @@ class Moving {
 };
 
 }  // namespace
+
+WantedEffects wanted_effects(const v1::TransitionRequest& request, State to,
+                             const nlohmann::json& before, const nlohmann::json& wish,
+                             const Owed& owed) {
+  // A hold of one family changes nothing for a session that another one keeps as it is.
+  const bool holds = !request.add_hold().empty() || !request.remove_hold().empty();
+  const bool same = holds && request.step().empty() && before == wish;
+  WantedEffects wanted;
+  // What an older transition could not get done before this one came is still to be done.
+  wanted.aaa = (request.plan_aaa() && !same) || owed.aaa;
+  wanted.radius = same ? "" : request.plan_radius();
+  const bool live = wish.at("condition") != "refused";
+  if (wanted.radius.empty() && live && to != State::kAllocated && owed.radius)
+    wanted.radius = "coa";
+  if (request.step().empty() && owed.cut) wanted.radius = "disconnect";
+  return wanted;
+}
+
+bool cut_is_owed(Tx& tx, std::int64_t service_id, const std::vector<Row>& rows,
+                 const std::vector<std::string>& moved) {
+  for (const Row& row : rows) {
+    if (row.state != State::kRevoking || std::ranges::find(moved, row.family) != moved.end())
+      continue;
+    const auto cut = tx.exec_params(
+        "SELECT e.status FROM effects e JOIN holdings h ON h.id = $2 WHERE e.service_id = $1"
+        " AND e.action = 'disconnect' AND e.planned_at >= h.releasing_since"
+        " ORDER BY e.id DESC LIMIT 1",
+        service_id, row.holding_id);
+    if (cut.empty()) continue;
+    const std::string status = cut[0][0].c_str();
+    if (status != "confirmed" && status != "not_applicable" && status != "abandoned") return true;
+  }
+  return false;
+}
 
 v1::TransitionReply Ledger::transition(const v1::TransitionRequest& request) {
   const ServiceRef service = checked(request.claim().service());

@@ -13,6 +13,7 @@
 #include <functional>
 #include <initializer_list>
 #include <iterator>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -361,6 +362,57 @@ std::expected<std::string, std::string> encode_value(const AttributeType& type,
     return std::unexpected(fmt::format("a value of {} octets is too long", value.size()));
   }
   return value;
+}
+
+namespace {
+
+// Of the kinds that `encode_value` makes; what cannot be read is shown in hexadecimal.
+std::string shown_value(ValueKind kind, const std::string& value) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  switch (kind) {
+    case ValueKind::kText: return value;
+    case ValueKind::kTaggedText: return value.substr(std::min<std::size_t>(1, value.size()));
+    case ValueKind::kInteger:
+      if (value.size() != 4) break;
+      return std::to_string(std::accumulate(value.begin(), value.end(), std::uint32_t{0},
+                                            [](std::uint32_t sum, char octet) {
+                                              return sum << 8 | static_cast<unsigned char>(octet);
+                                            }));
+    case ValueKind::kIpv4:
+      if (value.size() != sizeof(in_addr)) break;
+      return inet_ntop(AF_INET, value.data(), text.data(), text.size());
+    case ValueKind::kIpv6:
+      if (value.size() != sizeof(in6_addr)) break;
+      return inet_ntop(AF_INET6, value.data(), text.data(), text.size());
+    case ValueKind::kIpv6Prefix: {
+      if (value.size() < 2 || value.size() > 2 + sizeof(in6_addr)) break;
+      in6_addr address{};
+      std::copy(value.begin() + 2, value.end(), reinterpret_cast<char*>(&address));
+      return fmt::format("{}/{}", inet_ntop(AF_INET6, &address, text.data(), text.size()),
+                         static_cast<unsigned char>(value[1]));
+    }
+    case ValueKind::kOctets: break;
+  }
+  std::string hex = "0x";
+  for (const char octet : value) hex += fmt::format("{:02x}", static_cast<unsigned char>(octet));
+  return hex;
+}
+
+}  // namespace
+
+std::string describe(const Dialect& dialect, const Attribute& attribute) {
+  const auto is = [&](const AttributeType& type) {
+    return type.vendor == attribute.vendor && type.type == attribute.type;
+  };
+  for (const auto* items : {&dialect.identify_coa, &dialect.identify_disconnect, &dialect.full,
+                            &dialect.restricted, &dialect.reauthenticate}) {
+    for (const Dialect::Item& item : *items) {
+      if (is(item.type))
+        return fmt::format("{} = {}", item.name, shown_value(item.type.kind, attribute.value));
+    }
+  }
+  return fmt::format("{}.{} = {}", attribute.vendor, attribute.type,
+                     shown_value(ValueKind::kOctets, attribute.value));
 }
 
 Dialect parse_dialect(std::string_view toml, std::string_view origin) {

@@ -145,6 +145,19 @@ v1::EffectReply RadiusEffects::send(const v1::EffectRequest& request, const Atte
     return reply_with("superseded", "fence", "a newer transition owns the service");
   }
 
+  read_wish(work);
+  v1::EffectReply reply;
+  try {
+    reply = carry_out(work);
+  } catch (const std::exception& error) {
+    // Whatever it was, it was before or beside the packet: exchange() does not throw after sending.
+    reply = reply_with("refused", "not-sent", error.what(), std::chrono::milliseconds{0});
+  }
+  if (!journal_.finish(request, work.leave.attempt, reply)) waker_.wake(request.service());
+  return reply;
+}
+
+void RadiusEffects::read_wish(Work& work) {
   const nlohmann::json& wish = work.leave.wish;
   const bool coa = work.leave.action == "coa";
   work.operation = !coa                                         ? Operation::kDisconnect
@@ -159,16 +172,6 @@ v1::EffectReply RadiusEffects::send(const v1::EffectRequest& request, const Atte
   if (const auto former = wish.find("former_usernames"); former != wish.end()) {
     for (const auto& name : *former) work.usernames.push_back(name.get<std::string>());
   }
-
-  v1::EffectReply reply;
-  try {
-    reply = carry_out(work);
-  } catch (const std::exception& error) {
-    // Whatever it was, it was before or beside the packet: exchange() does not throw after sending.
-    reply = reply_with("refused", "not-sent", error.what(), std::chrono::milliseconds{0});
-  }
-  if (!journal_.finish(request, work.leave.attempt, reply)) waker_.wake(request.service());
-  return reply;
 }
 
 v1::EffectReply RadiusEffects::carry_out(Work& work) {
@@ -185,6 +188,43 @@ v1::EffectReply RadiusEffects::carry_out(Work& work) {
   }
   if (sessions.empty()) return no_session();
   return carry_out_on(work, std::move(sessions));
+}
+
+std::vector<RadiusEffects::PlannedPacket> RadiusEffects::look(const v1::ServiceRef& service,
+                                                              const std::string& action,
+                                                              const nlohmann::json& wish) {
+  v1::EffectRequest request;
+  *request.mutable_service() = service;
+  const Attempt attempt;
+  Work work{.request = request, .attempt = attempt, .deadline = SteadyClock::now()};
+  work.leave.action = action;
+  work.leave.wish = wish;
+  read_wish(work);
+  auto sessions = sessions_.open_sessions(work.usernames);
+  if (sessions.empty() && work.operation == Operation::kDisconnect) {
+    sessions = sessions_.evidence(work.usernames, "", "", std::chrono::system_clock::now()).open;
+  }
+  if (sessions.empty()) {
+    sessions = hinted_session(work);
+    work.hinted = !sessions.empty();
+  }
+  std::vector<PlannedPacket> packets;
+  for (const auto& session : sessions) {
+    const Prepared prepared = prepare(work, session, work.operation == Operation::kDisconnect);
+    PlannedPacket& packet = packets.emplace_back();
+    const ports::NasRecord& nas = prepared.nas;
+    packet.nas = nas.name.empty() ? session.nas_ip
+                                  : fmt::format("{} ({}:{}, {})", nas.name, nas.coa_host,
+                                                nas.coa_port, nas.dialect);
+    packet.code = prepared.disconnect ? "Disconnect-Request" : "CoA-Request";
+    if (prepared.refused) {
+      packet.refused = prepared.refused->detail();
+      continue;
+    }
+    for (const Attribute& one : prepared.request.attributes)
+      packet.attributes.push_back(describe(*prepared.dialect, one));
+  }
+  return packets;
 }
 
 // The sessions to address, newest first.

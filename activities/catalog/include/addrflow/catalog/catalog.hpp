@@ -42,6 +42,10 @@ inline const ActivityType<v1::EffectRequest, v1::EffectReply> kRadiusSend{
 inline const ActivityType<v1::EffectRequest, v1::EffectReply> kNetboxApply{
     "netbox_apply"};  // reserve, set_active …
 
+// --- a look at all of them (docs/decisions/0020): reads only
+// ---------------------------------------------------------------------------------
+inline const ActivityType<v1::PlanRequest, v1::PlanReply> kPlan{"plan"};
+
 // --- compose
 // -----------------------------------------------------------------------------------------------------
 inline const ActivityType<v1::ComposeUpdateRequest, v1::ComposeUpdateReply> kComposeUpdate{

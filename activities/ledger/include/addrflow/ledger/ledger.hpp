@@ -6,6 +6,7 @@
 #include <addrflow/ledger/audit.hpp>
 #include <addrflow/ledger/error.hpp>
 #include <addrflow/ledger/evidence.hpp>
+#include <addrflow/ledger/look.hpp>
 #include <addrflow/ledger/settings.hpp>
 #include <addrflow/ports/effect_journal.hpp>
 #include <addrflow/ports/listing.hpp>
@@ -120,6 +121,9 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory {
   v1::CatchUpResult catch_up(const v1::CatchUpRequest& request,
                              const std::function<void(const v1::CatchUpResult&)>& beat = {});
   v1::Empty record(const v1::AuditRequest& request);
+  // Runs `work` on one snapshot; nothing of what it supposes outlives it. It may be run again when
+  // the connection broke.
+  void look(const v1::ServiceRef& service, const std::function<void(LedgerLook&)>& work);
 
   // --- ports
   ports::Leave begin(const v1::EffectRequest& request,

@@ -38,6 +38,10 @@ std::expected<std::string, std::string> encode_value(const AttributeType& type,
                                                      std::string_view text);
 
 using Variables = std::map<std::string, std::string>;
+struct Dialect;
+
+// "Framed-IP-Address = 203.0.113.7", with the name that the dialect or the dictionary has for it.
+std::string describe(const Dialect& dialect, const Attribute& attribute);
 
 // What a refusal by this kind of NAS means where it is not what RFC 5176 says.
 enum class NakMeaning { kSessionNotFound, kLookAgain, kDisconnect, kRetry, kFinal };

@@ -71,8 +71,21 @@ class RadiusEffects {
   v1::EffectReply send(const v1::EffectRequest& request, const Attempt& attempt);
   v1::EffectReply send(const v1::EffectRequest& request) { return send(request, Attempt{}); }
 
+  // What `send` would do with an effect of this action and wish, for a plan: nothing leaves. A line
+  // a packet with its NAS, then its attributes; `refused` says why there is none, where that is
+  // known.
+  struct PlannedPacket {
+    std::string nas;                      // "bng1 (198.51.100.1:3799, mikrotik)"
+    std::string code;                     // "CoA-Request", "Disconnect-Request"
+    std::vector<std::string> attributes;  // "Framed-IP-Address = 203.0.113.7"
+    std::string refused;
+  };
+  std::vector<PlannedPacket> look(const v1::ServiceRef& service, const std::string& action,
+                                  const nlohmann::json& wish);
+
  private:
   struct Work;
+  static void read_wish(Work& work);
   v1::EffectReply carry_out(Work& work);
   v1::EffectReply carry_out_on(Work& work, std::vector<ports::Session> sessions);
   std::vector<ports::Session> sessions_of(Work& work);
