@@ -3,47 +3,13 @@
 #include <must.hpp>
 #include <mutex>
 #include <string>
-#include <tempora/definition.hpp>
-#include <tempora/saga.hpp>
 #include <tempora/worker.hpp>
 #include <vector>
 
-using namespace std::chrono_literals;
+#include "trip.hpp"
+
 using tempora::ActivityContext;
 using tempora::ApplicationError;
-using tempora::Context;
-using tempora::Failure;
-using tempora::Task;
-
-// Values travel as JSON; nlohmann's macro says how.
-struct Booking {
-  std::string trip;
-  std::string what;
-};
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Booking, trip, what)
-
-const tempora::ActivityType<Booking, std::string> kBook{"book", {.start_to_close = 10s}};
-const tempora::ActivityType<Booking, tempora::Void> kCancel{"cancel", {.start_to_close = 10s}};
-
-struct Trip {
-  Task<std::vector<std::string>> run(Context& ctx, std::string trip) {
-    tempora::Saga saga{ctx};
-    try {
-      std::vector<std::string> booked;
-      for (const char* what : {"flight", "hotel", "car"}) {
-        const Booking wanted{trip, what};
-        saga.on_failure(kCancel, wanted);  // before we ask: a lost answer must be undone too
-        booked.push_back(co_await ctx.execute(kBook, wanted));
-      }
-      co_return booked;
-    } catch (const Failure&) {
-      saga.remember();
-    }
-    co_await saga.unwind();
-    saga.rethrow();
-  }
-};
-const tempora::Definition<Trip> kTrip{"Trip", tempora::run(&Trip::run)};
 
 // What the outer world would be.
 struct World {

@@ -11,7 +11,13 @@ addrflow_library(NAME worker_testing
     src/testing/service/server_tasks.cpp
   PUBLIC worker PRIVATE fmt::fmt Threads::Threads)
 addrflow_test(NAME worker_testing_unit
-  SOURCES src/testing/service/environment_test.cpp LIBS worker_testing LABELS fast)
+  SOURCES src/testing/service/environment_test.cpp src/testing/random_schedule_test.cpp src/testing/random_schedule.cpp
+  LIBS worker_testing LABELS fast)
+if(TARGET worker_testing_unit)
+  add_test(NAME worker_random_schedules COMMAND worker_testing_unit --gtest_filter=RandomSchedules.End*)
+  set_tests_properties(worker_random_schedules PROPERTIES LABELS matrix TIMEOUT 1800
+    ENVIRONMENT "TEMPORA_SCHEDULES=10000;TEMPORA_FIRST_SEED=1001")
+endif()
 
 # On demand only: ./dev fuzz history|payload|json. What is fuzzed is compiled once more, with the fuzzer's eyes in it.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND NOT CMAKE_CXX_FLAGS MATCHES "sanitize")

@@ -152,6 +152,8 @@ class Environment {
   std::size_t attempts(const std::string& activity_type) const;
 
   // --- afterwards
+  // Children too.
+  std::vector<std::string> workflow_ids() const;
   // The history of the latest run, as the Temporal CLI exports it.
   std::string history_json(const std::string& workflow_id) const;
   // Replays every run of the workflow with the registered code.

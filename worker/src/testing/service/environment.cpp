@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <stdexcept>
+#include <thread>
 
 #include "testing/service/loop.hpp"
 
@@ -32,21 +33,14 @@ struct Environment::Impl {
   explicit Impl(EnvironmentOptions given)
       : options(std::move(given)),
         loop(std::make_shared<Loop>(options)),
-        client(detail::client_on(loop, {.identity = "test"}, std::make_shared<HastyClock>())) {
-    actor = std::thread{[this] { act(); }};
-  }
+        client(detail::client_on(loop, {.identity = "test"}, std::make_shared<HastyClock>())) {}
 
   ~Impl() {
     if (worker != nullptr) worker->abandon();
     worker.reset();
-    {
-      const std::lock_guard lock{mutex};
-      stopping = true;
-    }
-    more.notify_one();
     // An action that still waits for the service is told that the service is gone.
     loop->stop();
-    actor.join();
+    for (std::thread& action : actions) action.join();
   }
 
   void start_worker() {
@@ -63,18 +57,12 @@ struct Environment::Impl {
     worker->start();
   }
 
-  // Actions, one after the other.
-  void act() {
-    std::unique_lock lock{mutex};
-    while (true) {
-      more.wait(lock, [this] { return stopping || !actions.empty(); });
-      if (actions.empty()) return;
-      const auto action = std::move(actions.front());
-      actions.pop_front();
-      lock.unlock();
+  // A thread each: one that waits for the service must not keep the next from its turn.
+  void act(const std::function<void()>& action, const std::shared_ptr<Busy>& busy) {
+    actions.emplace_back([this, action, busy] {
       action();
-      lock.lock();
-    }
+      loop->post([busy](Server& server) { server.finished(busy); });
+    });
   }
 
   const EnvironmentOptions options;
@@ -83,11 +71,7 @@ struct Environment::Impl {
   WorkflowRegistry registry;
   std::vector<std::function<void(Worker&)>> registrations;
   std::unique_ptr<Worker> worker;
-  std::mutex mutex;
-  std::condition_variable more;
-  std::deque<std::function<void()>> actions;
-  bool stopping = false;
-  std::thread actor;
+  std::vector<std::thread> actions;  // of the loop, until it has stopped
 };
 
 Environment::Environment(EnvironmentOptions options)
@@ -147,14 +131,8 @@ void Environment::advance(Duration time) {
 void Environment::at(Duration from_now, std::function<void()> action) {
   Impl* impl = impl_.get();
   impl->loop->post([impl, from_now, action = std::move(action)](Server& server) {
-    server.at(server.now() + from_now, [impl, action](std::shared_ptr<Busy> busy) {
-      const std::lock_guard lock{impl->mutex};
-      impl->actions.push_back([impl, action, busy] {
-        action();
-        impl->loop->post([busy](Server& server) { server.finished(busy); });
-      });
-      impl->more.notify_one();
-    });
+    server.at(server.now() + from_now,
+              [impl, action](std::shared_ptr<Busy> busy) { impl->act(action, busy); });
   });
 }
 
@@ -174,6 +152,10 @@ void Environment::inject_times(const std::string& type, int times, ActivityFault
 
 std::size_t Environment::attempts(const std::string& activity_type) const {
   return impl_->loop->ask([&](Server& server) { return server.activity_attempts(activity_type); });
+}
+
+std::vector<std::string> Environment::workflow_ids() const {
+  return impl_->loop->ask([](Server& server) { return server.workflow_ids(); });
 }
 
 std::string Environment::history_json(const std::string& workflow_id) const {

@@ -49,13 +49,13 @@ void Loop::run() {
     {
       std::unique_lock lock{mutex_};
       if (inbox_.empty()) {
-        if (stopping_) return;
+        if (stopping_) return server_.end();
         lock.unlock();
         const bool moved = server_.step();
         lock.lock();
         if (moved) continue;
         work_.wait(lock, [this] { return stopping_ || !inbox_.empty(); });
-        if (inbox_.empty()) return;
+        if (inbox_.empty()) return server_.end();
       }
       work = std::move(inbox_.front());
       inbox_.pop_front();

@@ -292,6 +292,12 @@ std::size_t Server::activity_attempts(const std::string& type) const {
   return found == attempts_.end() ? 0 : found->second;
 }
 
+std::vector<std::string> Server::workflow_ids() const {
+  std::vector<std::string> ids;
+  for (const auto& [id, chain] : runs_) ids.push_back(id);
+  return ids;
+}
+
 std::vector<temporal::api::history::v1::History> Server::histories(
     const std::string& workflow_id) const {
   std::vector<temporal::api::history::v1::History> histories;

@@ -132,6 +132,9 @@ class Server {
   // Does one thing; false if nothing can be done until somebody calls.
   bool step();
 
+  // Nobody waits any longer.
+  void end() { give_up_waiting({}, grpc_code::kUnavailable, "the testing service has ended"); }
+
   TimePoint now() const { return now_; }
   // `done` runs when everything that happens within `time` has happened.
   void advance(Duration time, std::function<void()> done);
@@ -139,6 +142,7 @@ class Server {
   void add_fault(ActivityFaults::Rule rule) { faults_.push_back(std::move(rule)); }
   void finished(const std::shared_ptr<Busy>& busy);
   std::size_t activity_attempts(const std::string& type) const;
+  std::vector<std::string> workflow_ids() const;
   std::vector<temporal::api::history::v1::History> histories(const std::string& workflow_id) const;
   // A worker ended without a word.
   void lost(const std::string& worker);
