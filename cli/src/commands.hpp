@@ -160,6 +160,7 @@ Exit run_pool_show(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_drain(const Shell& shell, const PoolArguments& arguments, bool draining);
 Exit run_pool_exclude(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_shrink(const Shell& shell, const PoolArguments& arguments);
+Exit run_pool_unblock(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_end_quarantine(const Shell& shell, const PoolArguments& arguments);
 Exit run_nas_add(const Shell& shell, const NasArguments& arguments);
 Exit run_nas_list(const Shell& shell, const std::string& tenant);

@@ -334,6 +334,10 @@ class CommandLine {
     shrink->add_option("prefix", a.space, "what remains")->required();
     for (CLI::App* subcommand : {exclude, shrink})
       subcommand->add_flag("--drain", a.drain, "wait for the lines that hold it, do not refuse");
+    changing("unblock", "Give back what was excluded, or blocked by NetBox or a restore",
+             [&a](const Shell& s) { return run_pool_unblock(s, a); })
+        ->add_option("space", a.space, "address, prefix or first-last")
+        ->required();
     changing("end-quarantine", "Let space be requested before its quarantine is over",
              [&a](const Shell& s) { return run_pool_end_quarantine(s, a); })
         ->add_option("space", a.space, "address or prefix")

@@ -162,6 +162,14 @@ Exit run_pool_shrink(const Shell& shell, const PoolArguments& arguments) {
   });
 }
 
+Exit run_pool_unblock(const Shell& shell, const PoolArguments& arguments) {
+  return guarded(shell, [&] {
+    ledger::Ledger(ledger_settings(shell.settings))
+        .unblock_space(arguments.tenant, arguments.name, arguments.space, by(arguments));
+    return shell.output.facts({{"pool", arguments.name}, {"unblocked", arguments.space}});
+  });
+}
+
 Exit run_pool_end_quarantine(const Shell& shell, const PoolArguments& arguments) {
   return guarded(shell, [&] {
     ledger::Ledger(ledger_settings(shell.settings))

@@ -286,6 +286,31 @@ TEST_F(AllocatorTest, QuarantineEndsEarlyOnlyByAPersonWhoSaysWhy) {
   EXPECT_EQ(held(wish("s4", "", "198.51.100.1")), "198.51.100.1");
 }
 
+TEST_F(AllocatorTest, BlockedSpaceIsGivenBackByAPersonAndExcludedSpaceAsAWhole) {
+  auto spec = pool_spec("198.51.100.0/28");
+  spec.gateway = "198.51.100.1";
+  ledger->add_pool(spec);
+  const auto wanted = wish("s4", "", "198.51.100.9");
+  ledger->exclude_space(tenant, "main", "198.51.100.8/30", false, by_);
+  EXPECT_NE(code_of([&] { take(wanted); }), ErrorCode::kOk);
+  const auto unblock = [&](const std::string& space) {
+    return code_of([&] { ledger->unblock_space(tenant, "main", space, by_); });
+  };
+  EXPECT_EQ(unblock("198.51.100.9"), ErrorCode::kConflict) << "a part of what is excluded";
+  EXPECT_EQ(unblock("198.51.100.1"), ErrorCode::kInvalidArgument) << "the gateway";
+  EXPECT_EQ(unblock("198.51.100.5"), ErrorCode::kConflict) << "nothing is blocked";
+  EXPECT_EQ(unblock("198.51.100.8/30"), ErrorCode::kOk);
+  EXPECT_EQ(held(wanted), "198.51.100.9");
+  sql("UPDATE pool_addresses SET state = 'blocked', why = 'NetBox' WHERE address IN"
+      " ('198.51.100.9', '198.51.100.10') AND pool_id IN (SELECT id FROM ip_pools WHERE tenant_id ="
+      " '" +
+      tenant + "')");
+  EXPECT_EQ(unblock("198.51.100.9-198.51.100.10"), ErrorCode::kOk);
+  EXPECT_EQ(code_of([&] { take(wish("s5", "", "198.51.100.9")); }), ErrorCode::kAddressTaken)
+      << "its line holds it all the same";
+  EXPECT_EQ(held(wish("s6", "", "198.51.100.10")), "198.51.100.10");
+}
+
 // Another connection holds the last free row, and gives it back.
 TEST_F(AllocatorTest, APoolIsNotCalledFullWhileOthersHaveItsRowsLocked) {
   pool("198.51.100.0/32");

@@ -133,6 +133,33 @@ std::vector<std::string> exclude(Tx& tx, const Known& pool, const std::string& p
   return held;
 }
 
+// The other way round. What a line holds all the same stays its own, and quarantine goes on.
+std::size_t unblock(Tx& tx, const Known& pool, const std::string& prefix) {
+  tx.exec_params("SELECT pg_advisory_xact_lock(hashtextextended($1, 14))", pool.id);
+  const auto wider = tx.exec_params(
+      "SELECT abbrev(space) FROM pool_exclusions WHERE pool_id = $1::uuid AND space >> $2::inet"
+      " LIMIT 1",
+      pool.id, prefix);
+  if (!wider.empty()) {
+    throw LedgerError{ErrorCode::kConflict,
+                      fmt::format("space {} is part of {}, which is excluded: unblock that", prefix,
+                                  wider[0][0].c_str())};
+  }
+  const auto gateway = tx.exec_params(
+      "SELECT 1 FROM ip_pools WHERE id = $1::uuid AND gateway <<= $2::inet", pool.id, prefix);
+  if (!gateway.empty()) refuse("space has the pool's gateway in it: " + prefix);
+  const auto excluded = tx.exec_params(
+      "DELETE FROM pool_exclusions WHERE pool_id = $1::uuid AND space <<= $2::inet RETURNING 1",
+      pool.id, prefix);
+  const auto rows = tx.exec_params(
+      "UPDATE pool_addresses a SET state = CASE WHEN EXISTS (SELECT 1 FROM holdings h WHERE"
+      " h.pool_id = a.pool_id AND upper_inf(h.period) AND h.space = a.address)"
+      " THEN 'held' ELSE 'free' END, why = '' WHERE a.pool_id = $1::uuid"
+      " AND a.address <<= $2::inet AND a.state = 'blocked' RETURNING 1",
+      pool.id, prefix);
+  return excluded.size() + rows.size();
+}
+
 void must_be_free(const std::vector<std::string>& held) {
   constexpr std::size_t kMostNamed = 5;
   if (held.empty()) return;
@@ -282,6 +309,21 @@ PoolChange Ledger::shrink_pool(const std::string& tenant, const std::string& nam
          pool.prefix + " to " + prefix, by);
     tx.exec_params("SELECT roll_up_pool($1::uuid)", pool.id);
     return change;
+  });
+}
+
+void Ledger::unblock_space(const std::string& tenant, const std::string& name,
+                           const std::string& space, const By& by) {
+  must_say_why(by);
+  store_->as_owner([&](Tx& tx) {
+    const Known pool = known_pool(tx, tenant, name);
+    std::size_t freed = 0;
+    for (const std::string& prefix : prefixes_of(pool, space)) freed += unblock(tx, pool, prefix);
+    if (freed == 0)
+      throw LedgerError{ErrorCode::kConflict, "space has nothing that is blocked: " + space};
+    note(tx, pool, "pool_unblock", space, by);
+    tx.exec_params("SELECT roll_up_pool($1::uuid)", pool.id);
+    return true;
   });
 }
 

@@ -153,6 +153,10 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory {
   // with `drain` excluded: the same call again completes it when they have left.
   PoolChange shrink_pool(const std::string& tenant, const std::string& name,
                          const std::string& prefix, bool drain, const By& by);
+  // A person gives back what was excluded, or blocked: NetBox called it taken, or a restore found
+  // it in use.
+  void unblock_space(const std::string& tenant, const std::string& name, const std::string& space,
+                     const By& by);
   // A person lets go of what rests in quarantine: it may be requested, and it comes first.
   void end_quarantine(const std::string& tenant, const std::string& name, const std::string& space,
                       const By& by);
