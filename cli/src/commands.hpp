@@ -64,6 +64,7 @@ struct PoolArguments {
   std::string quarantine = "1h";
   std::string hold = "24h";
   std::string netbox_mode = "mirror";
+  bool no_import = false;
   int delegate = 0;  // IPv6: what a line gets
   int shortest = 0;  // IPv6: set, and sizes may be mixed from here
   std::string group;
@@ -75,6 +76,14 @@ struct PoolArguments {
   bool drain = false;
   std::string actor;
   std::string reason;
+};
+
+struct NetboxArguments {
+  std::string tenant;
+  std::string pool;
+  std::string subscriber;
+  std::string address;
+  bool dry_run = false;
 };
 
 struct NasArguments {
@@ -173,6 +182,12 @@ Exit run_nas_check(const Shell& shell, const std::string& tenant, const std::str
 Exit run_dialects_list(const Shell& shell);
 Exit run_dialects_show(const Shell& shell, const std::string& name);
 Exit run_dialects_check(const Shell& shell, const std::string& file);
+
+// --- NetBox -------------------------------------------------------------------------------------
+Exit run_netbox_setup(const Shell& shell);
+Exit run_netbox_status(const Shell& shell);
+Exit run_netbox_import(const Shell& shell, const NetboxArguments& arguments);
+Exit run_netbox_sync(const Shell& shell, const NetboxArguments& arguments);
 
 // --- services -----------------------------------------------------------------------------------
 Exit run_provision(const Shell& shell, Target target, const ProvisionArguments& arguments);

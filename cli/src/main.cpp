@@ -25,6 +25,7 @@ struct Arguments {
   PoolArguments pool;
   NasArguments nas;
   std::string dialect;
+  NetboxArguments netbox;
   MigrateArguments migrate;
   ListArguments list;
   WorkflowArguments workflow;
@@ -61,6 +62,7 @@ class CommandLine {
     add_platform();
     add_evidence();
     add_network();
+    add_netbox();
     add_services();
     add_operators();
   }
@@ -222,6 +224,8 @@ class CommandLine {
     pool_add->add_option("--priority", a.pool.priority, "in its group, the lowest first");
     pool_add->add_option("--nas", a.pool.nas, "a site's own pool: only for this NAS; repeatable");
     pool_add->add_option("--grant", a.pool.grant, "another tenant that may use it; repeatable");
+    pool_add->add_flag("--no-import", a.pool.no_import,
+                       "start it without asking what NetBox holds in it");
     add_pool_changes(*pool);
 
     CLI::App* nas = app_.add_subcommand("nas", "Network access servers")->require_subcommand(1);
@@ -342,6 +346,31 @@ class CommandLine {
              [&a](const Shell& s) { return run_pool_end_quarantine(s, a); })
         ->add_option("space", a.space, "address or prefix")
         ->required();
+  }
+
+  void add_netbox() {
+    Arguments& a = arguments_;
+    CLI::App* netbox = app_.add_subcommand("netbox", "NetBox")->require_subcommand(1);
+    const auto add = [this, netbox](const char* name, const char* help, Action action) {
+      CLI::App* subcommand = netbox->add_subcommand(name, help);
+      subcommand->callback([this, action = std::move(action)] { action_ = action; });
+      return subcommand;
+    };
+    add("setup", "Make the custom fields, choices and tag; may be repeated", run_netbox_setup);
+    add("status", "NetBox's version, the workers' breakers, and what is not confirmed",
+        run_netbox_status);
+    CLI::App* import = add("import", "Block what NetBox holds in a pool, and start the pool",
+                           [&a](const Shell& shell) { return run_netbox_import(shell, a.netbox); });
+    import->add_option("pool", a.netbox.pool, "name or id of the pool")->required();
+    CLI::App* sync = add("sync", "Say where NetBox differs, and send it again (the catch-up does)",
+                         [&a](const Shell& shell) { return run_netbox_sync(shell, a.netbox); });
+    sync->add_option("--pool", a.netbox.pool, "of this pool");
+    sync->add_option("--subscriber", a.netbox.subscriber, "of this subscriber");
+    sync->add_option("--address", a.netbox.address, "this address or prefix");
+    for (CLI::App* subcommand : {import, sync}) {
+      subcommand->add_option("--tenant", a.netbox.tenant, "whose; default: any");
+      subcommand->add_flag("--dry-run", a.netbox.dry_run, "say what would be done");
+    }
   }
 
   CLI::App* service_command(const std::string& name, const std::string& help, Action action) {

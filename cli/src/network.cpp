@@ -91,6 +91,7 @@ Exit run_pool_add(const Shell& shell, const PoolArguments& arguments) {
     pool.priority = arguments.priority;
     pool.nas_ips = arguments.nas;
     pool.granted_to = arguments.grant;
+    pool.netbox_start_now = arguments.no_import;
     const ledger::PoolInfo info = ledger::Ledger(ledger_settings(shell.settings)).add_pool(pool);
     return shell.output.facts({{"pool", arguments.name},
                                {"id", info.id},

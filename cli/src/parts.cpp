@@ -94,6 +94,7 @@ ledger::Settings ledger_settings(const Settings& settings) {
   ledger.keep_revoked = std::chrono::ceil<hours>(settings.ledger.keep_revoked);
   ledger.stale_allocated = std::chrono::ceil<hours>(settings.ledger.stale_allocated);
   ledger.stuck_revoking = std::chrono::ceil<hours>(settings.ledger.stuck_revoking);
+  ledger.netbox = !settings.netbox.url.empty();
   ledger.pace = pace_of(settings.pace);
   ledger.default_nas = default_nas(settings);
   return ledger;
@@ -173,7 +174,9 @@ struct WorkerParts::Parts {
         aaa(aaa_database, ledger, waker),
         radius(radius_client, secrets, dialects, ledger, waker, sessions, ledger,
                effects_settings(settings)),
-        netbox(std::make_shared<netbox::NetboxEffects>(netbox_client(settings), ledger, waker)),
+        netbox(std::make_shared<netbox::NetboxEffects>(
+            netbox_client(settings), ledger, ledger, waker,
+            netbox::EffectsSettings{.worker = client.identity()})),
         planner(ledger, aaa_database, radius, !settings.netbox.url.empty()),
         composing(client),
         main(client, worker_options(settings, catalog::kMainQueue, settings.worker.ledger_slots)),

@@ -13,6 +13,7 @@
 #include <addrflow/ledger/migrator.hpp>
 #include <addrflow/netbox/client.hpp>
 #include <addrflow/workflows/names.hpp>
+#include <addrflow/workflows/netbox.hpp>
 #include <addrflow/workflows/registry.hpp>
 #include <tempora/replayer.hpp>
 #include <tempora/schedule.hpp>
@@ -63,7 +64,10 @@ std::vector<NamedSchedule> all_schedules() {
       scheduled("network.cleanup_ipv6_stale_prefixes", "0 2 * * *", "daily at 02:00 UTC",
                 workflows::kCleanupStaleAddresses, of_family("ipv6_pd"), kNote),
       scheduled("addrflow-catch-up", "*/5 * * * *", "every 5 minutes", workflows::kCatchUpDueWork,
-                v1::CatchUpRequest{}, "wakes lines with unconfirmed effects or a gate past due")};
+                v1::CatchUpRequest{}, "wakes lines with unconfirmed effects or a gate past due"),
+      scheduled("addrflow-catch-up-netbox", "* * * * *", "every minute", workflows::kCatchUpNetbox,
+                v1::NetboxCatchUpRequest{},
+                "sends NetBox what it missed, and releases whose quarantine is over")};
 }
 
 tempora::Outcome<std::string> apply_schedule(const tempora::Client& client,

@@ -368,6 +368,8 @@ class World:
         self.must("tenant", "add", tenant)
         words = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
         self.must("pool", "add", pool, "--tenant", tenant, "--cidr", cidr, *words)
+        if options.get("netbox") != "off":
+            self.must("netbox", "import", pool, "--tenant", tenant)
         self.must("nas", "add", "bng1", "--tenant", tenant, "--ip", self.nas_ip,
                   "--coa-port", self.peers["RADIUS_NAS_PORT"],
                   "--secret", f"file:{self.peers['RADIUS_NAS_SECRET_FILE']}", "--interim", "60s")

@@ -1,4 +1,5 @@
 #include "cleanup.hpp"
+#include "netbox_catch_up.hpp"
 #include "service_lifecycle.hpp"
 #include "subscriber.hpp"
 
@@ -10,7 +11,7 @@ std::vector<std::shared_ptr<const tempora::WorkflowDefinition>> all_workflows() 
   return {kServiceLifecycle.erased(),      kProvisionDefinition.erased(),
           kDeprovisionDefinition.erased(), kSuspendDefinition.erased(),
           kReactivateDefinition.erased(),  kCleanupDefinition.erased(),
-          kCatchUpDefinition.erased()};
+          kCatchUpDefinition.erased(),     kNetboxCatchUpDefinition.erased()};
 }
 
 tempora::WorkflowRegistry workflow_registry() {

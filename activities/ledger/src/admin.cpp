@@ -212,12 +212,14 @@ PoolInfo Ledger::add_pool(const PoolSpec& spec) {
     const auto made = tx.exec_params(
         "INSERT INTO ip_pools (tenant_id, pool_name, routing_domain_id, prefix, gateway,"
         " quarantine_s, hold_time_s, netbox_mode, netbox_prefix_id, family, delegated_length,"
-        " chunk_length, pool_group, priority) VALUES ($1, $2, $3, $4::cidr, nullif($5, '')::inet,"
-        " $6, $7, $8, nullif($9::bigint, 0), $10, $11, $12, $13, $14) RETURNING id::text",
+        " chunk_length, pool_group, priority, netbox_imported_at) VALUES ($1, $2, $3, $4::cidr,"
+        " nullif($5, '')::inet, $6, $7, $8, nullif($9::bigint, 0), $10, $11, $12, $13, $14,"
+        " CASE WHEN $15::boolean THEN clock_timestamp() END) RETURNING id::text",
         spec.tenant, spec.name, domain, spec.prefix, spec.gateway,
         static_cast<std::int64_t>(spec.quarantine.count()),
         static_cast<std::int64_t>(spec.hold_time.count()), spec.netbox_mode, spec.netbox_prefix_id,
-        spec.family, lengths.delegated, lengths.chunk, spec.group, spec.priority);
+        spec.family, lengths.delegated, lengths.chunk, spec.group, spec.priority,
+        spec.netbox_start_now);
     const std::string id = made[0][0].c_str();
     if (spec.family == domain::kFamilyIpv4) {
       fill_pool(tx, id, spec, *domain::parse_ipv4_prefix(spec.prefix));

@@ -125,9 +125,13 @@ ports::Leave Ledger::begin(const v1::EffectRequest& request,
     leave.kind = ports::Leave::Kind::kSend;
     leave.attempt = effect->attempts + 1;
     leave.earlier_unknown = effect->status == "sent" || effect->status == "unknown";
+    if (effect->system == "netbox") {
+      leave.wish["unsettled_ms"] = unsettled_ms(tx, effect->service_id, effect->object, effect->id);
+    }
     tx.exec_params(
-        "UPDATE effects SET status = 'sent', attempts = attempts + 1, sent_at = clock_timestamp(),"
-        " updated_at = clock_timestamp(), hard_deadline = greatest(hard_deadline,"
+        "UPDATE effects SET status = 'sent', attempts = attempts + 1, reply = NULL,"
+        " sent_at = clock_timestamp(), updated_at = clock_timestamp(), hard_deadline = "
+        "greatest(hard_deadline,"
         " clock_timestamp() + $2::bigint * interval '1 millisecond') WHERE id = $1",
         effect->id, hard_deadline.count());
     // From here on the address may be in use.

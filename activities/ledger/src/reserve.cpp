@@ -114,6 +114,7 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
     }
     const bool exposed = again.has_value();
     const Picked picked = again ? *again : pick(tx, wish);
+    if (settings_.netbox && !exposed) must_be_imported(tx, picked.pool);
     const std::int64_t holding =
         open_holding(tx, service, wish, generation, picked, operation, exposed);
     const std::int64_t id = insert_row(tx, service, wish, generation, picked, holding, request);

@@ -179,7 +179,8 @@ v1::EffectRef plan_effect(Tx& tx, const ServiceRef& service, std::int64_t servic
     tx.exec_params(
         "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
         " WHERE service_id = $1 AND system = 'netbox' AND object = $2"
-        " AND status IN ('planned', 'sent', 'unknown')",
+        " AND (status IN ('planned', 'sent', 'unknown') OR (status = 'refused'"
+        "      AND coalesce((reply->>'retry')::boolean, false)))",
         service_id, object);
   }
   const auto made = tx.exec_params(
@@ -198,7 +199,7 @@ std::optional<NetboxFacts> read_netbox_facts(Tx& tx, std::int64_t row_id) {
       "SELECT p.netbox_mode, r.netbox_key, abbrev(r.ip_address),"
       " CASE WHEN r.family = 'ipv4' THEN masklen(p.prefix) ELSE masklen(r.ip_address) END,"
       " coalesce(d.netbox_vrf_id, 0), coalesce(r.netbox_ip_id, 0), r.lifecycle_state::text,"
-      " r.family"
+      " r.family, p.id::text, coalesce(p.netbox_prefix_id, 0)"
       " FROM ip_reservations r JOIN ip_pools p ON p.id = r.pool_id"
       " JOIN routing_domains d ON d.id = p.routing_domain_id WHERE r.id = $1",
       row_id);
@@ -211,7 +212,9 @@ std::optional<NetboxFacts> read_netbox_facts(Tx& tx, std::int64_t row_id) {
                      .state = row[6].c_str(),
                      .prefix_length = row[3].as<int>(),
                      .vrf_id = row[4].as<std::int64_t>(),
-                     .netbox_id = row[5].as<std::int64_t>()};
+                     .netbox_id = row[5].as<std::int64_t>(),
+                     .pool_id = row[8].c_str(),
+                     .pool_netbox_id = row[9].as<std::int64_t>()};
 }
 
 v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
@@ -233,6 +236,7 @@ nlohmann::json netbox_wish(const ServiceRef& service, const NetboxFacts& facts,
                            const std::string& action) {
   const std::string state = action == "reserve"      ? "allocated"
                             : action == "set_active" ? "active"
+                            : action == "suspend"    ? "suspended"
                             : action == "deprecate"  ? "revoked"
                                                      : facts.state;
   return {{"key", facts.key},
@@ -241,6 +245,8 @@ nlohmann::json netbox_wish(const ServiceRef& service, const NetboxFacts& facts,
           {"prefix_length", facts.prefix_length},
           {"vrf_id", facts.vrf_id},
           {"netbox_id", facts.netbox_id},
+          {"pool_id", facts.pool_id},
+          {"pool_netbox_id", facts.pool_netbox_id},
           {"tenant", service.tenant_id()},
           {"subscriber", service.subscriber_id()},
           {"service", service.service()},

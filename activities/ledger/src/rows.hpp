@@ -113,11 +113,17 @@ struct NetboxFacts {
   int prefix_length = 0;
   std::int64_t vrf_id = 0;
   std::int64_t netbox_id = 0;
+  std::string pool_id;
+  std::int64_t pool_netbox_id = 0;
 };
+// What is asked of NetBox (ports/effect_journal.hpp).
 nlohmann::json netbox_wish(const ServiceRef& service, const NetboxFacts& facts,
                            const std::string& action);
 std::string netbox_key(const ServiceRef& service, std::string_view family, std::string_view space);
 std::optional<NetboxFacts> read_netbox_facts(Tx& tx, std::int64_t row_id);
+// How long an older request for the same NetBox object may still arrive.
+std::int64_t unsettled_ms(Tx& tx, std::int64_t service_id, const std::string& object,
+                          std::int64_t effect_id);
 // Of one row; unset (0) where the pool has no NetBox.
 v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
                           std::int64_t operation, std::int64_t number, std::int64_t row_id,

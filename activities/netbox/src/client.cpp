@@ -9,28 +9,19 @@
 #include <iterator>
 #include <utility>
 
+#include "json_parts.hpp"
+
 namespace addrflow::netbox {
 namespace {
 
 using nlohmann::json;
 
-constexpr const char* kAddresses = "/api/ipam/ip-addresses/";
-constexpr const char* kFields = "/api/extras/custom-fields/";
-constexpr const char* kChoiceSets = "/api/extras/custom-field-choice-sets/";
-constexpr const char* kChoiceSet = "lifecycle-state";
 constexpr std::size_t kMaxDescription = 200;
 constexpr std::size_t kMaxMatches = 100;
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                       c == '-' || c == '_' || c == '.' || c == '~';
-    out += plain ? std::string(1, c) : fmt::format("%{:02X}", byte);
-  }
-  return out;
-}
+constexpr std::size_t kPage = 1'000;       // NetBox cuts a larger limit without a word
+constexpr std::size_t kMostPages = 2'000;  // two million objects: more is no pool of ours
+constexpr std::size_t kMaxQuery = 3'000;   // gunicorn refuses request lines over 4,094 bytes
+constexpr std::size_t kMostAtOnce = 8;
 
 // Cut without breaking a UTF-8 character: NetBox counts characters, so bytes are the safe side.
 std::string cut(std::string text) {
@@ -66,42 +57,55 @@ std::expected<std::string, std::string> read_token(const std::string& reference)
   return token;
 }
 
-Error unexpected_shape(std::string_view what) {
-  return {.kind = ErrorKind::kNotNetbox,
-          .message = fmt::format("NetBox's answer has no usable {}", what),
-          .retryable = true};
-}
+const char* path_of(Kind kind) { return kind == Kind::kAddress ? kAddresses : kPrefixes; }
+const char* name_of(Kind kind) { return kind == Kind::kAddress ? "address" : "prefix"; }
 
-std::string text_or_empty(const json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string{};
-}
-
-Result<Address> address_of(const json& body) {
-  if (!body.is_object()) return std::unexpected(unexpected_shape("address object"));
-  Address address;
+Result<Object> object_of(Kind kind, const json& body) {
+  if (!body.is_object()) return std::unexpected(unexpected_shape("object"));
+  Object object;
+  object.kind = kind;
   const auto id = body.find("id");
   if (id == body.end() || !id->is_number_integer()) return std::unexpected(unexpected_shape("id"));
-  address.id = id->get<std::int64_t>();
-  const std::string text = text_or_empty(body, "address");
+  object.id = id->get<std::int64_t>();
+  const std::string text = text_or_empty(body, name_of(kind));
   const auto slash = text.find('/');
-  if (slash == std::string::npos) return std::unexpected(unexpected_shape("address"));
-  address.address = text.substr(0, slash);
-  std::from_chars(text.data() + slash + 1, text.data() + text.size(), address.prefix_length);
+  if (slash == std::string::npos) return std::unexpected(unexpected_shape(name_of(kind)));
+  object.address = text.substr(0, slash);
+  std::from_chars(text.data() + slash + 1, text.data() + text.size(), object.prefix_length);
   if (const auto status = body.find("status"); status != body.end() && status->is_object()) {
-    address.status = text_or_empty(*status, "value");
+    object.status = text_or_empty(*status, "value");
   }
   if (const auto vrf = body.find("vrf"); vrf != body.end() && vrf->is_object()) {
-    address.vrf_id = vrf->value("id", std::int64_t{0});
+    object.vrf_id = vrf->value("id", std::int64_t{0});
   }
+  object.description = text_or_empty(body, "description");
   if (const auto fields = body.find("custom_fields"); fields != body.end() && fields->is_object()) {
-    address.key = text_or_empty(*fields, "idempotency_key");
-    address.lifecycle_state = text_or_empty(*fields, "lifecycle_state");
+    object.key = text_or_empty(*fields, "idempotency_key");
+    object.lifecycle_state = text_or_empty(*fields, "lifecycle_state");
+    object.subscriber = text_or_empty(*fields, "subscriber_id");
   }
-  return address;
+  return object;
 }
 
-json changes_of(const AddressWish& wish) {
+Result<std::vector<Object>> objects_of(Kind kind, const json& body) {
+  if (!body.is_array()) return std::unexpected(unexpected_shape("list"));
+  std::vector<Object> objects;
+  for (const json& item : body) {
+    auto object = object_of(kind, item);
+    if (!object) return std::unexpected(std::move(object.error()));
+    objects.push_back(*std::move(object));
+  }
+  return objects;
+}
+
+// A write that succeeded and whose answer cannot be read was done all the same.
+template <class T>
+Result<T> after_write(Result<T> read) {
+  if (!read) read.error().in_doubt = true;
+  return read;
+}
+
+json changes_of(const Wish& wish) {
   json fields = json::object();
   if (!wish.lifecycle_state.empty()) fields["lifecycle_state"] = wish.lifecycle_state;
   if (wish.subscriber) {
@@ -112,37 +116,46 @@ json changes_of(const AddressWish& wish) {
   return body;
 }
 
+std::string cidr_of(const Wish& wish) {
+  const int host_length = wish.address.contains(':') ? 128 : 32;
+  return fmt::format("{}/{}", wish.address,
+                     wish.prefix_length > 0 ? wish.prefix_length : host_length);
+}
+
+json marked_as_ours(const Wish& wish) {
+  json body = changes_of(wish);
+  body["custom_fields"]["idempotency_key"] = wish.key;
+  // Said at the creation only: a change would replace the tags that people have added.
+  body["tags"] = json::array({json{{"slug", kTagSlug}}});
+  return body;
+}
+
+json creation_of(const Wish& wish) {
+  json body = marked_as_ours(wish);
+  body[name_of(wish.kind)] = cidr_of(wish);
+  if (wish.vrf_id) body["vrf"] = *wish.vrf_id;
+  return body;
+}
+
 // Mask and notation are not part of who has an address; IPv6 of ours is canonical as NetBox's is.
-bool same_address(const std::string& left, const std::string& right) {
-  return left.substr(0, left.find('/')) == right.substr(0, right.find('/'));
-}
-
-const json& choices() {
-  // Said outright: nlohmann takes a list of pairs of strings for an object.
-  static const json kChoices = json::array({
-      json::array({"pending", "Pending"}),
-      json::array({"allocated", "Allocated"}),
-      json::array({"active", "Active"}),
-      json::array({"suspended", "Suspended"}),
-      json::array({"revoking", "Revoking"}),
-      json::array({"revoked", "Revoked"}),
-  });
-  return kChoices;
-}
-
-json text_field(const char* name, const char* label, bool unique) {
-  return {{"object_types", json::array({"ipam.ipaddress", "ipam.prefix"})},
-          {"type", "text"},
-          {"name", name},
-          {"label", label},
-          // A look-up by a part of the value would find other people's objects.
-          {"filter_logic", "exact"},
-          {"unique", unique},
-          {"required", false},
-          {"ui_editable", unique ? "no" : "yes"}};
+bool is_the_same(const Object& object, const Wish& wish) {
+  if (object.vrf_id != wish.vrf_id) return false;
+  if (object.address != wish.address.substr(0, wish.address.find('/'))) return false;
+  return object.kind == Kind::kAddress || object.prefix_length == wish.prefix_length;
 }
 
 }  // namespace
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                       c == '-' || c == '_' || c == '.' || c == '~';
+    out += plain ? std::string(1, c) : fmt::format("%{:02X}", byte);
+  }
+  return out;
+}
 
 std::expected<std::string, std::string> base_url(std::string_view url) {
   if (!url.starts_with("http://") && !url.starts_with("https://")) {
@@ -165,11 +178,19 @@ std::string authorization_of(std::string_view token) {
 }
 
 Client::Client(ClientOptions options, std::shared_ptr<Http> http)
-    : options_(std::move(options)), http_(std::move(http)) {}
+    : options_(std::move(options)),
+      http_(std::move(http)),
+      breaker_(std::make_shared<Breaker>(options_.breaker)) {}
 
 Client::Client(ClientOptions options)
-    : Client(options,
-             make_curl_http({.concurrency = std::max<std::size_t>(1, options.concurrency)})) {}
+    : Client(options, make_curl_http({.concurrency = std::clamp<std::size_t>(options.concurrency, 1,
+                                                                             kMostAtOnce)})) {}
+
+std::expected<std::string, std::string> Client::token_kind() const {
+  const auto token = read_token(options_.token);
+  if (!token) return std::unexpected(token.error());
+  return token->starts_with("nbt_") ? "v2" : "v1";
+}
 
 Result<Client::Answer> Client::call(const std::string& method, const std::string& path,
                                     const json* body, const std::string& if_match,
@@ -186,11 +207,33 @@ Result<Client::Answer> Client::call(const std::string& method, const std::string
     request.headers["Content-Type"] = "application/json";
     request.body = body->dump(-1, ' ', false, json::error_handler_t::replace);
   }
-  const bool writes = method != "GET";
+  return send(request, deadline);
+}
+
+Result<Client::Answer> Client::send(const HttpRequest& request, Clock::time_point deadline) {
+  if (!breaker_->may_send()) {
+    const Breaker::Look look = breaker_->look();
+    return std::unexpected(Error{.kind = ErrorKind::kResting,
+                                 .message = "NetBox is left alone for a while: " + look.why,
+                                 .retryable = true,
+                                 .retry_after = look.rest});
+  }
+  const bool writes = request.method != "GET";
   const auto response = http_->send(request, std::min(deadline, Clock::now() + options_.timeout));
-  if (!response) return std::unexpected(classify(response.error(), writes));
+  if (!response) {
+    Error error = classify(response.error(), writes);
+    // No slot, or no time left, before anything went out.
+    const bool own = !response.error().sent && response.error().timed_out;
+    own ? breaker_->not_sent() : breaker_->failed(error.message);
+    return std::unexpected(std::move(error));
+  }
   auto parsed = classify(*response, writes);
-  if (!parsed) return std::unexpected(std::move(parsed.error()));
+  if (!parsed) {
+    const bool sick = parsed.error().kind == ErrorKind::kServer;
+    sick ? breaker_->failed(parsed.error().message) : breaker_->answered();
+    return std::unexpected(std::move(parsed.error()));
+  }
+  breaker_->answered();
   const auto etag = response->headers.find("etag");
   return Answer{std::move(*parsed), etag == response->headers.end() ? "" : etag->second};
 }
@@ -204,38 +247,44 @@ Result<std::string> Client::version(Clock::time_point deadline) {
   return version;
 }
 
-Result<Address> Client::create(const AddressWish& wish, Clock::time_point deadline) {
-  json body = changes_of(wish);
-  const int host_length = wish.address.contains(':') ? 128 : 32;
-  body["address"] =
-      fmt::format("{}/{}", wish.address, wish.prefix_length > 0 ? wish.prefix_length : host_length);
-  body["custom_fields"]["idempotency_key"] = wish.key;
-  if (wish.vrf_id) body["vrf"] = *wish.vrf_id;
-  const auto answer = call("POST", kAddresses, &body, "", deadline);
+// --- one object ----------------------------------------------------------------------------------
+
+Result<Object> Client::create(const Wish& wish, Clock::time_point deadline) {
+  const json body = creation_of(wish);
+  const auto answer = call("POST", path_of(wish.kind), &body, "", deadline);
   if (!answer) return std::unexpected(answer.error());
-  auto made = address_of(answer->body);
-  if (!made) {
-    made.error().in_doubt = true;
-  } else {
-    made->etag = answer->etag;
-  }
+  auto made = after_write(object_of(wish.kind, answer->body));
+  if (made) made->etag = answer->etag;
   return made;
 }
 
-Result<Address> Client::get(std::int64_t id, Clock::time_point deadline) {
-  const auto answer = call("GET", fmt::format("{}{}/", kAddresses, id), nullptr, "", deadline);
+Result<Object> Client::take(std::int64_t pool_prefix_id, const Wish& wish,
+                            Clock::time_point deadline) {
+  json body = marked_as_ours(wish);
+  // An address gets its pool's mask where none is named; a prefix must say how long it is to be.
+  if (wish.prefix_length > 0) body["prefix_length"] = wish.prefix_length;
+  const auto path = fmt::format("{}{}/available-{}/", kPrefixes, pool_prefix_id,
+                                wish.kind == Kind::kAddress ? "ips" : "prefixes");
+  const auto answer = call("POST", path, &body, "", deadline);
   if (!answer) return std::unexpected(answer.error());
-  auto found = address_of(answer->body);
+  return after_write(object_of(wish.kind, answer->body));
+}
+
+Result<Object> Client::get(Kind kind, std::int64_t id, Clock::time_point deadline) {
+  const auto answer = call("GET", fmt::format("{}{}/", path_of(kind), id), nullptr, "", deadline);
+  if (!answer) return std::unexpected(answer.error());
+  auto found = object_of(kind, answer->body);
   if (found) found->etag = answer->etag;
   return found;
 }
 
-Result<std::vector<Address>> Client::list(const std::string& query, Clock::time_point deadline) {
-  const auto path = fmt::format("{}?{}&limit={}", kAddresses, query, kMaxMatches);
+Result<std::vector<Object>> Client::list(Kind kind, const std::string& query,
+                                         Clock::time_point deadline) {
+  const auto path = fmt::format("{}?{}&limit={}", path_of(kind), query, kMaxMatches);
   const auto answer = call("GET", path, nullptr, "", deadline);
   if (!answer) return std::unexpected(answer.error());
   const json& body = answer->body;
-  if (!body.is_object() || !body.contains("results") || !body["results"].is_array()) {
+  if (!body.is_object() || !body.contains("results")) {
     return std::unexpected(unexpected_shape("results"));
   }
   // A look-up that answers a page full is one whose filter NetBox ignored: what is sought may
@@ -244,181 +293,198 @@ Result<std::vector<Address>> Client::list(const std::string& query, Clock::time_
     return std::unexpected(Error{.kind = ErrorKind::kConfiguration,
                                  .message =
                                      "NetBox ignored the filter of a look-up: are its custom "
-                                     "fields set up (addrflow setup)?",
+                                     "fields set up (addrflow netbox setup)?",
                                  .retryable = true});
   }
-  std::vector<Address> found;
-  for (const auto& item : body["results"]) {
-    auto address = address_of(item);
-    if (!address) return std::unexpected(address.error());
-    found.push_back(std::move(*address));
-  }
-  return found;
+  return objects_of(kind, body["results"]);
 }
 
-Result<OwnedPage> Client::owned(Kind kind, int offset, int limit, Clock::time_point deadline) {
-  const char* const where = kind == Kind::kAddresses ? kAddresses : "/api/ipam/prefixes/";
-  const auto answer =
-      call("GET", fmt::format("{}?ordering=id&limit={}&offset={}", where, limit, offset), nullptr,
-           "", deadline);
+Result<OwnedPage> Client::owned(Kind kind, std::size_t offset, std::size_t limit,
+                                Clock::time_point deadline) {
+  const auto path =
+      fmt::format("{}?ordering=id&limit={}&offset={}", path_of(kind), limit, offset);
+  const auto answer = call("GET", path, nullptr, "", deadline);
   if (!answer) return std::unexpected(answer.error());
   const json& body = answer->body;
-  if (!body.is_object() || !body.contains("results") || !body["results"].is_array()) {
+  if (!body.is_object() || !body.contains("results")) {
     return std::unexpected(unexpected_shape("results"));
   }
-  OwnedPage page;
-  for (const auto& item : body["results"]) {
-    const auto fields = item.find("custom_fields");
-    if (fields == item.end() || !fields->is_object()) continue;
-    Owned owned{.key = text_or_empty(*fields, "idempotency_key")};
-    if (owned.key.empty()) continue;
-    owned.id = item.value("id", std::int64_t{0});
-    owned.space = text_or_empty(item, kind == Kind::kAddresses ? "address" : "prefix");
-    if (kind == Kind::kAddresses) owned.space = owned.space.substr(0, owned.space.find('/'));
-    if (const auto status = item.find("status"); status != item.end() && status->is_object())
-      owned.status = text_or_empty(*status, "value");
-    page.objects.push_back(std::move(owned));
-  }
+  auto objects = objects_of(kind, body["results"]);
+  if (!objects) return std::unexpected(std::move(objects.error()));
+  OwnedPage page{.objects = *std::move(objects)};
+  page.seen = page.objects.size();
+  std::erase_if(page.objects, [](const Object& object) { return object.key.empty(); });
   const auto next = body.find("next");
-  page.more = next != body.end() && next->is_string();
+  page.more = next != body.end() && next->is_string() && page.seen > 0;
   return page;
 }
 
-Result<std::vector<Address>> Client::find_by_key(const std::string& key,
-                                                 Clock::time_point deadline) {
-  if (key.empty()) return std::vector<Address>{};
-  auto found = list("cf_idempotency_key=" + escaped(key), deadline);
-  if (found) std::erase_if(*found, [&key](const Address& item) { return item.key != key; });
-  return found;
+Result<std::vector<Object>> Client::find_by_key(Kind kind, const std::string& key,
+                                                Clock::time_point deadline) {
+  return find_by_keys(kind, {key}, deadline);
 }
 
-Result<std::vector<Address>> Client::find_by_address(const std::string& address,
-                                                     std::optional<std::int64_t> vrf_id,
-                                                     Clock::time_point deadline) {
-  auto found = list("address=" + escaped(address), deadline);
+Result<std::vector<Object>> Client::find_by_keys(Kind kind, const std::vector<std::string>& keys,
+                                                 Clock::time_point deadline) {
+  std::vector<Object> all;
+  std::size_t next = 0;
+  while (next < keys.size()) {
+    std::string query;
+    for (std::size_t count = 0; next < keys.size() && count < kMostInList; ++next) {
+      if (keys[next].empty()) continue;
+      const std::string part = "cf_idempotency_key=" + escaped(keys[next]);
+      if (!query.empty() && query.size() + part.size() > kMaxQuery) break;
+      query += (query.empty() ? "" : "&") + part;
+      ++count;
+    }
+    if (query.empty()) continue;
+    auto found = list(kind, query, deadline);
+    if (!found) return found;
+    for (Object& object : *found) {
+      if (!object.key.empty() && std::ranges::find(keys, object.key) != keys.end()) {
+        all.push_back(std::move(object));
+      }
+    }
+  }
+  return all;
+}
+
+Result<std::vector<Object>> Client::find_by_address(const Wish& wish, Clock::time_point deadline) {
+  const std::string sought = wish.kind == Kind::kAddress ? wish.address : cidr_of(wish);
+  auto found = list(wish.kind, fmt::format("{}={}", name_of(wish.kind), escaped(sought)), deadline);
   if (found) {
-    std::erase_if(*found, [&](const Address& item) {
-      return !same_address(item.address, address) || item.vrf_id != vrf_id;
-    });
+    std::erase_if(*found, [&](const Object& item) { return !is_the_same(item, wish); });
   }
   return found;
 }
 
-Result<Address> Client::change(const Address& known, const AddressWish& wish,
-                               Clock::time_point deadline) {
+Result<Object> Client::change(const Object& known, const Wish& wish, Clock::time_point deadline) {
   const json body = changes_of(wish);
-  const auto path = fmt::format("{}{}/", kAddresses, known.id);
+  const auto path = fmt::format("{}{}/", path_of(known.kind), known.id);
   const auto answer = call("PATCH", path, &body, known.etag, deadline);
   if (!answer) return std::unexpected(answer.error());
-  auto changed = address_of(answer->body);
-  if (!changed) {
-    changed.error().in_doubt = true;
-  } else {
-    changed->etag = answer->etag;
-  }
+  auto changed = after_write(object_of(known.kind, answer->body));
+  if (changed) changed->etag = answer->etag;
   return changed;
 }
 
-Result<void> Client::remove(const Address& known, Clock::time_point deadline) {
-  const auto path = fmt::format("{}{}/", kAddresses, known.id);
+Result<void> Client::remove(const Object& known, Clock::time_point deadline) {
+  const auto path = fmt::format("{}{}/", path_of(known.kind), known.id);
   const auto answer = call("DELETE", path, nullptr, known.etag, deadline);
   if (answer || answer.error().kind == ErrorKind::kNotFound) return {};
   return std::unexpected(answer.error());
 }
 
-// --- setup -------------------------------------------------------------------------------------
+// --- lists ---------------------------------------------------------------------------------------
 
-Result<json> Client::named(const std::string& path, const std::string& name,
-                           Clock::time_point deadline) {
-  const auto answer = call("GET", path + "?name=" + escaped(name), nullptr, "", deadline);
+Result<std::vector<Object>> Client::create_all(const std::vector<Wish>& wishes,
+                                               Clock::time_point deadline) {
+  if (wishes.empty()) return std::vector<Object>{};
+  json body = json::array();
+  for (const Wish& wish : wishes) body.push_back(creation_of(wish));
+  const Kind kind = wishes.front().kind;
+  const auto answer = call("POST", path_of(kind), &body, "", deadline);
   if (!answer) return std::unexpected(answer.error());
-  if (answer->body.is_object() && answer->body.contains("results")) {
-    for (const auto& item : answer->body["results"]) {
-      if (item.is_object() && text_or_empty(item, "name") == name) return item;
+  return after_write(objects_of(kind, answer->body));
+}
+
+Result<std::vector<Object>> Client::change_all(const std::vector<Change>& changes,
+                                               Clock::time_point deadline) {
+  if (changes.empty()) return std::vector<Object>{};
+  json body = json::array();
+  for (const Change& change : changes) {
+    json item = changes_of(change.wish);
+    item["id"] = change.known.id;
+    body.push_back(std::move(item));
+  }
+  const Kind kind = changes.front().known.kind;
+  const auto answer = call("PATCH", path_of(kind), &body, "", deadline);
+  if (!answer) return std::unexpected(answer.error());
+  return after_write(objects_of(kind, answer->body));
+}
+
+Result<void> Client::remove_all(const std::vector<Object>& known, Clock::time_point deadline) {
+  if (known.empty()) return {};
+  json body = json::array();
+  for (const Object& object : known) body.push_back(json{{"id", object.id}});
+  const auto answer = call("DELETE", path_of(known.front().kind), &body, "", deadline);
+  if (answer) return {};
+  return std::unexpected(answer.error());
+}
+
+// --- what is there -------------------------------------------------------------------------------
+
+Result<std::vector<json>> Client::pages(const std::string& path, Clock::time_point deadline) {
+  std::vector<json> items;
+  for (std::size_t page = 0; page < kMostPages; ++page) {
+    // By offset and not by `next`: that address is made from the Host header, which a proxy
+    // changes.
+    const auto answer = call("GET", fmt::format("{}&limit={}&offset={}", path, kPage, items.size()),
+                             nullptr, "", deadline);
+    if (!answer) return std::unexpected(answer.error());
+    const json& body = answer->body;
+    if (!body.is_object() || !body.contains("results") || !body["results"].is_array()) {
+      return std::unexpected(unexpected_shape("results"));
     }
+    for (const json& item : body["results"]) items.push_back(item);
+    const auto next = body.find("next");
+    if (next == body.end() || !next->is_string() || body["results"].empty()) return items;
   }
-  return json{};
+  return std::unexpected(Error{.kind = ErrorKind::kInvalid,
+                               .message = "NetBox holds more objects than an import reads"});
 }
 
-Result<std::int64_t> Client::setup_choices(std::vector<std::string>& report,
-                                           Clock::time_point deadline) {
-  auto found = named(kChoiceSets, kChoiceSet, deadline);
-  if (!found) return std::unexpected(found.error());
-  if (found->is_null()) {
-    const json body{{"name", kChoiceSet}, {"extra_choices", choices()}};
-    const auto made = call("POST", kChoiceSets, &body, "", deadline);
-    if (!made) return std::unexpected(made.error());
-    report.push_back(fmt::format("choice set {}: made", kChoiceSet));
-    return made->body.value("id", std::int64_t{0});
-  }
-  const std::int64_t id = found->value("id", std::int64_t{0});
-  json wanted = found->value("extra_choices", json::array());
-  const std::size_t before = wanted.size();
-  for (const auto& choice : choices()) {
-    const bool known = std::ranges::any_of(
-        wanted, [&](const json& item) { return item.is_array() && item.at(0) == choice.at(0); });
-    if (!known) wanted.push_back(choice);
-  }
-  if (wanted.size() != before) {
-    const json body{{"extra_choices", wanted}};
-    const auto path = fmt::format("{}{}/", kChoiceSets, id);
-    const auto changed = call("PATCH", path, &body, "", deadline);
-    if (!changed) return std::unexpected(changed.error());
-  }
-  report.push_back(fmt::format("choice set {}: {}", kChoiceSet,
-                               wanted.size() == before ? "exists" : "choices added"));
-  return id;
-}
-
-Result<void> Client::setup_field(const json& field, std::vector<std::string>& report,
-                                 Clock::time_point deadline) {
-  const std::string name = field.at("name").get<std::string>();
-  const auto found = named(kFields, name, deadline);
-  if (!found) return std::unexpected(found.error());
-  if (found->is_null()) {
-    const auto made = call("POST", kFields, &field, "", deadline);
-    if (!made) return std::unexpected(made.error());
-    report.push_back(fmt::format("custom field {}: made", name));
-    return {};
-  }
-  const auto value_of = [&](const char* part) {
-    const auto part_of = found->find(part);
-    return part_of != found->end() && part_of->is_object() ? text_or_empty(*part_of, "value") : "";
+Result<std::vector<Occupied>> Client::occupied(const std::string& cidr,
+                                               std::optional<std::int64_t> vrf_id,
+                                               Clock::time_point deadline) {
+  const std::string vrf = vrf_id ? std::to_string(*vrf_id) : "null";
+  const auto in_vrf = [&vrf_id](const json& item) {
+    const auto found = item.find("vrf");
+    const bool global = found == item.end() || !found->is_object();
+    return global ? !vrf_id : vrf_id == found->value("id", std::int64_t{0});
   };
-  const auto types = found->value("object_types", json::array());
-  const bool covers = std::ranges::find(types, json("ipam.ipaddress")) != types.end();
-  const bool unique = found->value("unique", false) || !field.value("unique", false);
-  if (!covers || !unique || value_of("type") != text_or_empty(field, "type") ||
-      value_of("filter_logic") != "exact") {
-    return std::unexpected(Error{
-        .kind = ErrorKind::kInvalid,
-        .message = fmt::format("NetBox's custom field {} exists, but must be of type {}, for IP "
-                               "addresses, filtered exactly{}",
-                               name, field.at("type").get<std::string>(),
-                               field.value("unique", false) ? ", and unique" : "")});
-  }
-  report.push_back(fmt::format("custom field {}: exists", name));
-  return {};
-}
-
-Result<std::vector<std::string>> Client::setup(Clock::time_point deadline) {
-  std::vector<std::string> report;
-  const auto choice_set = setup_choices(report, deadline);
-  if (!choice_set) return std::unexpected(choice_set.error());
-  const json fields[] = {text_field("idempotency_key", "Idempotency key", true),
-                         text_field("subscriber_id", "Subscriber", false),
-                         {{"object_types", json::array({"ipam.ipaddress", "ipam.prefix"})},
-                          {"type", "select"},
-                          {"name", "lifecycle_state"},
-                          {"label", "Lifecycle state"},
-                          {"choice_set", *choice_set},
-                          {"filter_logic", "exact"}}};
-  for (const json& field : fields) {
-    if (const auto done = setup_field(field, report, deadline); !done) {
-      return std::unexpected(done.error());
+  std::vector<Occupied> all;
+  const auto describe = [](const char* what, const json& item) {
+    const auto status = item.value("status", json::object());
+    const std::string text = text_or_empty(item, "description");
+    return fmt::format("NetBox {} {} ({}){}{}", what, item.value("id", std::int64_t{0}),
+                       status.is_object() ? text_or_empty(status, "value") : "",
+                       text.empty() ? "" : ": ", text);
+  };
+  for (const Kind kind : {Kind::kAddress, Kind::kPrefix}) {
+    const auto items =
+        pages(fmt::format("{}?{}={}&vrf_id={}", path_of(kind),
+                          kind == Kind::kAddress ? "parent" : "within", escaped(cidr), vrf),
+              deadline);
+    if (!items) return std::unexpected(items.error());
+    for (const json& item : *items) {
+      const auto object = object_of(kind, item);
+      if (!object) return std::unexpected(object.error());
+      const std::string own = fmt::format("{}/{}", object->address, object->prefix_length);
+      if (!in_vrf(item) || object->status == "container" || own == cidr) continue;
+      const bool host = kind == Kind::kAddress;
+      all.push_back({.first = object->address,
+                     .last = host ? object->address : "",
+                     .cidr = host ? "" : own,
+                     .key = object->key,
+                     .what = describe(name_of(kind), item)});
     }
   }
-  return report;
+  const auto ranges =
+      pages(fmt::format("{}?parent={}&vrf_id={}", kRanges, escaped(cidr), vrf), deadline);
+  if (!ranges) return std::unexpected(ranges.error());
+  for (const json& item : *ranges) {
+    if (!item.is_object() || !in_vrf(item)) continue;
+    const std::string first = text_or_empty(item, "start_address");
+    const std::string last = text_or_empty(item, "end_address");
+    if (first.empty() || last.empty()) return std::unexpected(unexpected_shape("range"));
+    all.push_back({.first = first.substr(0, first.find('/')),
+                   .last = last.substr(0, last.find('/')),
+                   .cidr = "",
+                   .key = "",
+                   .what = describe("range", item)});
+  }
+  return all;
 }
 
 }  // namespace addrflow::netbox

@@ -53,7 +53,7 @@ TEST_F(NetboxClient, SetupMayBeRepeated) {
 TEST_F(NetboxClient, AFilterThatNetboxIgnoresFindsNothing) {
   netbox_.create({{"address", "192.0.2.1/32"}});  // no custom field is set up
   Client client{options_};
-  const auto found = client.find_by_key("mine", soon());
+  const auto found = client.find_by_key(Kind::kAddress, "mine", soon());
   ASSERT_TRUE(found);
   EXPECT_TRUE(found->empty());
 }

@@ -1,62 +1,7 @@
-#include "addrflow/netbox/effects.hpp"
-
-#include <gtest/gtest.h>
-
-#include <cstdlib>
-
-#include "standin.hpp"
+#include "effects_fixture.hpp"
 
 namespace addrflow::netbox {
 namespace {
-
-using nlohmann::json;
-
-class FakeJournal : public ports::EffectJournal {
- public:
-  ports::Leave begin(const v1::EffectRequest&, std::chrono::milliseconds) override {
-    ++leave.attempt;
-    return leave;
-  }
-  bool still_current(const v1::EffectRequest&) override { return current; }
-  bool finish(const v1::EffectRequest&, int, const v1::EffectReply& outcome) override {
-    finished.push_back(outcome.status());
-    return current;
-  }
-  ports::Leave leave;
-  bool current = true;
-  std::vector<std::string> finished;
-};
-
-class FakeWaker : public ports::ServiceWaker {
- public:
-  void wake(const v1::ServiceRef&) noexcept override { ++woken; }
-  int woken = 0;
-};
-
-class NetboxEffectsTest : public testing::Test {
- protected:
-  NetboxEffectsTest() {
-    setenv("ADDRFLOW_TEST_NETBOX_TOKEN", StandIn::kToken, 1);
-    client_ = std::make_shared<Client>(ClientOptions{.url = netbox_.url(),
-                                                     .token = "env:ADDRFLOW_TEST_NETBOX_TOKEN",
-                                                     .timeout = std::chrono::seconds{10}});
-    EXPECT_TRUE(client_->setup(Clock::now() + std::chrono::seconds{20}));
-    journal_.leave.kind = ports::Leave::Kind::kSend;
-    journal_.leave.system = "netbox";
-    journal_.leave.wish = {{"key", "t/1/internet/v4/1"}, {"address", "192.0.2.9"},
-                           {"prefix_length", 24},        {"subscriber", "1"},
-                           {"state", "allocated"},       {"description", "line 1"}};
-  }
-  v1::EffectReply apply(const std::string& action, const std::string& state = "allocated") {
-    journal_.leave.action = action;
-    journal_.leave.wish["state"] = state;
-    return NetboxEffects{client_, journal_, waker_}.apply({});
-  }
-  StandIn netbox_;
-  std::shared_ptr<Client> client_;
-  FakeJournal journal_;
-  FakeWaker waker_;
-};
 
 TEST_F(NetboxEffectsTest, AnAddressLivesFromReserveToRelease) {
   const auto reserved = apply("reserve");

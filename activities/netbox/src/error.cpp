@@ -41,6 +41,7 @@ std::chrono::milliseconds retry_after_of(const HttpResponse& response) {
 
 ErrorKind kind_of_400(const std::string& message) {
   if (message.contains("Duplicate IP address found")) return ErrorKind::kAddressTaken;
+  if (message.contains("Duplicate prefix found")) return ErrorKind::kAddressTaken;
   if (message.contains("'idempotency_key' must have a unique value")) return ErrorKind::kKeyTaken;
   return ErrorKind::kInvalid;
 }
@@ -54,7 +55,9 @@ ErrorKind kind_of(int status, bool is_json, const std::string& message) {
     case 401:
     case 403: return ErrorKind::kDenied;
     case 404: return ErrorKind::kNotFound;
-    case 409: return ErrorKind::kConflict;
+    case 409:
+      return message.starts_with("Insufficient resources") ? ErrorKind::kExhausted
+                                                           : ErrorKind::kConflict;
     case 412: return ErrorKind::kChanged;
     default: return ErrorKind::kInvalid;
   }
@@ -70,11 +73,13 @@ std::string_view code_of(ErrorKind kind) {
     case ErrorKind::kKeyTaken: return "netbox-key-taken";
     case ErrorKind::kDenied: return "netbox-denied";
     case ErrorKind::kNotFound: return "netbox-not-found";
+    case ErrorKind::kExhausted: return "netbox-exhausted";
     case ErrorKind::kConflict: return "netbox-conflict";
     case ErrorKind::kChanged: return "netbox-changed";
     case ErrorKind::kThrottled: return "netbox-throttled";
     case ErrorKind::kServer: return "netbox-server-error";
     case ErrorKind::kUnreachable: return "netbox-unreachable";
+    case ErrorKind::kResting: return "netbox-resting";
     case ErrorKind::kNoAnswer: return "netbox-no-answer";
     case ErrorKind::kNotNetbox: return "netbox-unexpected-answer";
   }

@@ -54,7 +54,7 @@ TEST(NetboxErrors, EveryRecordedRefusalOfAWriteIsUnderstood) {
       {"auth-expired-token", kDenied},
       {"err-404-object", kNotFound},
       {"ip-patch-404", kNotFound},
-      {"available-ips-exhausted", kConflict},
+      {"available-ips-exhausted", kExhausted},
       {"err-delete-protected", kConflict},
       {"ip-patch-ifmatch-stale", kChanged, true},
       {"db-down-reserve", kServer, true, true},

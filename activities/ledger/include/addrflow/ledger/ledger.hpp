@@ -7,9 +7,11 @@
 #include <addrflow/ledger/error.hpp>
 #include <addrflow/ledger/evidence.hpp>
 #include <addrflow/ledger/look.hpp>
+#include <addrflow/ledger/netbox.hpp>
 #include <addrflow/ledger/settings.hpp>
 #include <addrflow/ports/effect_journal.hpp>
 #include <addrflow/ports/listing.hpp>
+#include <addrflow/ports/netbox_ledger.hpp>
 #include <addrflow/ports/network.hpp>
 #include <functional>
 #include <memory>
@@ -37,6 +39,7 @@ struct PoolSpec {
   std::chrono::seconds hold_time{86'400};
   std::string netbox_mode = "mirror";  // mirror, authoritative, off
   std::int64_t netbox_prefix_id = 0;
+  bool netbox_start_now = false;        // without an import of what NetBox holds
   std::int64_t netbox_vrf_id = 0;       // of the routing domain, when this call makes it
   std::vector<std::string> granted_to;  // besides the owner
   std::string family = "ipv4";          // ipv4, ipv6_pd
@@ -98,7 +101,7 @@ struct Profile {
 };
 
 // Thread-safe.
-class Ledger : public ports::EffectJournal, public ports::NasDirectory {
+class Ledger : public ports::EffectJournal, public ports::NasDirectory, public ports::NetboxLedger {
  public:
   // `sessions` and `waker` may be null: then only the hold time opens a gate, and nobody is woken.
   explicit Ledger(Settings settings, ports::SessionDirectory* sessions = nullptr,
@@ -135,6 +138,14 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory {
                                        const std::string& nas_ip) override;
   std::vector<ports::NasRecord> others_in_group(const ports::NasRecord& nas) override;
 
+  std::vector<ports::ClaimedEffect> claim_netbox(int limit, std::chrono::milliseconds lease,
+                                                 std::chrono::milliseconds grace) override;
+  std::int64_t netbox_backlog() override;
+  bool acquire_writer(const std::string& pool, const std::string& holder,
+                      std::chrono::milliseconds lease) override;
+  void release_writer(const std::string& pool, const std::string& holder) override;
+  void note_netbox_health(const ports::NetboxHealth& health) override;
+
   // --- for people. Repeats with the same values change nothing.
   v1::ServiceView view(const v1::ServiceRef& service);
   void add_tenant(const std::string& tenant);
@@ -166,6 +177,15 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory {
   Profile set_ipv6_mode(const std::string& tenant, const std::string& subscriber,
                         const std::string& mode);
   void add_nas(const ports::NasRecord& nas);
+  NetboxPool netbox_pool(const std::string& tenant, const std::string& name);
+  // Blocks what NetBox holds in the pool, and starts the pool.
+  ImportReport import_netbox(const NetboxPool& pool, std::int64_t netbox_prefix_id,
+                             const std::vector<Occupied>& occupied, bool dry_run);
+  // What NetBox is to hold, of a scope with at least one member set.
+  std::vector<NetboxRow> netbox_rows(const NetboxScope& scope);
+  // Writes the row's wish down again as an effect; the catch-up sends it.
+  void mirror_again(const NetboxRow& row);
+  NetboxStatus netbox_status();
   // In the order of their names; `name` empty: all of the tenant's.
   std::vector<ports::NasRecord> list_nas(const std::string& tenant, const std::string& name = "");
   // I1–I8; with peers also against them.

@@ -18,6 +18,7 @@ struct Settings {
   std::chrono::milliseconds wait_for_connection{30'000};  // A66
   v1::Pace pace;                                          // goes to the workflows with every claim
   std::optional<ports::NasRecord> default_nas;            // used when no NAS row matches (R21)
+  bool netbox = false;  // it is configured: then a mirrored pool starts once it is imported
   // The longest Session-Timeout or lease that AAA sends: a session may outlive its Disconnect-ACK
   // by so much.
   std::chrono::seconds longest_lease{0};

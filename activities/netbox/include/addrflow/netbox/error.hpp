@@ -13,15 +13,17 @@ namespace addrflow::netbox {
 enum class ErrorKind {
   kConfiguration,  // no usable URL or token here; nothing was sent
   kInvalid,        // 400 and the like: the request will never be accepted as it is
-  kAddressTaken,   // 400: another object has this address in the same VRF or the global table
+  kAddressTaken,   // 400: another object has this address or prefix in its VRF or global table
   kKeyTaken,       // 400: an object with this idempotency key exists
   kDenied,         // 403: token or permission; NetBox never answers 401
   kNotFound,       // 404 of an object
-  kConflict,       // 409: pool exhausted, or dependent objects
+  kExhausted,      // 409: the pool has no room left
+  kConflict,       // 409: dependent objects
   kChanged,        // 412: somebody changed the object since it was read
   kThrottled,      // 429: a proxy's; nothing was done
   kServer,         // 5xx: database, Redis or proxy
   kUnreachable,    // no connection: nothing was sent
+  kResting,        // the breaker is open: NetBox failed repeatedly, so nothing was sent
   kNoAnswer,       // sent, and no whole answer came: time-out or broken connection
   kNotNetbox,      // an answer that NetBox would not give here (HTML, a redirect, no JSON)
 };

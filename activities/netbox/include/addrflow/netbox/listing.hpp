@@ -16,32 +16,40 @@ class Listing : public ports::NetboxListing {
   // Addresses first, then prefixes: `next` is "a500" or "p0".
   std::vector<ports::NetboxObject> page(std::string& next, int most) override {
     const bool prefixes = next.starts_with('p');
-    int offset = 0;
+    std::size_t offset = 0;
     if (!next.empty()) std::from_chars(next.data() + 1, next.data() + next.size(), offset);
-    const auto kind = prefixes ? Client::Kind::kPrefixes : Client::Kind::kAddresses;
-    auto found = client_.owned(kind, offset, most, Clock::now() + client_.timeout());
+    const auto found = client_.owned(prefixes ? Kind::kPrefix : Kind::kAddress, offset,
+                                     static_cast<std::size_t>(most), in_time());
     if (!found) throw std::runtime_error{found.error().message};
     if (found->more) {
-      next = (prefixes ? "p" : "a") + std::to_string(offset + most);
+      next = (prefixes ? "p" : "a") + std::to_string(offset + found->seen);
     } else {
       next = prefixes ? "" : "p0";
     }
-    return objects_of(found->objects);
+    std::vector<ports::NetboxObject> objects;
+    add(found->objects, objects);
+    return objects;
   }
 
   std::vector<ports::NetboxObject> find(const std::string& key) override {
-    auto found = client_.find_by_key(key, Clock::now() + client_.timeout());
-    if (!found) throw std::runtime_error{found.error().message};
     std::vector<ports::NetboxObject> objects;
-    for (const Address& one : *found) objects.push_back({one.id, one.key, one.address, one.status});
+    for (const Kind kind : {Kind::kAddress, Kind::kPrefix}) {
+      const auto found = client_.find_by_key(kind, key, in_time());
+      if (!found) throw std::runtime_error{found.error().message};
+      add(*found, objects);
+    }
     return objects;
   }
 
  private:
-  static std::vector<ports::NetboxObject> objects_of(const std::vector<Owned>& owned) {
-    std::vector<ports::NetboxObject> objects;
-    for (const Owned& one : owned) objects.push_back({one.id, one.key, one.space, one.status});
-    return objects;
+  Clock::time_point in_time() const { return Clock::now() + client_.timeout(); }
+
+  static void add(const std::vector<Object>& found, std::vector<ports::NetboxObject>& objects) {
+    for (const Object& one : found) {
+      std::string space = one.address;
+      if (one.kind == Kind::kPrefix) space += "/" + std::to_string(one.prefix_length);
+      objects.push_back({one.id, one.key, std::move(space), one.status});
+    }
   }
 
   Client& client_;

@@ -13,11 +13,15 @@
 namespace addrflow::ports {
 
 // One attempt's leave. `wish` is the whole desired condition, as the transition wrote it down:
-//   aaa/apply          {username, former_usernames[], condition: full|restricted|refused,
-//   framed_ip, plan} radius/coa         {username, former_usernames[], nas_ip, condition:
-//   full|restricted, framed_ip, plan} radius/disconnect  {username, former_usernames[], nas_ip,
-//   framed_ip} netbox/*           {key, address, prefix_length, vrf_id, netbox_id, tenant,
-//   subscriber, service, state, description}
+//   aaa/apply         {username, former_usernames[], condition: full|restricted|refused, framed_ip,
+//                      plan}
+//   radius/coa        {username, former_usernames[], nas_ip, condition: full|restricted, framed_ip,
+//                      plan}
+//   radius/disconnect {username, former_usernames[], nas_ip, framed_ip}
+//   netbox/*          {key, family: ipv4|ipv6_pd, address (ipv4) or prefix ("2001:db8::/56"),
+//                      prefix_length, vrf_id, netbox_id, pool_id, pool_netbox_id, tenant,
+//                      subscriber, service, state, description, unsettled_ms: how long an older
+//                      request may still arrive, so that "not there" is not yet "gone"}
 struct Leave {
   enum class Kind {
     kSend,        // go on: the row says `sent`, attempt and deadline are recorded

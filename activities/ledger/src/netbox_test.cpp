@@ -1,0 +1,227 @@
+// What the catch-up and the import ask of the ledger, on a real PostgreSQL.
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "ledger_fixture.hpp"
+
+namespace addrflow::ledger {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class NetboxLedgerTest : public LedgerTest {
+ protected:
+  void SetUp() override {
+    LedgerTest::SetUp();
+    if (IsSkipped()) return;
+    // A claim is over all tenants: what other tests have left is none of ours.
+    run("UPDATE effects SET status = 'abandoned' WHERE system = 'netbox'");
+    run("DELETE FROM netbox_writers");
+    PoolSpec spec = pool_spec();
+    spec.netbox_mode = "mirror";
+    made = ledger->add_pool(spec);
+  }
+  static void run(const std::string& sql) {
+    pqxx::connection connection{database_url()};
+    pqxx::nontransaction{connection}.exec(sql);
+  }
+  static std::string one(const std::string& sql) {
+    pqxx::connection connection{database_url()};
+    pqxx::nontransaction tx{connection};
+    return tx.exec1(sql)[0].c_str();
+  }
+  std::vector<ports::ClaimedEffect> claim_all(int limit = 100) {
+    return ledger->claim_netbox(limit, seconds{60}, milliseconds{0});
+  }
+  static v1::EffectReply reply(const std::string& status, bool retry = false) {
+    v1::EffectReply reply;
+    reply.set_status(status);
+    reply.set_retry(retry);
+    return reply;
+  }
+  PoolInfo made;
+};
+
+TEST_F(NetboxLedgerTest, WhatIsDueIsClaimedOnceUntilTheLeaseIsOver) {
+  allocate("a", "k");
+  allocate("b", "k");
+  const auto claimed = claim_all();
+  ASSERT_EQ(claimed.size(), 2U);
+  EXPECT_EQ(claimed[0].leave.action, "reserve");
+  EXPECT_EQ(claimed[0].leave.wish["family"], "ipv4");
+  EXPECT_FALSE(claimed[0].leave.earlier_unknown);
+  EXPECT_EQ(claimed[0].leave.attempt, 1);
+  EXPECT_TRUE(claim_all().empty());
+
+  run("UPDATE effects SET leased_until = '-infinity', hard_deadline = '-infinity'"
+      " WHERE status = 'sent'");
+  const auto again = claim_all();
+  ASSERT_EQ(again.size(), 2U);
+  EXPECT_TRUE(again[0].leave.earlier_unknown);
+  EXPECT_EQ(again[0].leave.attempt, 2);
+}
+
+TEST_F(NetboxLedgerTest, AnAttemptThatMayStillBeUnderWayIsLeftAlone) {
+  const auto claimed = ledger->claim(ask("allocate", "a", "k"));
+  const auto reserved = reserve(claimed.claim());
+  v1::EffectRequest request;
+  *request.mutable_service() = claimed.claim().service();
+  request.set_number(claimed.claim().number());
+  *request.mutable_effect() = reserved.netbox();
+  EXPECT_EQ(ledger->begin(request, seconds{60}).kind, ports::Leave::Kind::kSend);
+  EXPECT_TRUE(claim_all().empty());
+}
+
+TEST_F(NetboxLedgerTest, WhatAServiceJustTouchedIsLeftAlone) {
+  allocate("a", "k");
+  EXPECT_TRUE(ledger->claim_netbox(10, seconds{60}, seconds{60}).empty());
+  EXPECT_EQ(ledger->netbox_backlog(), 1);
+}
+
+TEST_F(NetboxLedgerTest, TheNewestWishSupersedesTheOlderOnes) {
+  const auto address = allocate("a", "k");
+  // As when an older release left both on record.
+  run("INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
+      " wish) SELECT tenant_id, service_id, operation_id, number, system, 'set_active', object,"
+      " wish FROM effects WHERE system = 'netbox' AND tenant_id = '" +
+      tenant + "'");
+  const auto claimed = claim_all();
+  ASSERT_EQ(claimed.size(), 1U);
+  EXPECT_EQ(claimed[0].leave.action, "set_active");
+  EXPECT_EQ(one("SELECT status FROM effects WHERE system = 'netbox' AND action = 'reserve' AND"
+                " tenant_id = '" +
+                tenant + "'"),
+            "superseded");
+  // Its late answer does not make it current again.
+  EXPECT_TRUE(ledger->finish(claimed[0].request, 1, reply("confirmed")));
+  EXPECT_EQ(ledger->netbox_backlog(), 0);
+}
+
+TEST_F(NetboxLedgerTest, AnOlderRequestOnItsWayKeepsNotThereFromBeingGone) {
+  allocate("a", "k");
+  ASSERT_EQ(claim_all().size(), 1U);  // the reserve is under way
+  run("INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
+      " wish) SELECT tenant_id, service_id, operation_id, number, system, 'release', object,"
+      " wish FROM effects WHERE system = 'netbox' AND tenant_id = '" +
+      tenant + "'");
+  const auto claimed = claim_all();
+  ASSERT_EQ(claimed.size(), 1U);
+  EXPECT_EQ(claimed[0].leave.action, "release");
+  EXPECT_GT(claimed[0].leave.wish["unsettled_ms"], 30'000);
+}
+
+TEST_F(NetboxLedgerTest, WhatWaitsForItsQuarantineIsNotDue) {
+  allocate("a", "k");
+  run("UPDATE effects SET not_before = now() + interval '1 hour' WHERE status = 'planned'"
+      " AND system = 'netbox'");
+  EXPECT_TRUE(claim_all().empty());
+  EXPECT_EQ(ledger->netbox_backlog(), 1);
+}
+
+TEST_F(NetboxLedgerTest, ARefusalForGoodIsNotSentAgain) {
+  allocate("a", "k");
+  allocate("b", "k");
+  const auto claimed = claim_all();
+  ASSERT_EQ(claimed.size(), 2U);
+  ledger->finish(claimed[0].request, 1, reply("refused"));
+  ledger->finish(claimed[1].request, 1, reply("refused", true));
+  run("UPDATE effects SET leased_until = '-infinity' WHERE status = 'refused'");
+  const auto again = claim_all();
+  ASSERT_EQ(again.size(), 1U);
+  EXPECT_EQ(again[0].leave.effect_id, claimed[1].leave.effect_id);
+}
+
+TEST_F(NetboxLedgerTest, EightAtOnceClaimEachEffectOnce) {
+  for (int i = 0; i < 60; ++i) allocate(fmt::format("s{}", i), "k");
+  std::mutex mutex;
+  std::multiset<std::int64_t> seen;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&] {
+      for (auto claimed = claim_all(7); !claimed.empty(); claimed = claim_all(7)) {
+        const std::lock_guard lock{mutex};
+        for (const auto& one : claimed) seen.insert(one.leave.effect_id);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  // Whoever found everything locked has stopped: the rest is claimed now.
+  for (const auto& one : claim_all()) seen.insert(one.leave.effect_id);
+  EXPECT_EQ(seen.size(), 60U);
+  EXPECT_EQ(std::set<std::int64_t>(seen.begin(), seen.end()).size(), 60U);
+}
+
+TEST_F(NetboxLedgerTest, APrefixPoolHasOneWriterUntilItsLeaseIsOver) {
+  EXPECT_TRUE(ledger->acquire_writer("p", "one", seconds{60}));
+  EXPECT_TRUE(ledger->acquire_writer("p", "one", seconds{60}));
+  EXPECT_FALSE(ledger->acquire_writer("p", "two", seconds{60}));
+  EXPECT_TRUE(ledger->acquire_writer("q", "two", seconds{60}));
+  ledger->release_writer("p", "two");
+  EXPECT_FALSE(ledger->acquire_writer("p", "two", seconds{60}));
+  run("UPDATE netbox_writers SET until = now() - interval '1 second' WHERE pool = 'p'");
+  EXPECT_TRUE(ledger->acquire_writer("p", "two", seconds{60}));
+  ledger->release_writer("p", "two");
+  EXPECT_TRUE(ledger->acquire_writer("p", "one", seconds{60}));
+}
+
+TEST_F(NetboxLedgerTest, APoolStartsOnceItIsImported) {
+  settings.netbox = true;
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+  const auto claimed = ledger->claim(ask("allocate", "a", "k"));
+  EXPECT_EQ(code_of([&] { reserve(claimed.claim()); }), ErrorCode::kNoSuchPool);
+  const auto pool = ledger->netbox_pool(tenant, "main");
+  EXPECT_EQ(pool.imported_at, "");
+  ledger->import_netbox(pool, 7, {}, true);
+  EXPECT_EQ(code_of([&] { reserve(claimed.claim()); }), ErrorCode::kNoSuchPool);
+  ledger->import_netbox(pool, 7, {}, false);
+  EXPECT_EQ(ledger->netbox_pool(tenant, "main").netbox_prefix_id, 7);
+  EXPECT_NO_THROW(reserve(claimed.claim()));
+}
+
+TEST_F(NetboxLedgerTest, AnImportBlocksWhatIsNotOursAndSaysWhatIsHeldTwice) {
+  const auto own = allocate("a", "k");
+  const auto pool = ledger->netbox_pool(tenant, "main");
+  const std::vector<Occupied> occupied{
+      {.first = "198.51.100.20", .last = "198.51.100.20", .cidr = "", .key = "", .what = "router"},
+      {.first = "198.51.100.30", .last = "198.51.100.39", .cidr = "", .key = "", .what = "range"},
+      {.first = "", .last = "", .cidr = "198.51.100.64/29", .key = "", .what = "child"},
+      {.first = "", .last = "", .cidr = "198.51.0.0/16", .key = "", .what = "around it"},
+      {.first = "192.0.2.1", .last = "192.0.2.1", .cidr = "", .key = "", .what = "elsewhere"},
+      {.first = own, .last = own, .cidr = "", .key = "", .what = "theirs"},
+      {.first = own,
+       .last = own,
+       .cidr = "",
+       .key = tenant + "/a/internet/ipv4/" + own,
+       .what = "ours"}};
+  const auto seen = ledger->import_netbox(pool, 0, occupied, true);
+  EXPECT_EQ(one("SELECT count(*) FROM pool_addresses WHERE state = 'blocked' AND pool_id = '" +
+                made.id + "'"),
+            "0");
+  const auto report = ledger->import_netbox(pool, 0, occupied, false);
+  EXPECT_EQ(report.blocked, 1 + 10 + 8);
+  EXPECT_EQ(seen.blocked, report.blocked);
+  EXPECT_EQ(report.ours, 1);
+  ASSERT_EQ(report.conflicts.size(), 1U);
+  EXPECT_NE(report.conflicts[0].find("theirs"), std::string::npos);
+  EXPECT_EQ(one("SELECT why FROM pool_addresses WHERE address = '198.51.100.35' AND pool_id = '" +
+                made.id + "'"),
+            "range");
+  EXPECT_EQ(ledger->import_netbox(pool, 0, occupied, false).blocked, 0);
+}
+
+TEST_F(NetboxLedgerTest, ARowMayBeMirroredAgain) {
+  allocate("a", "k");
+  for (const auto& claimed : claim_all()) ledger->finish(claimed.request, 1, reply("confirmed"));
+  EXPECT_EQ(ledger->netbox_backlog(), 0);
+  const auto rows = ledger->netbox_rows({.tenant = tenant, .subscriber = "a"});
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].action, "reserve");
+  ledger->mirror_again(rows[0]);
+  EXPECT_EQ(claim_all().size(), 1U);
+  EXPECT_EQ(code_of([&] { ledger->netbox_rows({}); }), ErrorCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace addrflow::ledger
