@@ -113,8 +113,6 @@ void check_ipv6(const PoolSpec& spec, const Lengths& lengths) {
     refuse(fmt::format("prefix must be /{} to /{}: {}", kWidestPrefix, lengths.chunk, spec.prefix));
   }
   if (!spec.gateway.empty()) refuse("gateway is of IPv4 pools: " + spec.gateway);
-  if (spec.netbox_mode != "off")
-    refuse("netbox_mode must be off: delegated prefixes are not mirrored in NetBox yet");
 }
 
 void check_pool(const PoolSpec& spec) {

@@ -52,6 +52,8 @@ Picked peek_again(Tx& tx, const Row& held);
 std::int64_t open_holding(Tx& tx, const ServiceRef& service, const Wish& wish,
                           std::int64_t generation, const Picked& picked, std::int64_t operation,
                           bool exposed);
+// Throws `no_such_pool` for a pool of which nobody has asked NetBox what it holds.
+void must_be_imported(Tx& tx, const Pool& pool);
 // Nobody gets it any more.
 void block_space(Tx& tx, const std::string& pool_id, const std::string& space,
                  const std::string& why);

@@ -215,9 +215,7 @@ INSERT INTO ip_pools (id, tenant_id, pool_name, family, routing_domain_id, prefi
   netbox_mode, netbox_prefix_id, delegated_length, chunk_length)
 SELECT p.id, tenant, p.name, CASE family(p.prefix) WHEN 4 THEN 'ipv4' ELSE 'ipv6_pd' END, d.id,
   p.prefix::cidr, CASE WHEN p.gateway <<= p.prefix THEN p.gateway END,
-  -- Delegated prefixes are not mirrored in NetBox yet.
-  CASE WHEN p.netbox_prefix_id IS NULL OR family(p.prefix) = 6 THEN 'off' ELSE 'mirror' END,
-  p.netbox_prefix_id,
+  CASE WHEN p.netbox_prefix_id IS NULL THEN 'off' ELSE 'mirror' END, p.netbox_prefix_id,
   CASE family(p.prefix) WHEN 4 THEN 32 ELSE greatest(coalesce(l.longest, 56), masklen(p.prefix)) END,
   CASE family(p.prefix) WHEN 4 THEN 32 ELSE greatest(coalesce(l.shortest, 56), masklen(p.prefix)) END
 FROM lf_pools p JOIN routing_domains d ON d.name = p.domain LEFT JOIN (

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <addrflow/ledger/ledger.hpp>
 
+#include "allocator.hpp"
 #include "rows.hpp"
 #include "store.hpp"
 

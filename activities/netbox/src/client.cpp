@@ -301,8 +301,7 @@ Result<std::vector<Object>> Client::list(Kind kind, const std::string& query,
 
 Result<OwnedPage> Client::owned(Kind kind, std::size_t offset, std::size_t limit,
                                 Clock::time_point deadline) {
-  const auto path =
-      fmt::format("{}?ordering=id&limit={}&offset={}", path_of(kind), limit, offset);
+  const auto path = fmt::format("{}?ordering=id&limit={}&offset={}", path_of(kind), limit, offset);
   const auto answer = call("GET", path, nullptr, "", deadline);
   if (!answer) return std::unexpected(answer.error());
   const json& body = answer->body;
