@@ -4,6 +4,7 @@
 #include <addrflow/v1/activities.pb.h>
 #include <addrflow/v1/evidence.pb.h>
 #include <addrflow/v1/lifecycle.pb.h>
+#include <addrflow/v1/netbox.pb.h>
 #include <addrflow/v1/operators.pb.h>
 #include <addrflow/v1/provision.pb.h>
 #include <google/protobuf/descriptor.h>
@@ -28,9 +29,10 @@ using google::protobuf::Message;
 
 std::vector<const Descriptor*> all_messages() {
   std::vector<const Descriptor*> all;
-  for (const auto* file : {ServiceRef::descriptor()->file(), ProvisionRequest::descriptor()->file(),
-                           Claim::descriptor()->file(), CatchUpRequest::descriptor()->file(),
-                           ListRequest::descriptor()->file()}) {
+  for (const auto* file :
+       {ServiceRef::descriptor()->file(), ProvisionRequest::descriptor()->file(),
+        Claim::descriptor()->file(), CatchUpRequest::descriptor()->file(),
+        ListRequest::descriptor()->file(), NetboxCatchUpRequest::descriptor()->file()}) {
     for (int i = 0; i < file->message_type_count(); ++i) all.push_back(file->message_type(i));
   }
   return all;

@@ -494,6 +494,8 @@ class DualStack(SystemTest):
         self.assertEqual([step["name"] for step in result["steps"]],
                          ["allocate_ip_handler", "activate_ipv4_lifecycle", "activate_ipv6_lifecycle", "verify"])
         username, session = self.log_in("alice", result)
+        self.assertEqual([item["status"]["value"] for item in self.world.netbox_prefixes(context["ipv6_prefix"])],
+                         ["active"])
 
         self.run_on("suspend", "alice", "--reason", "billing")
         self.assertEqual(self.states("alice"), {"ipv4": "suspended", "ipv6_pd": "suspended"})
@@ -740,6 +742,26 @@ class NetboxFaults(SystemTest):
         result = self.provision("rita", exits=(0, 4))
         eventually("NetBox to be confirmed", lambda: self.status("rita")["enforcement"] == "confirmed")
         self.assert_exists_once("rita", result["context"]["ipv4_address"])
+
+    def test_what_netbox_missed_while_it_was_down_is_caught_up_and_nobody_waited(self):
+        lines = [f"line{i}" for i in range(20)]
+        self.world.netbox_fault("503", count=100_000)
+        try:
+            with concurrent.futures.ThreadPoolExecutor(10) as pool:
+                results = list(pool.map(lambda line: self.provision(line, exits=(0, 4)), lines))
+        finally:
+            self.world.netbox_clear()
+        self.assertEqual({r["context"]["ipv4_lifecycle_state"] for r in results}, {"ACTIVE"})
+        self.world.must("schedules", "trigger", "addrflow-catch-up-netbox")
+        eventually("the backlog to be empty", self.backlog_is_empty, limit_s=120)
+        for line, result in zip(lines, results):
+            self.assert_exists_once(line, result["context"]["ipv4_address"])
+            self.assertEqual(self.status(line)["enforcement"], "confirmed")
+
+    def backlog_is_empty(self):
+        return self.world.sql("select count(*) from effects where system = 'netbox' and not_before <= now()"
+                              f" and tenant_id = '{self.tenant}' and status not in"
+                              " ('confirmed', 'superseded', 'not_applicable')") == [["0"]]
 
     def test_a_request_that_wants_netbox_fails_and_undoes_without_it(self):
         self.world.netbox_fault("503", count=50, path="ip-addresses")

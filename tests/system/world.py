@@ -317,6 +317,9 @@ class World:
 
     # --- a BNG and its subscribers -------------------------------------------------------------------
 
+    def netbox_prefixes(self, prefix):
+        return self.netbox_get(f"ipam/prefixes/?prefix={urllib.parse.quote(prefix)}")["results"]
+
     def add_credentials(self, username, password):
         """What the provider's own customer system does: credentials are never addrflow's."""
         self.sql(
@@ -375,9 +378,11 @@ class World:
                   "--secret", f"file:{self.peers['RADIUS_NAS_SECRET_FILE']}", "--interim", "60s")
 
     def add_prefixes(self, tenant, cidr, pool="prefixes", **options):
-        """A pool of delegated prefixes. NetBox does not mirror prefixes yet."""
+        """A pool of delegated prefixes."""
         words = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-        self.must("pool", "add", pool, "--tenant", tenant, "--cidr", cidr, "--netbox", "off", *words)
+        self.must("pool", "add", pool, "--tenant", tenant, "--cidr", cidr, *words)
+        if options.get("netbox") != "off":
+            self.must("netbox", "import", pool, "--tenant", tenant)
 
 
 def new_key():

@@ -342,7 +342,7 @@ class Look {
   // What the ledger's newest effect on an object says of it.
   static std::string status_of(const std::string& action) {
     if (action == "reserve" || action == "set_reserved") return "reserved";
-    if (action == "set_active") return "active";
+    if (action == "set_active" || action == "suspend") return "active";
     if (action == "deprecate") return "deprecated";
     return {};
   }
