@@ -752,6 +752,7 @@ class NetboxFaults(SystemTest):
         finally:
             self.world.netbox_clear()
         self.assertEqual({r["context"]["ipv4_lifecycle_state"] for r in results}, {"ACTIVE"})
+        self.world.must("schedules", "apply")
         self.world.must("schedules", "trigger", "addrflow-catch-up-netbox")
         eventually("the backlog to be empty", self.backlog_is_empty, limit_s=120)
         for line, result in zip(lines, results):
