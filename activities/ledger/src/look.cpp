@@ -121,7 +121,8 @@ class Looking : public LedgerLook {
 
   NetboxFacts netbox_facts(const Picked& picked, const std::string& family) {
     const auto row = tx_.exec_params(
-        "SELECT masklen(p.prefix), coalesce(d.netbox_vrf_id, 0) FROM ip_pools p"
+        "SELECT masklen(p.prefix), coalesce(d.netbox_vrf_id, 0), coalesce(p.netbox_prefix_id, 0)"
+        " FROM ip_pools p"
         " JOIN routing_domains d ON d.id = p.routing_domain_id WHERE p.id = $1::uuid",
         picked.pool.id)[0];
     const bool ipv4 = family == domain::kFamilyIpv4;
@@ -132,7 +133,9 @@ class Looking : public LedgerLook {
             .state = "pending",
             .prefix_length = ipv4 ? row[0].as<int>()
                                   : std::stoi(picked.space.substr(picked.space.find('/') + 1)),
-            .vrf_id = row[1].as<std::int64_t>()};
+            .vrf_id = row[1].as<std::int64_t>(),
+            .pool_id = picked.pool.id,
+            .pool_netbox_id = row[2].as<std::int64_t>()};
   }
 
   void plan_object(const NetboxFacts& facts, const std::string& action) {
@@ -173,6 +176,7 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
                                            .requested = request.requested_address(),
                                            .service_id = supposed_.head.id,
                                            .nas_ip = supposed_.session.nas_ip});
+  if (settings_.netbox && !again) must_be_imported(tx_, picked.pool);
   const std::int64_t generation = supposed_.head.generation + 1;
   note("reserve", family,
        {fmt::format("+ {} {} of pool {}, generation {} ({})", family, picked.space,
