@@ -11,8 +11,7 @@
 
 namespace tempora::behaviour {
 
-Client connect() {
-  ConnectionOptions options;
+Client connect(ConnectionOptions options) {
   options.address = addrflow::testing::need_peer("TEMPORAL_ADDRESS");
   return must(Client::connect(std::move(options)));
 }
@@ -83,10 +82,11 @@ void Stage::replay_all() {
 
 namespace {
 
-void perform(const std::function<void(Stage&)>& body, std::size_t max_cached) {
+void perform(const std::function<void(Stage&)>& body, std::size_t max_cached,
+             const ConnectionOptions& how = {}) {
   SCOPED_TRACE("max_cached_workflows " + std::to_string(max_cached));
   try {
-    Stage stage{connect(), max_cached};
+    Stage stage{connect(how), max_cached};
     body(stage);
     stage.replay_all();
   } catch (const std::exception& error) {
@@ -96,10 +96,10 @@ void perform(const std::function<void(Stage&)>& body, std::size_t max_cached) {
 
 }  // namespace
 
-void with_each_cache(const std::function<void(Stage&)>& body) {
+void with_each_cache(const std::function<void(Stage&)>& body, const ConnectionOptions& how) {
   std::vector<std::jthread> stages;
   for (const std::size_t max_cached : {std::size_t{0}, std::size_t{1}, std::size_t{1'000}}) {
-    stages.emplace_back([&body, max_cached] { perform(body, max_cached); });
+    stages.emplace_back([&body, &how, max_cached] { perform(body, max_cached, how); });
   }
 }
 

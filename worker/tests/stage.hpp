@@ -90,10 +90,10 @@ class Stage {
 // Skips the test if there is no server.
 #define NEEDS_SERVER() ADDRFLOW_NEEDS_PEER("TEMPORAL_ADDRESS")
 
-Client connect();
+Client connect(ConnectionOptions options = {});
 
 // Runs `body(stage)` for each cache size at once; what it throws fails the test.
-void with_each_cache(const std::function<void(Stage&)>& body);
+void with_each_cache(const std::function<void(Stage&)>& body, const ConnectionOptions& how = {});
 // With the default cache only, for behaviour that does not depend on it.
 void with_default_cache(const std::function<void(Stage&)>& body);
 

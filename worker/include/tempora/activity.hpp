@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -38,6 +39,7 @@ struct ActivityInfo {
   Duration start_to_close{};     // zero: none
   Duration heartbeat{};          // zero: none; without it a heartbeat is only sent every 30 s
   std::string task_token;        // for completion from elsewhere
+  std::map<std::string, Payload> headers;  // as they came; see interceptor.hpp
 };
 
 // Why an activity should stop. Several may hold at once.

@@ -5,10 +5,15 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <tempora/codec.hpp>
+#include <vector>
 
 namespace tempora {
+
+class ClientInterceptor;  // interceptor.hpp
 
 // PEM texts, not paths. Empty CA: the system's.
 struct TlsOptions {
@@ -45,7 +50,12 @@ struct ConnectionOptions {
   std::chrono::milliseconds keep_alive_timeout{15'000};
   std::size_t max_message_bytes = std::size_t{128}
                                   << 20;  // histories are long; requests the server limits to 4 MiB
-  int channels = 1;                       // TCP connections; more only for very many polls
+  // A larger request is refused here, in clear words; by default the server would refuse it too.
+  std::size_t max_request_bytes = std::size_t{4} << 20;
+  CodecOptions codecs{};  // for all payloads of this client and of the workers over it
+  std::vector<std::shared_ptr<ClientInterceptor>> interceptors{};  // the first is the outermost
+
+  int channels = 1;  // TCP connections; more only for very many polls
 };
 
 }  // namespace tempora

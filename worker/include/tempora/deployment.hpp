@@ -23,6 +23,7 @@ struct DeploymentDescription {
   std::string ramping_build_id;
   float ramping_percentage = 0;
   std::vector<DeploymentVersionInfo> versions;
+  bool settled = true;         // the routing has reached all task queues
   std::string conflict_token;  // for a change that nobody may have overtaken
 };
 

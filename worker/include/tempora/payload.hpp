@@ -48,6 +48,8 @@ void decode_message(const Payload& payload, google::protobuf::Message& message);
 nlohmann::json decode_json(const Payload& payload);
 // The bytes of a `binary/plain` payload.
 std::string_view decode_bytes(const Payload& payload);
+// A codec that is not at hand made it: the value is there, but not for us now.
+bool is_still_encoded(const Payload& payload);
 [[noreturn]] void throw_undecodable(std::string_view wanted, std::string_view why);
 
 template <class T>

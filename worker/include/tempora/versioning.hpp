@@ -12,9 +12,16 @@ struct DeploymentVersion {
 };
 
 enum class VersioningBehavior {
-  kUnspecified,  // the worker's default
+  kUnspecified,
   kPinned,       // a run ends on the version on which it began
   kAutoUpgrade,  // a run goes on with the current version, which must replay it
+};
+
+// A worker of a certain build. It gets workflows when a deployment's routing says so
+// (`DeploymentClient::set_current`), not before.
+struct WorkerVersioning {
+  DeploymentVersion version;
+  VersioningBehavior behavior = VersioningBehavior::kPinned;  // of its workflows
 };
 
 }  // namespace tempora

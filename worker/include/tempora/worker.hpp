@@ -6,13 +6,16 @@
 #include <concepts>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tempora/activity.hpp>
 #include <tempora/activity_type.hpp>
 #include <tempora/definition.hpp>
+#include <tempora/interceptor.hpp>
 #include <tempora/logging.hpp>
 #include <tempora/metrics.hpp>
 #include <tempora/time.hpp>
+#include <tempora/versioning.hpp>
 #include <utility>
 
 namespace tempora {
@@ -38,8 +41,10 @@ struct WorkerOptions {
   double max_task_queue_activities_per_second = 0;  // 0: no limit; all workers of the queue
   std::size_t workflow_threads = 0;                 // 0: two, or one on a machine with one core
   std::string identity;                             // empty: the client's
-  std::string build_id;                             // in log lines; not sent to the server yet
+  std::string build_id;                             // in log lines
+  std::optional<WorkerVersioning> versioning{};     // none: a worker without a version
   Logger log = Logger::standard();
+  WorkerInterceptors interceptors{};
   std::shared_ptr<Metrics> metrics = no_metrics();
 };
 
@@ -70,6 +75,8 @@ class Worker {
   void add(const ActivityType<I, O>& type, F function) {
     add_activity(type.name, erase_activity<I, O>(std::move(function)));
   }
+  // For every activity type that is not registered; `ActivityContext::info` says which it is.
+  void add_fallback_activity(ActivityFunction function);
   void add_workflow(std::shared_ptr<const WorkflowDefinition> definition);
   void add_activity(std::string type, ActivityFunction function);
 

@@ -13,9 +13,15 @@ void ActivityRegistry::add(std::string type, ActivityFunction function) {
     throw std::logic_error{fmt::format("activity type {} is registered twice", position->first)};
 }
 
+void ActivityRegistry::add_fallback(ActivityFunction function) {
+  if (fallback_) throw std::logic_error{"a fallback for activities is registered twice"};
+  fallback_ = std::move(function);
+}
+
 const ActivityFunction* ActivityRegistry::find(const std::string& type) const {
   const auto found = functions_.find(type);
-  return found == functions_.end() ? nullptr : &found->second;
+  if (found != functions_.end()) return &found->second;
+  return fallback_ ? &fallback_ : nullptr;
 }
 
 std::vector<std::string> ActivityRegistry::types() const {

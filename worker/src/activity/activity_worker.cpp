@@ -7,6 +7,9 @@
 #include <tempora/failure.hpp>
 #include <utility>
 
+#include "interceptor/chain.hpp"
+#include "pollers/version.hpp"
+
 namespace tempora::activity {
 
 namespace api = temporal::api::workflowservice::v1;
@@ -16,7 +19,7 @@ namespace {
 
 // The server's limit of one payload list; a result above it would be recorded
 // as a failure that cannot be retried.
-constexpr std::size_t kLargestResultBytes = 2 * 1024 * 1024;
+constexpr std::size_t kLargestResultBytes = std::size_t{2} * 1024 * 1024;
 // An answer is given up after this long if the activity has no time-out of its
 // own.
 constexpr std::chrono::minutes kAnswerWithoutTimeout{10};
@@ -51,6 +54,7 @@ ActivityInfo info_of(const api::PollActivityTaskQueueResponse& task,
   info.start_to_close = duration_of(task.start_to_close_timeout());
   info.heartbeat = duration_of(task.heartbeat_timeout());
   info.task_token = task.task_token();
+  info.headers = tempora::detail::read_headers(task.header());
   return info;
 }
 
@@ -75,6 +79,7 @@ struct ActivityWorker::Running {
   std::shared_ptr<detail::ActivityState> state;
   std::shared_ptr<Heartbeater> heartbeater;
   std::atomic<bool> ended{false};
+  bool refused = false;  // an answer was too large to be sent; the one that says so is on its way
 };
 
 struct ActivityWorker::Answer {
@@ -100,6 +105,7 @@ void ActivityWorker::start() {
   request->mutable_task_queue()->set_kind(temporal::api::enums::v1::TASK_QUEUE_KIND_NORMAL);
   request->set_identity(options_.identity);
   request->set_worker_instance_key(options_.worker_instance_key);
+  pollers::write_version(options_.versioning, *request);
   if (options_.max_task_queue_per_second > 0) {
     request->mutable_task_queue_metadata()->mutable_max_tasks_per_second()->set_value(
         options_.max_task_queue_per_second);
@@ -245,7 +251,8 @@ ActivityWorker::Answer ActivityWorker::call_function(Running& running,
   ActivityContext context{running.state};
   const auto began = Clock::now();
   try {
-    outcome.result = function(context, running.task->input());
+    outcome.result = tempora::detail::run_activity(options_.interceptors, function, context,
+                                                   running.task->input());
     outcome.kind = Answer::Kind::kCompleted;
     if (const std::size_t bytes = outcome.result.ByteSizeLong(); bytes > kLargestResultBytes) {
       outcome.kind = Answer::Kind::kFailed;
@@ -319,6 +326,7 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
       request.set_task_token(token);
       request.set_namespace_(options_.namespace_);
       request.set_identity(options_.identity);
+      pollers::write_version(options_.versioning, request);
       *request.mutable_result() = std::move(answer.result);
       return send<api::RespondActivityTaskCompletedResponse>(
           running, methods::kActivityTaskCompleted, std::move(request));
@@ -328,6 +336,7 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
       request.set_task_token(token);
       request.set_namespace_(options_.namespace_);
       request.set_identity(options_.identity);
+      pollers::write_version(options_.versioning, request);
       return send<api::RespondActivityTaskCanceledResponse>(running, methods::kActivityTaskCanceled,
                                                             std::move(request));
     }
@@ -343,6 +352,7 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
       request.set_task_token(token);
       request.set_namespace_(options_.namespace_);
       request.set_identity(options_.identity);
+      pollers::write_version(options_.versioning, request);
       *request.mutable_failure() = std::move(answer.failure);
       // The newest details may not have been sent yet; the next attempt is to see
       // them.
@@ -353,6 +363,16 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
                                                           std::move(request));
     }
   }
+}
+
+// The result, or what was said of the failure, is too large: the workflow hears that instead.
+void ActivityWorker::answer_refused(const std::shared_ptr<Running>& running,
+                                    const std::string& why) {
+  running->refused = true;
+  Answer refused;
+  refused.kind = Answer::Kind::kFailed;
+  refused.failure = application_failure("PayloadsTooLarge", why, true);
+  answer(running, std::move(refused));
 }
 
 template <class Response, class Request>
@@ -366,6 +386,9 @@ void ActivityWorker::send(const std::shared_ptr<Running>& running, std::string_v
   pollers::call_retrying<Response>(
       *environment_, method, std::move(request), plan,
       [self = shared_from_this(), running](CallStatus status, const Response&) {
+        if (is_message_too_large(status) && !running->refused) {
+          return self->answer_refused(running, status.message);
+        }
         if (status.code == grpc_code::kNotFound) {
           running->state->log().debug("answer not taken, the attempt is over: {}", status.message);
         } else if (!status.ok()) {

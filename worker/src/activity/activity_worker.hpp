@@ -9,9 +9,12 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <tempora/activity.hpp>
+#include <tempora/interceptor.hpp>
 #include <tempora/metrics.hpp>
+#include <tempora/versioning.hpp>
 #include <unordered_map>
 #include <vector>
 
@@ -34,7 +37,9 @@ struct ActivityWorkerOptions {
   std::size_t polls = 5;
   double max_per_second = 0;             // 0: no limit; this worker
   double max_task_queue_per_second = 0;  // 0: no limit; the whole queue, enforced by the server
+  std::optional<WorkerVersioning> versioning{};
   Logger log;
+  std::vector<std::shared_ptr<ActivityInterceptor>> interceptors{};
   std::shared_ptr<Metrics> metrics;
 };
 
@@ -81,6 +86,7 @@ class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
   void watch(const std::shared_ptr<Running>& running);
   SendHeartbeat heartbeat_sender(const Task& task) const;
   void count(std::string_view name, const Task& task) const;
+  void answer_refused(const std::shared_ptr<Running>& running, const std::string& why);
   void finish(const std::shared_ptr<Running>& running);
 
   const std::shared_ptr<const pollers::CallEnvironment> environment_;

@@ -1,5 +1,7 @@
 #include "local_runner.hpp"
 
+#include "interceptor/chain.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -100,6 +102,7 @@ void LocalRunner::begin_attempt(const std::shared_ptr<Call>& call) {
       info.attempt = attempt = ++call->attempt;
       info.scheduled_time = call->request.scheduled_time;
       info.current_attempt_scheduled_time = info.started_time = wall_clock();
+      info.headers = call->request.headers;
       info.schedule_to_close = call->request.schedule_to_close;
       info.start_to_close = call->request.start_to_close;
       state = std::make_shared<detail::ActivityState>(std::move(info), Payloads{}, log_);
@@ -138,7 +141,8 @@ void LocalRunner::run(const std::shared_ptr<Call>& call, int attempt,
           "NotFoundError", true};
     }
     ActivityContext context{state};
-    result.result = (*function)(context, call->request.input);
+    result.result =
+        detail::run_activity(options_.interceptors, *function, context, call->request.input);
     result.kind = LocalResult::Kind::kCompleted;
     if (const std::size_t bytes = result.result.ByteSizeLong(); bytes > kLargestResultBytes) {
       throw ApplicationError{fmt::format("[TMPRL1103] the result has {} bytes, the limit is {}",

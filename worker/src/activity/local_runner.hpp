@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <tempora/activity.hpp>
+#include <tempora/interceptor.hpp>
 #include <tempora/metrics.hpp>
 #include <unordered_map>
 
@@ -41,6 +42,7 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
     // Every pause between two attempts is the workflow's timer, not only the long ones.
     bool pauses_are_timers = false;
     Logger log;
+    std::vector<std::shared_ptr<ActivityInterceptor>> interceptors;
     std::shared_ptr<Metrics> metrics;
   };
 

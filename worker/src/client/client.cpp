@@ -7,6 +7,7 @@
 #include <tempora/client.hpp>
 #include <tempora/schedule.hpp>
 
+#include "../transport/codec_transport.hpp"
 #include "../transport/grpc_transport.hpp"
 #include "client_core.hpp"
 #include "describe.hpp"
@@ -60,7 +61,8 @@ ClientCore::ClientCore(std::shared_ptr<Transport> transport, ConnectionOptions g
     : options(std::move(given)),
       namespace_(options.namespace_),
       identity(options.identity.empty() ? default_identity() : options.identity),
-      caller(std::move(transport), metadata_of(options), std::move(clock)) {}
+      caller(with_codecs(std::move(transport), options.codecs), metadata_of(options),
+             std::move(clock)) {}
 
 ClientError invalid_argument(std::string message, std::string where) {
   ClientError error;

@@ -11,6 +11,7 @@
 #include "../transport/methods.hpp"
 #include "../transport/retrying_caller.hpp"
 #include "error_map.hpp"
+#include "intercepted.hpp"
 
 namespace tempora::detail {
 
@@ -55,6 +56,8 @@ class Limit {
   const CallClock::Time end_;
 };
 
+ClientError invalid_argument(std::string message, std::string where);
+
 struct ClientCore : std::enable_shared_from_this<ClientCore> {
   ClientCore(std::shared_ptr<Transport> transport, ConnectionOptions given,
              std::shared_ptr<CallClock> clock);
@@ -68,11 +71,39 @@ struct ClientCore : std::enable_shared_from_this<ClientCore> {
   template <class Response, class Request>
   Outcome<Response> call(std::string_view method, const Request& request, std::string_view subject,
                          Access access, const CallPlan& plan) const {
+    if constexpr (Intercepted<Request>) {
+      if (!options.interceptors.empty())
+        return call_through<Response>(method, request, subject, access, plan);
+    }
+    return send<Response>(method, request, subject, access, plan);
+  }
+  template <class Response, class Request>
+  Outcome<Response> send(std::string_view method, const Request& request, std::string_view subject,
+                         Access access, const CallPlan& plan) const {
     Response response;
     const CallEnd end = caller.call(method, request, &response, plan);
     if (!end.ok())
       return std::unexpected(to_client_error(end, method, subject, access == Access::kWrites));
     return response;
+  }
+  // Inside the interceptors.
+  template <class Response, class Request>
+  Outcome<Response> call_through(std::string_view method, Request request, std::string_view subject,
+                                 Access access, const CallPlan& plan) const {
+    ClientCall told = to_call(request);
+    std::optional<Outcome<Response>> answer;
+    const auto made = through(options.interceptors, 0, told, [&]() -> Outcome<void> {
+      write_call_headers(told.headers, request);
+      answer = send<Response>(method, request, subject, access, plan);
+      if (!*answer) return std::unexpected(answer->error());
+      return {};
+    });
+    if (!made) return std::unexpected(made.error());
+    if (!answer) {
+      return std::unexpected(
+          invalid_argument("an interceptor did not make the call", std::string{subject}));
+    }
+    return std::move(*answer);
   }
 
   CallPlan plan() const {
@@ -138,7 +169,6 @@ Request execution_request(const ClientCore& core, const std::string& id,
 Client client_on(std::shared_ptr<Transport> transport, ConnectionOptions options,
                  std::shared_ptr<CallClock> clock);
 ClientError time_limit(std::string message, std::string where, bool in_doubt);
-ClientError invalid_argument(std::string message, std::string where);
 std::string random_uuid();
 // An error that names the field if the options cannot be.
 Outcome<void> check(const StartOptions& options);

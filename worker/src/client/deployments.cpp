@@ -59,6 +59,8 @@ Outcome<DeploymentDescription> DeploymentClient::describe(std::string_view deplo
       .ramping_build_id = routing.ramping_deployment_version().build_id(),
       .ramping_percentage = routing.ramping_version_percentage(),
       .versions = {},
+      .settled = info.routing_config_update_state() !=
+                 temporal::api::enums::v1::ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS,
       .conflict_token = response->conflict_token()};
   for (const auto& version : info.version_summaries())
     description.versions.push_back(to_version(version));

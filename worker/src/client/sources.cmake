@@ -1,5 +1,10 @@
 # The client: transport, retries, workflows, updates, schedules, profiles.
 list(APPEND WORKER_SOURCES
+  src/converter/aes_gcm_codec.cpp
+  src/converter/codec.cpp
+  src/interceptor/interceptor.cpp
+  src/interceptor/tracing.cpp
+  src/transport/codec_transport.cpp
   src/transport/grpc_transport.cpp
   src/transport/retrying_caller.cpp
   src/transport/timer_queue.cpp
@@ -14,9 +19,10 @@ list(APPEND WORKER_SOURCES
   src/client/updates.cpp
   src/client/workflow_handle.cpp
   src/client/workflow_operations.cpp)
-list(APPEND WORKER_PRIVATE gRPC::grpc++ fmt::fmt PkgConfig::tomlplusplus)
+list(APPEND WORKER_PRIVATE gRPC::grpc++ fmt::fmt OpenSSL::Crypto PkgConfig::tomlplusplus)
 list(APPEND WORKER_TESTS
   src/transport/retrying_caller_test.cpp
   src/client/client_test.cpp
   src/client/profile_test.cpp)
 addrflow_test(NAME worker_client_server SOURCES src/client/client_server_test.cpp LIBS worker LABELS integration)
+addrflow_test(NAME worker_edges_unit SOURCES src/converter/codec_test.cpp src/interceptor/tracing_test.cpp LIBS worker LABELS fast)

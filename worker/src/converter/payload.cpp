@@ -13,6 +13,12 @@ constexpr const char* kMessageType = "messageType";
 
 }  // namespace
 
+bool is_still_encoded(const Payload& payload) {
+  const std::string_view encoding = encoding_of(payload);
+  return encoding != "binary/null" && encoding != "binary/plain" && encoding != "binary/protobuf" &&
+         encoding != "json/plain" && encoding != "json/protobuf" && !encoding.empty();
+}
+
 void throw_undecodable(std::string_view wanted, std::string_view why) {
   throw PayloadError(fmt::format("cannot read {}: {}", wanted, why));
 }

@@ -86,6 +86,7 @@ void RunState::start_local_activity(const detail::Ref<detail::FutureState>& futu
   request.local_retry_threshold = options.local_retry_threshold;
   request.scheduled_time = now_;
   if (!enter_scope(*future, "local activity", where)) return;
+  request.headers = outbound(OutboundCall::Kind::kLocalActivity, type);
   detail::make_ref<LocalActivityMachine>(*this, future, std::move(request),
                                          options.cancellation.value_or(defaults.cancellation),
                                          options.summary, where)

@@ -6,6 +6,7 @@
 
 #include "converter/time.hpp"
 #include "engine/run_state.hpp"
+#include "interceptor/chain.hpp"
 #include "machines/marker.hpp"
 
 namespace tempora::engine {
@@ -89,7 +90,8 @@ bool RunState::start_update(Root& root) {
   touch();
   update.accept();
   ++handlers_running_;
-  root.task = [](Task<Payload> user, detail::Ref<UpdateMachine> machine) -> Task<void> {
+  root.task = [](Task<Payload> user, detail::Ref<UpdateMachine> machine)
+      -> Task<void> {
     // Arguments by value: the lambda itself captures nothing.
     try {
       const Payload result = co_await user;
@@ -97,7 +99,12 @@ bool RunState::start_update(Root& root) {
     } catch (const Failure& failure) {
       machine->fail(failure.proto());
     }
-  }(found->second.start(workflow_.get(), context_, arguments), detail::Ref<UpdateMachine>{&update});
+  }(intercepted(InboundCall::Kind::kUpdate, update.name(),
+                detail::read_headers(update.request().input().header()), arguments,
+                [this, handler = &found->second](InboundCall call) {
+                  return handler->start(workflow_.get(), context_, call.input);
+                }),
+      detail::Ref<UpdateMachine>{&update});
   return true;
 }
 
@@ -151,15 +158,18 @@ void RunState::end_with_failure(const std::exception_ptr& error) {
 }
 
 void RunState::continue_as_new(const ContinueAsNewRequest& request) {
+  const std::string& type =
+      request.options.workflow_type.empty() ? info_.workflow_type : request.options.workflow_type;
+  const Headers headers = outbound(OutboundCall::Kind::kContinueAsNew, type);
   auto command = make_command(enums::COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION);
   if (command) {
     auto& next = *command->mutable_continue_as_new_workflow_execution_command_attributes();
     const ContinueAsNewOptions& options = request.options;
-    next.mutable_workflow_type()->set_name(options.workflow_type.empty() ? info_.workflow_type
-                                                                         : options.workflow_type);
+    next.mutable_workflow_type()->set_name(type);
     next.mutable_task_queue()->set_name(options.task_queue.empty() ? info_.task_queue
                                                                    : options.task_queue);
     *next.mutable_input() = request.arguments;
+    if (!headers.empty()) detail::write_headers(headers, next.mutable_header());
     const Duration run_timeout =
         options.run_timeout > Duration{} ? options.run_timeout : info_.run_timeout;
     const Duration task_timeout =
@@ -187,6 +197,36 @@ void RunState::end_with(enums::CommandType type, std::unique_ptr<Command> comman
     command->set_command_type(type);
   }
   terminal_ = std::move(command);
+}
+
+Headers RunState::outbound(OutboundCall::Kind kind, const std::string& name) {
+  if (interceptors_.empty()) return {};
+  OutboundCall call{.kind = kind, .name = name, .headers = {}};
+  for (const auto& interceptor : interceptors_) interceptor->outbound(context_, call);
+  return std::move(call.headers);
+}
+
+Task<Payload> RunState::intercepted(InboundCall::Kind kind, const std::string& name,
+                                    Headers headers, const Payloads& input,
+                                    WorkflowInterceptor::Next start) {
+  InboundCall call{.kind = kind, .name = name, .headers = std::move(headers), .input = input};
+  return detail::through(interceptors_, 0, context_, std::move(call), std::move(start));
+}
+
+Task<void> RunState::intercepted_signal(const std::string& name, Headers headers,
+                                        const Payloads& input, const StartSignal& start) {
+  if (interceptors_.empty()) return start(input);
+  // Arguments by value: the lambdas themselves capture nothing that a suspended frame needs.
+  const auto for_payload = [](Task<void> user) -> Task<Payload> {
+    co_await user;
+    co_return detail::null_payload();
+  };
+  return [](Task<Payload> user) -> Task<void> {
+    co_await user;
+  }(intercepted(InboundCall::Kind::kSignal, name, std::move(headers), input,
+                                [start, for_payload](InboundCall call) {
+                                  return for_payload(start(call.input));
+                                }));
 }
 
 bool RunState::wake_one_condition() {

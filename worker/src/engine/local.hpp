@@ -4,6 +4,7 @@
 #include <temporal/api/failure/v1/message.pb.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <tempora/activity_type.hpp>
@@ -19,6 +20,7 @@ struct LocalRequest {
   std::string activity_id;
   std::string activity_type;
   Payloads input;
+  std::map<std::string, Payload> headers;
   int attempt = 1;             // of the first attempt under this order
   TimePoint scheduled_time{};  // the workflow's clock, when it was first asked for
   Duration schedule_to_close{};

@@ -12,6 +12,8 @@
 #include <tempora/logging.hpp>
 #include <tempora/replayer.hpp>
 
+#include <tempora/interceptor.hpp>
+
 #include "engine/local.hpp"
 
 namespace tempora::engine {
@@ -22,12 +24,14 @@ struct RunOptions {
   std::string namespace_ = "default";
   std::string task_queue;
   Logger logger{};
+  std::vector<WorkflowInterceptorFactory> interceptors{};
   bool eager_activities =
       true;  // ask for eager starts on our own queue; the poller withdraws what it has no slot for
   std::size_t payload_limit_bytes =
-      2 * 1024 * 1024;  // the server terminates the workflow beyond it
+      std::size_t{2} * 1024 * 1024;  // the server terminates the workflow beyond it
   std::size_t completion_limit_bytes =
-      4 * 1024 * 1024 - 64 * 1024;  // of the request, the poller's fields included
+      std::size_t{4} * 1024 * 1024 -
+      std::size_t{64} * 1024;  // of the request, the poller's fields included
 };
 
 struct TaskOutcome {

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "converter/time.hpp"
+#include "interceptor/chain.hpp"
 #include "machines/activity.hpp"
 #include "machines/local_activity.hpp"
 #include "machines/marker.hpp"
@@ -170,7 +171,7 @@ void RunState::conclude(const WorkflowTask& task, TaskOutcome& outcome) {
   }
   if (ended_ && late_signals_ != nullptr && !late_signals_->waiting.empty()) {
     logger().warn("the workflow ended without a handler for {} signals, the first is {}",
-                  late_signals_->waiting.size(), late_signals_->waiting.front().first);
+                  late_signals_->waiting.size(), late_signals_->waiting.front().name);
   }
   answer_task(task, outcome);
 }
@@ -307,8 +308,12 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
       main = std::make_unique<detail::Root>();
       main->scope = root_scope_;
       scheduler_.scope = root_scope_;
-      main->task = main_coroutine(definition_->start(
-          workflow_.get(), context_, event.workflow_execution_started_event_attributes().input()));
+      const auto& begun = event.workflow_execution_started_event_attributes();
+      main->task = main_coroutine(intercepted(
+          InboundCall::Kind::kRun, info_.workflow_type, detail::read_headers(begun.header()),
+          begun.input(), [this](InboundCall call) {
+            return definition_->start(workflow_.get(), context_, call.input);
+          }));
       scheduler_.scope = {};
     } else if (event.event_type() == enums::EVENT_TYPE_WORKFLOW_TASK_FAILED && makes_job(event)) {
       const std::string& seed = event.workflow_task_failed_event_attributes().new_run_id();
@@ -327,7 +332,7 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
       continue;
     }
     const auto& signal = arrival.signal->workflow_execution_signaled_event_attributes();
-    deliver_signal(signal.signal_name(), signal.input());
+    deliver_signal(signal.signal_name(), signal.input(), signal.header());
   }
   if (main) add_root(std::move(main));
   for (int i = first; i < chunk.end; ++i) apply(events.Get(i));
@@ -342,31 +347,47 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
   closing_ = nullptr;
 }
 
-void RunState::deliver_signal(const std::string& name, const Payloads& input) {
+void RunState::deliver_signal(const std::string& name, const Payloads& input,
+                              const temporal::api::common::v1::Header& header) {
   const auto handler = definition_->signals.find(name);
   Task<void> task;
   std::shared_ptr<Context::AnySignalHandler> keeper;
   scheduler_.scope = root_scope_;
   try {
     if (handler != definition_->signals.end()) {
-      task = handler->second.start(workflow_.get(), context_, input);
+      task = intercepted_signal(name, detail::read_headers(header), input,
+                                [this, signal = &handler->second](const Payloads& its_input) {
+                                  return signal->start(workflow_.get(), context_, its_input);
+                                });
     } else if (late_signals_ != nullptr && late_signals_->handlers.contains(name)) {
       keeper = late_signals_->handlers.find(name)->second;
-      task = (*keeper)(name, input);
+      task = late_signal(name, detail::read_headers(header), input, keeper);
     } else if (definition_->dynamic_signal) {
-      task = definition_->dynamic_signal(workflow_.get(), context_, name, input);
+      task = intercepted_signal(
+          name, detail::read_headers(header), input, [this, name](const Payloads& its_input) {
+            return definition_->dynamic_signal(workflow_.get(), context_, name, its_input);
+          });
     } else if (late_signals_ != nullptr && late_signals_->any != nullptr) {
       keeper = late_signals_->any;
-      task = (*keeper)(name, input);
+      task = late_signal(name, detail::read_headers(header), input, keeper);
     } else {
       logger().debug("signal {} has no handler yet and waits", name);
-      late_signals().waiting.emplace_back(name, input);
+      late_signals().waiting.push_back({name, input, detail::read_headers(header)});
     }
   } catch (const PayloadError& error) {
+    // With the codec's key the next attempt can read it: nothing may be lost for want of one.
+    if (std::ranges::any_of(input.payloads(), detail::is_still_encoded)) throw;
     logger().error("signal {} cannot be decoded and is dropped: {}", name, error.what());
   }
   scheduler_.scope = {};
   if (task) start_signal(name, std::move(task), std::move(keeper));
+}
+
+Task<void> RunState::late_signal(const std::string& name, Headers headers, const Payloads& input,
+                                 const std::shared_ptr<Context::AnySignalHandler>& handler) {
+  return intercepted_signal(
+      name, std::move(headers), input,
+      [name, handler](const Payloads& its_input) { return (*handler)(name, its_input); });
 }
 
 void RunState::start_signal(const std::string& name, Task<void> task,
@@ -401,13 +422,13 @@ void RunState::deliver_waiting(const std::string* name,
                                const std::shared_ptr<Context::AnySignalHandler>& handler) {
   auto waiting = std::exchange(late_signals_->waiting, {});
   const detail::Ref<detail::ScopeState> caller = scheduler_.scope;
-  for (auto& [its_name, input] : waiting) {
+  for (auto& [its_name, input, headers] : waiting) {
     if (name != nullptr && its_name != *name) {
-      late_signals_->waiting.emplace_back(std::move(its_name), std::move(input));
+      late_signals_->waiting.push_back({std::move(its_name), std::move(input), std::move(headers)});
       continue;
     }
     scheduler_.scope = root_scope_;
-    Task<void> task = (*handler)(its_name, std::move(input));
+    Task<void> task = late_signal(its_name, std::move(headers), input, handler);
     scheduler_.scope = caller;
     start_signal(its_name, std::move(task), handler);
   }
@@ -606,6 +627,7 @@ void RunState::initialise(const WorkflowTask&, const HistoryEvent& event) {
   user_random_ = RandomStream{info_.original_execution_run_id, "user"};
   id_random_ = RandomStream{info_.original_execution_run_id, "id"};
   scheduler_.scope = root_scope_;
+  for (const auto& make : options_.interceptors) interceptors_.push_back(make());
   workflow_ = definition_->create(context_, started.input());
   scheduler_.scope = {};
 }

@@ -112,6 +112,8 @@ class RunState {
   void set_current_details(std::string text) { current_details_ = std::move(text); }
 
   // --- for the machines
+  // What the interceptors give along with a command; asked on replay, too.
+  Headers outbound(OutboundCall::Kind kind, const std::string& name);
   // Whether commands made now will really be sent; on replay they are only compared.
   bool sends_commands() const { return !replaying_; }
   std::unique_ptr<Command> make_command(enums::CommandType type) const;
@@ -149,7 +151,12 @@ class RunState {
     std::map<std::string, std::shared_ptr<Context::AnySignalHandler>, std::less<>> handlers;
     std::shared_ptr<Context::AnySignalHandler> any;
     // In the order of arrival. The server bounds the number of signals of a run.
-    std::vector<std::pair<std::string, Payloads>> waiting;
+    struct Waiting {
+      std::string name;
+      Payloads input;
+      Headers headers;
+    };
+    std::vector<Waiting> waiting;
   };
   // Something that starts a handler, and its place among the others.
   struct Arrival {
@@ -172,7 +179,16 @@ class RunState {
   void read_ahead(const Events& events, const Chunk& chunk);
   void read_metadata(const HistoryEvent& completed);
   std::vector<Arrival> arrivals(const WorkflowTask& task, const Chunk& chunk, bool live);
-  void deliver_signal(const std::string& name, const Payloads& input);
+  void deliver_signal(const std::string& name, const Payloads& input,
+                      const temporal::api::common::v1::Header& header);
+  // `start` inside the interceptors, if there are any.
+  Task<Payload> intercepted(InboundCall::Kind kind, const std::string& name, Headers headers,
+                            const Payloads& input, WorkflowInterceptor::Next start);
+  Task<void> late_signal(const std::string& name, Headers headers, const Payloads& input,
+                         const std::shared_ptr<Context::AnySignalHandler>& handler);
+  using StartSignal = std::function<Task<void>(const Payloads&)>;
+  Task<void> intercepted_signal(const std::string& name, Headers headers, const Payloads& input,
+                                const StartSignal& start);
   void start_signal(const std::string& name, Task<void> task,
                     std::shared_ptr<Context::AnySignalHandler> keeper);
   LateSignals& late_signals();
@@ -220,6 +236,7 @@ class RunState {
   detail::Scheduler scheduler_;
   Context context_;
   std::shared_ptr<const WorkflowDefinition> definition_;
+  std::vector<std::unique_ptr<WorkflowInterceptor>> interceptors_;  // outlive all frames
 
   std::shared_ptr<void> workflow_;  // the user's object; outlives all frames
   detail::Ref<detail::ScopeState> root_scope_;

@@ -6,6 +6,7 @@
 
 #include "converter/options.hpp"
 #include "engine/run_state.hpp"
+#include "interceptor/chain.hpp"
 
 namespace tempora::engine {
 ActivityMachine::ActivityMachine(RunState& run, detail::Ref<detail::FutureState> future,
@@ -25,6 +26,7 @@ ActivityMachine::~ActivityMachine() {
 }
 
 void ActivityMachine::schedule(const ActivityOptions& options, Payloads input) {
+  const Headers headers = run_.outbound(OutboundCall::Kind::kActivity, type_);
   auto command = run_.make_command(enums::COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK);
   if (command) {
     using Attributes = temporal::api::command::v1::ScheduleActivityTaskCommandAttributes;
@@ -34,6 +36,7 @@ void ActivityMachine::schedule(const ActivityOptions& options, Payloads input) {
     const std::string& queue = options.task_queue.empty() ? run_.task_queue() : options.task_queue;
     attributes.mutable_task_queue()->set_name(queue);
     *attributes.mutable_input() = std::move(input);
+    if (!headers.empty()) detail::write_headers(headers, attributes.mutable_header());
     const auto set = [](Duration timeout, auto&& field) {
       if (timeout > Duration{}) write(timeout, field());
     };

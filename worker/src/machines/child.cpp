@@ -6,6 +6,7 @@
 
 #include "converter/options.hpp"
 #include "engine/run_state.hpp"
+#include "interceptor/chain.hpp"
 
 namespace tempora::engine {
 namespace {
@@ -78,6 +79,7 @@ ChildMachine::~ChildMachine() {
 }
 
 void ChildMachine::start(const ChildWorkflowOptions& options, Payloads input) {
+  const Headers headers = run_.outbound(OutboundCall::Kind::kChild, type_);
   auto command = run_.make_command(enums::COMMAND_TYPE_START_CHILD_WORKFLOW_EXECUTION);
   if (command) {
     auto& child = *command->mutable_start_child_workflow_execution_command_attributes();
@@ -86,6 +88,7 @@ void ChildMachine::start(const ChildWorkflowOptions& options, Payloads input) {
     child.mutable_task_queue()->set_name(options.task_queue.empty() ? run_.task_queue()
                                                                     : options.task_queue);
     if (input.payloads_size() > 0) *child.mutable_input() = std::move(input);
+    if (!headers.empty()) detail::write_headers(headers, child.mutable_header());
     const auto set = [](Duration timeout, auto&& field) {
       if (timeout > Duration{}) write(timeout, field());
     };

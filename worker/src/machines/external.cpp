@@ -5,6 +5,7 @@
 #include <tempora/failure.hpp>
 
 #include "engine/run_state.hpp"
+#include "interceptor/chain.hpp"
 
 namespace tempora::engine {
 namespace {
@@ -56,6 +57,7 @@ SignalExternalMachine::~SignalExternalMachine() {
 }
 
 void SignalExternalMachine::send(Payloads input) {
+  const Headers headers = run_.outbound(OutboundCall::Kind::kSignal, signal_);
   auto command = run_.make_command(enums::COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION);
   if (command) {
     auto& attributes = *command->mutable_signal_external_workflow_execution_command_attributes();
@@ -63,6 +65,7 @@ void SignalExternalMachine::send(Payloads input) {
     attributes.mutable_execution()->set_run_id(target_.run_id);
     attributes.set_signal_name(signal_);
     if (input.payloads_size() > 0) *attributes.mutable_input() = std::move(input);
+    if (!headers.empty()) detail::write_headers(headers, attributes.mutable_header());
     attributes.set_child_workflow_only(target_.child_only);
   }
   run_.queue(enums::COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION, this, std::move(command),

@@ -78,6 +78,15 @@ void check(const WorkerOptions& options) {
         "max_concurrent_workflow_tasks must be at least {} with max_cached_workflows {}", least,
         options.max_cached_workflows)};
   }
+  if (options.versioning) {
+    if (options.versioning->version.deployment.empty() ||
+        options.versioning->version.build_id.empty()) {
+      throw std::invalid_argument{"versioning.version: deployment and build_id go together"};
+    }
+    if (options.versioning->behavior == VersioningBehavior::kUnspecified) {
+      throw std::invalid_argument{"versioning.behavior must be kPinned or kAutoUpgrade"};
+    }
+  }
   if (options.max_activities_per_second < 0) {
     throw std::invalid_argument{"max_activities_per_second must not be negative"};
   }
@@ -165,7 +174,9 @@ void Worker::Impl::start() {
             .polls = options.activity_pollers,
             .max_per_second = options.max_activities_per_second,
             .max_task_queue_per_second = options.max_task_queue_activities_per_second,
+            .versioning = options.versioning,
             .log = options.log,
+            .interceptors = options.interceptors.activities,
             .metrics = options.metrics});
   }
   if (!workflows->empty()) {
@@ -182,6 +193,7 @@ void Worker::Impl::start() {
                                        .max_concurrent = options.max_concurrent_local_activities,
                                        .pauses_are_timers = virtual_time,
                                        .log = options.log,
+                                       .interceptors = options.interceptors.activities,
                                        .metrics = options.metrics});
     workflow_worker = std::make_shared<pollers::WorkflowWorker>(
         environment, workflows,
@@ -195,7 +207,9 @@ void Worker::Impl::start() {
                                        .max_cached = options.max_cached_workflows,
                                        .sticky_timeout = options.sticky_schedule_to_start_timeout,
                                        .threads = threads,
+                                       .versioning = options.versioning,
                                        .log = options.log,
+                                       .interceptors = options.interceptors.workflows,
                                        .metrics = options.metrics},
         activity_worker, local_runner);
   }
@@ -319,6 +333,11 @@ void Worker::add_fallback_workflow(std::shared_ptr<const WorkflowDefinition> def
 void Worker::add_activity(std::string type, ActivityFunction function) {
   if (impl_->started) throw std::logic_error{"activities are registered before the worker starts"};
   impl_->activities->add(std::move(type), std::move(function));
+}
+
+void Worker::add_fallback_activity(ActivityFunction function) {
+  if (impl_->started) throw std::logic_error{"activities are registered before the worker starts"};
+  impl_->activities->add_fallback(std::move(function));
 }
 
 void Worker::start() { impl_->start(); }

@@ -1,5 +1,7 @@
 #include "workflow_worker.hpp"
 
+#include "version.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -115,6 +117,7 @@ std::shared_ptr<PollGroup> WorkflowWorker::make_polls(bool sticky, std::size_t p
   if (sticky) queue.set_normal_name(options_.task_queue);
   request->set_identity(options_.identity);
   request->set_worker_instance_key(options_.worker_instance_key);
+  write_version(options_.versioning, *request);
   PollGroup::Settings settings{
       .method = methods::kPollWorkflowTask,
       .request = std::move(request),
@@ -206,6 +209,7 @@ void WorkflowWorker::process(Hand hand) {
       options.namespace_ = options_.namespace_;
       options.task_queue = options_.task_queue;
       options.logger = options_.log;
+      options.interceptors = options_.interceptors;
       run = std::make_unique<engine::Run>(*registry_, std::move(options));
     }
     outcome = run->process(task);
@@ -366,6 +370,11 @@ void WorkflowWorker::complete(Hand hand, engine::TaskOutcome outcome) {
   completion.set_namespace_(options_.namespace_);
   completion.set_identity(options_.identity);
   completion.set_worker_instance_key(options_.worker_instance_key);
+  write_version(options_.versioning, completion);
+  if (options_.versioning) {
+    completion.set_versioning_behavior(
+        static_cast<enums::VersioningBehavior>(options_.versioning->behavior));
+  }
   if (caching() && !stopping_ && !hand->run_closed) {
     auto& sticky = *completion.mutable_sticky_attributes();
     sticky.mutable_worker_task_queue()->set_name(options_.sticky_queue);
@@ -464,6 +473,7 @@ void WorkflowWorker::fail(Hand hand, enums::WorkflowTaskFailedCause cause,
   request.set_task_token(task.task_token());
   request.set_namespace_(options_.namespace_);
   request.set_identity(options_.identity);
+  write_version(options_.versioning, request);
   request.set_cause(cause);
   *request.mutable_failure() = std::move(failure);
   call_retrying<api::RespondWorkflowTaskFailedResponse>(

@@ -8,6 +8,10 @@
 // The slot is held from before the poll until the answer's call has returned.
 #pragma once
 
+#include <optional>
+#include <tempora/interceptor.hpp>
+#include <tempora/versioning.hpp>
+
 #include <temporal/api/failure/v1/message.pb.h>
 #include <temporal/api/workflowservice/v1/request_response.pb.h>
 
@@ -42,7 +46,9 @@ struct WorkflowWorkerOptions {
   std::size_t max_cached = 1'000;  // 0: no sticky queue, every task brings the whole history
   std::chrono::nanoseconds sticky_timeout{};
   std::size_t threads = 1;
+  std::optional<WorkerVersioning> versioning{};
   Logger log;
+  std::vector<WorkflowInterceptorFactory> interceptors{};
   std::shared_ptr<Metrics> metrics;
 };
 

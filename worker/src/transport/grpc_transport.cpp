@@ -142,9 +142,11 @@ bool is_loopback(std::string_view address) {
 
 grpc::ChannelArguments channel_arguments(const ConnectionOptions& options) {
   grpc::ChannelArguments arguments;
-  const int limit = static_cast<int>(std::min<std::size_t>(options.max_message_bytes, INT_MAX));
-  arguments.SetMaxReceiveMessageSize(limit);
-  arguments.SetMaxSendMessageSize(limit);
+  const auto limit = [](std::size_t bytes) {
+    return static_cast<int>(std::min<std::size_t>(bytes, INT_MAX));
+  };
+  arguments.SetMaxReceiveMessageSize(limit(options.max_message_bytes));
+  arguments.SetMaxSendMessageSize(limit(options.max_request_bytes));
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(options.keep_alive_time.count()));
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
                    static_cast<int>(options.keep_alive_timeout.count()));
