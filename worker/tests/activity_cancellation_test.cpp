@@ -11,7 +11,7 @@ namespace {
 
 const ActivityType<std::string, std::string> kListens{
     "listens",
-    {.start_to_close = 30s, .heartbeat = 2s, .retry = RetryPolicy{.maximum_attempts = 1}}};
+    {.start_to_close = 30s, .heartbeat = 30s, .retry = RetryPolicy{.maximum_attempts = 1}}};
 
 struct Canceller {
   Task<std::string> run(Context& ctx, std::string how);
@@ -41,6 +41,7 @@ const Definition<Canceller> kCanceller{"Canceller", run(&Canceller::run)};
 TEST(ActivityCancellation, EveryTypeDoesWhatItSays) {
   NEEDS_SERVER();
   with_each_cache([](Stage& stage) {
+    stage.beat_often();
     std::atomic<int> heard{0};
     std::atomic<int> untold{0};
     stage.runs(kCanceller)

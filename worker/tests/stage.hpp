@@ -49,6 +49,9 @@ class Stage {
 
   // Changed before `start_worker`.
   WorkerOptions options;
+  // For activities that wait for news, which come with a beat: a long heartbeat time-out that a
+  // slow machine keeps, and beats much more often than that.
+  void beat_often() { options.max_heartbeat_throttle_interval = std::chrono::milliseconds{200}; }
   void start_worker();
   Worker& worker() { return *worker_; }
   // As SIGKILL: nothing more is answered.

@@ -37,6 +37,10 @@ struct WorkerOptions {
   Duration graceful_shutdown{};
   // An activity that ignores that for so long is left behind: `shutdown` always ends.
   Duration shutdown_patience = std::chrono::seconds{30};
+  // Heartbeats of one attempt are sent at 0.8 of its heartbeat time-out, or at this interval if it
+  // has none, and never less often than the maximum: news of a cancellation comes with a beat.
+  Duration default_heartbeat_throttle_interval = std::chrono::seconds{30};
+  Duration max_heartbeat_throttle_interval = std::chrono::seconds{60};
   double max_activities_per_second = 0;             // 0: no limit; this worker
   double max_task_queue_activities_per_second = 0;  // 0: no limit; all workers of the queue
   std::size_t workflow_threads = 0;                 // 0: two, or one on a machine with one core

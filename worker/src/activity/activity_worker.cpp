@@ -182,7 +182,8 @@ void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit, bool eage
   running->state =
       std::make_shared<detail::ActivityState>(std::move(info), task->heartbeat_details(), log_);
   running->heartbeater = std::make_shared<Heartbeater>(
-      environment_->timers, running->state->info.heartbeat, heartbeat_sender(*task),
+      environment_->timers, heartbeat_interval(running->state->info.heartbeat, options_.heartbeats),
+      heartbeat_sender(*task),
       [state = std::weak_ptr{running->state}](const HeartbeatAnswer& answer) {
         const auto alive = state.lock();
         if (alive == nullptr) return;

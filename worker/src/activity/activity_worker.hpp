@@ -35,6 +35,7 @@ struct ActivityWorkerOptions {
   std::string worker_instance_key;
   std::size_t max_concurrent = 100;
   std::size_t polls = 5;
+  HeartbeatThrottle heartbeats;
   double max_per_second = 0;             // 0: no limit; this worker
   double max_task_queue_per_second = 0;  // 0: no limit; the whole queue, enforced by the server
   std::optional<WorkerVersioning> versioning{};

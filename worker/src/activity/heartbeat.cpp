@@ -7,8 +7,6 @@ namespace tempora::activity {
 
 namespace {
 
-constexpr std::chrono::milliseconds kLongestInterval{60'000};
-constexpr std::chrono::milliseconds kIntervalWithoutTimeout{30'000};
 constexpr std::chrono::milliseconds kShortestDeadline{1'000};
 // A beat whose call failed is repeated soon, so that a short outage does not
 // cost the attempt.
@@ -16,17 +14,17 @@ constexpr std::chrono::milliseconds kRepeatAfterFailure{1'000};
 
 }  // namespace
 
-std::chrono::milliseconds heartbeat_interval(Duration heartbeat_timeout) {
-  if (heartbeat_timeout <= Duration::zero()) return kIntervalWithoutTimeout;
-  const auto interval =
-      std::chrono::duration_cast<std::chrono::milliseconds>(heartbeat_timeout * 8 / 10);
-  return std::min(interval, kLongestInterval);
+std::chrono::milliseconds heartbeat_interval(Duration heartbeat_timeout,
+                                             const HeartbeatThrottle& throttle) {
+  const Duration wanted =
+      heartbeat_timeout > Duration::zero() ? heartbeat_timeout * 8 / 10 : throttle.without_timeout;
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::min(wanted, throttle.longest));
 }
 
-Heartbeater::Heartbeater(std::shared_ptr<TimerQueue> timers, Duration heartbeat_timeout,
+Heartbeater::Heartbeater(std::shared_ptr<TimerQueue> timers, std::chrono::milliseconds interval,
                          SendHeartbeat send, std::function<void(const HeartbeatAnswer&)> on_answer)
     : timers_(std::move(timers)),
-      interval_(heartbeat_interval(heartbeat_timeout)),
+      interval_(interval),
       send_(std::move(send)),
       on_answer_(std::move(on_answer)),
       last_beat_(Clock::now()) {}

@@ -30,15 +30,21 @@ struct HeartbeatAnswer {
 using SendHeartbeat = std::function<void(Payloads, std::chrono::milliseconds deadline,
                                          std::function<void(std::optional<HeartbeatAnswer>)> done)>;
 
-// 0.8 of the time-out, 30 s without one, never more than 60 s.
-std::chrono::milliseconds heartbeat_interval(Duration heartbeat_timeout);
+struct HeartbeatThrottle {
+  Duration without_timeout = std::chrono::seconds{30};
+  Duration longest = std::chrono::seconds{60};
+};
+
+// 0.8 of the time-out, within what `throttle` says.
+std::chrono::milliseconds heartbeat_interval(Duration heartbeat_timeout,
+                                             const HeartbeatThrottle& throttle = {});
 
 class Heartbeater : public std::enable_shared_from_this<Heartbeater> {
  public:
   using Clock = TimerQueue::Clock;
 
-  Heartbeater(std::shared_ptr<TimerQueue> timers, Duration heartbeat_timeout, SendHeartbeat send,
-              std::function<void(const HeartbeatAnswer&)> on_answer);
+  Heartbeater(std::shared_ptr<TimerQueue> timers, std::chrono::milliseconds interval,
+              SendHeartbeat send, std::function<void(const HeartbeatAnswer&)> on_answer);
 
   void beat(Payloads details);
   // Nothing is sent any more; a call under way is left to itself.

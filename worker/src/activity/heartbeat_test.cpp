@@ -15,9 +15,9 @@ struct Beats {
   std::vector<HeartbeatAnswer> answers;
   std::shared_ptr<Heartbeater> heartbeater;
 
-  explicit Beats(Duration timeout)
+  explicit Beats(std::chrono::milliseconds interval)
       : heartbeater(std::make_shared<Heartbeater>(
-            std::make_shared<TimerQueue>(), timeout,
+            std::make_shared<TimerQueue>(), interval,
             [this](Payloads payloads, std::chrono::milliseconds, auto done) {
               sent.push_back(std::move(payloads));
               open.push_back(std::move(done));
@@ -29,6 +29,11 @@ TEST(Heartbeat, IntervalIsFourFifthsOfTheTimeoutAtMostAMinute) {
   EXPECT_EQ(heartbeat_interval(std::chrono::seconds{10}), std::chrono::seconds{8});
   EXPECT_EQ(heartbeat_interval(std::chrono::seconds{0}), std::chrono::seconds{30});
   EXPECT_EQ(heartbeat_interval(std::chrono::hours{1}), std::chrono::seconds{60});
+  const HeartbeatThrottle eager{.without_timeout = std::chrono::seconds{7},
+                                .longest = std::chrono::seconds{5}};
+  EXPECT_EQ(heartbeat_interval(std::chrono::seconds{5}, eager), std::chrono::seconds{4});
+  EXPECT_EQ(heartbeat_interval(std::chrono::seconds{60}, eager), std::chrono::seconds{5});
+  EXPECT_EQ(heartbeat_interval(std::chrono::seconds{0}, eager), std::chrono::seconds{5});
 }
 
 TEST(Heartbeat, SendsTheFirstAtOnceAndHoldsTheRestBack) {

@@ -87,6 +87,12 @@ void check(const WorkerOptions& options) {
       throw std::invalid_argument{"versioning.behavior must be kPinned or kAutoUpgrade"};
     }
   }
+  if (options.default_heartbeat_throttle_interval <= Duration::zero()) {
+    throw std::invalid_argument{"default_heartbeat_throttle_interval must be above 0"};
+  }
+  if (options.max_heartbeat_throttle_interval <= Duration::zero()) {
+    throw std::invalid_argument{"max_heartbeat_throttle_interval must be above 0"};
+  }
   if (options.max_activities_per_second < 0) {
     throw std::invalid_argument{"max_activities_per_second must not be negative"};
   }
@@ -172,6 +178,8 @@ void Worker::Impl::start() {
             .worker_instance_key = worker_instance_key,
             .max_concurrent = options.max_concurrent_activities,
             .polls = options.activity_pollers,
+            .heartbeats = {.without_timeout = options.default_heartbeat_throttle_interval,
+                           .longest = options.max_heartbeat_throttle_interval},
             .max_per_second = options.max_activities_per_second,
             .max_task_queue_per_second = options.max_task_queue_activities_per_second,
             .versioning = options.versioning,
