@@ -131,9 +131,13 @@ RandomSchedule::RandomSchedule(std::uint64_t given) : seed(given) {
   messages.clear();
   for (const auto& [at, message] : in_order) {
     messages.push_back(message);
-    // What is sent at once may arrive in any order.
-    if (messages.size() > 1)
-      messages.back().at = std::max(at, messages[messages.size() - 2].at + milliseconds{1});
+    if (messages.size() == 1) continue;
+    Message& now = messages.back();
+    const Message& before = messages[messages.size() - 2];
+    const bool signals = now.kind == Message::Kind::kSignal && before.kind == now.kind;
+    // One task sees all of a burst. What is sent at once by several may arrive in any order.
+    now.with_previous = signals && random.upto(1) == 0;
+    now.at = now.with_previous ? before.at : std::max(at, before.at + milliseconds{1});
   }
 }
 

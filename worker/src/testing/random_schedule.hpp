@@ -35,6 +35,7 @@ struct RandomSchedule {
     std::chrono::milliseconds at;  // since the start; of several the first comes first
     enum class Kind { kSignal, kUpdate, kQuery } kind;
     int value = 0;
+    bool with_previous = false;  // by the same sender, without waiting for anything
   };
   std::uint64_t seed;
   ScheduleState start;

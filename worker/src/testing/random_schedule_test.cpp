@@ -37,25 +37,33 @@ void play(const RandomSchedule& schedule) {
   });
   const auto handle = env.client().handle("schedule");
   int size = 0;
-  for (const RandomSchedule::Message& message : schedule.messages) {
-    env.at(message.at, [&, message] {
-      switch (message.kind) {
-        case RandomSchedule::Message::Kind::kSignal:
-          EXPECT_TRUE(handle.signal("note", message.value));
-          break;
-        case RandomSchedule::Message::Kind::kUpdate: {
-          const auto answer = handle.update<int>("put", {}, message.value);
-          EXPECT_TRUE(answer) << answer.error().text();
-          if (answer) EXPECT_EQ(*answer, 2 * message.value);
-          break;
-        }
-        case RandomSchedule::Message::Kind::kQuery: {
-          const auto answer = handle.query<int>("log_size");
-          EXPECT_TRUE(answer) << answer.error().text();
-          if (answer) EXPECT_GE(*answer, size) << "what was done is undone";
-          size = answer.value_or(size);
-        }
+  const auto send = [&](const RandomSchedule::Message& message) {
+    switch (message.kind) {
+      case RandomSchedule::Message::Kind::kSignal:
+        EXPECT_TRUE(handle.signal("note", message.value));
+        break;
+      case RandomSchedule::Message::Kind::kUpdate: {
+        const auto answer = handle.update<int>("put", {}, message.value);
+        EXPECT_TRUE(answer) << answer.error().text();
+        if (answer) EXPECT_EQ(*answer, 2 * message.value);
+        break;
       }
+      case RandomSchedule::Message::Kind::kQuery: {
+        const auto answer = handle.query<int>("log_size");
+        EXPECT_TRUE(answer) << answer.error().text();
+        if (answer) EXPECT_GE(*answer, size) << "what was done is undone";
+        size = answer.value_or(size);
+      }
+    }
+  };
+  std::vector<std::vector<RandomSchedule::Message>> bursts;
+  for (const RandomSchedule::Message& message : schedule.messages) {
+    if (!message.with_previous) bursts.emplace_back();
+    bursts.back().push_back(message);
+  }
+  for (const auto& burst : bursts) {
+    env.at(burst.front().at, [&send, &burst] {
+      for (const RandomSchedule::Message& message : burst) send(message);
     });
   }
   if (schedule.seed % 5 == 0) {
@@ -63,6 +71,7 @@ void play(const RandomSchedule& schedule) {
   }
   env.start(scheduled_workflow(), "schedule", schedule.start);
   const auto result = handle.result<std::vector<std::string>>();
+  env.settle();  // nobody is sending any more
   ASSERT_TRUE(result) << result.error().text();
   EXPECT_EQ(*result, schedule.expected());
   for (const std::string& id : env.workflow_ids()) {
