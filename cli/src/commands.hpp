@@ -200,6 +200,12 @@ Exit run_revoke(const Shell& shell, Target target, const LiftArguments& argument
 Exit run_retry(const Shell& shell, Target target);
 Exit run_adopt(const Shell& shell, Target target, const std::string& state);
 Exit run_force_release(const Shell& shell, Target target);
+Exit run_move(const Shell& shell, Target target, const LiftArguments& arguments);
+Exit run_rebind(const Shell& shell, Target target, const LiftArguments& arguments);
+Exit run_change_plan(const Shell& shell, Target target, const ProvisionArguments& arguments,
+                     bool no_coa);
+Exit run_readdress(const Shell& shell, Target target, const ProvisionArguments& arguments,
+                   bool no_coa);
 Exit run_status(const Shell& shell, const Target& target);
 
 // --- evidence -----------------------------------------------------------------------------------

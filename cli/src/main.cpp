@@ -64,6 +64,7 @@ class CommandLine {
     add_network();
     add_netbox();
     add_services();
+    add_changes();
     add_operators();
   }
 
@@ -436,15 +437,52 @@ class CommandLine {
         ->check(CLI::IsMember({"pending", "fail"}));
   }
 
-  void add_space_options(CLI::App* subcommand) {
+  void add_pools(CLI::App* subcommand) {
     ProvisionArguments& provision = arguments_.provision;
-    add_line_hints(subcommand);
     subcommand->add_option("--pool", provision.pool, "name or id; default: the tenant's only one");
     subcommand->add_option("--address", provision.address, "this address and no other");
     subcommand->add_option("--ipv6-pool", provision.ipv6_pool, "pool of delegated prefixes");
     subcommand->add_option("--prefix", provision.prefix, "this delegated prefix and no other");
     subcommand->add_option("--pd-size", provision.pd_size,
                            "48 to 64; default: the pool's, else 56");
+  }
+
+  // What changes a line as it lives.
+  void add_changes() {
+    Arguments& a = arguments_;
+    const auto change = [this](const char* name, const char* help, Action action) {
+      return with_plan(changing_command(name, help, std::move(action)));
+    };
+    CLI::App* move = change("move", "The line hangs on another NAS; sessions elsewhere are cut",
+                            [&a](const Shell& s) { return run_move(s, a.target, a.lift); });
+    move->add_option("--nas-ip", a.target.nas_ip, "the NAS")->required();
+    CLI::App* rebind =
+        change("rebind", "Another username, with the same space; the former one is refused",
+               [&a](const Shell& s) { return run_rebind(s, a.target, a.lift); });
+    rebind->add_option("--username", a.target.username, "the new RADIUS User-Name")->required();
+    for (CLI::App* subcommand : {move, rebind})
+      subcommand->add_flag("--no-disconnect", a.lift.no_disconnect, "leave live sessions alone");
+
+    CLI::App* plan = change(
+        "change-plan", "Another rate: the RADIUS group, and a CoA for a live session",
+        [&a](const Shell& s) { return run_change_plan(s, a.target, a.provision, a.no_coa); });
+    plan->add_option("--plan", a.provision.plan, "RADIUS group of the full plan")->required();
+    plan->add_option("--on-coa-failure", a.provision.on_coa_failure, "pending or fail")
+        ->check(CLI::IsMember({"pending", "fail"}));
+    CLI::App* readdress = with_families(
+        change("readdress", "Other space: the new one first, the former one through the gate",
+               [&a](const Shell& s) { return run_readdress(s, a.target, a.provision, a.no_coa); }));
+    add_pools(readdress);
+    readdress->add_option("--nas-ip", a.target.nas_ip, "move it to this NAS as well");
+    readdress->add_flag("--skip-netbox", a.provision.skip_netbox, "leave NetBox alone");
+    for (CLI::App* subcommand : {plan, readdress})
+      subcommand->add_flag("--no-coa", a.no_coa, "leave the live session alone");
+  }
+
+  void add_space_options(CLI::App* subcommand) {
+    ProvisionArguments& provision = arguments_.provision;
+    add_line_hints(subcommand);
+    add_pools(subcommand);
     subcommand
         ->add_option("--optional-family", provision.optional_family,
                      "come up without it when it cannot be had")

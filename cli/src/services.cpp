@@ -76,12 +76,17 @@ void fill_families(Message& message, const Target& target) {
 
 // Which space, of either family.
 template <class Message>
-void fill_space(Message& message, const ProvisionArguments& arguments) {
+void fill_pools(Message& message, const ProvisionArguments& arguments) {
   message.set_ipv4_pool_id(arguments.pool);
   message.set_requested_address(arguments.address);
   message.set_ipv6_pool_id(arguments.ipv6_pool);
   message.set_requested_prefix(arguments.prefix);
   message.set_ipv6_pd_size(arguments.pd_size);
+}
+
+template <class Message>
+void fill_space(Message& message, const ProvisionArguments& arguments) {
+  fill_pools(message, arguments);
   message.set_optional_family(arguments.optional_family);
   message.set_restrict_when(arguments.restrict_when);
   message.set_plan(arguments.plan);
@@ -275,6 +280,48 @@ Exit run_force_release(const Shell& shell, Target target) {
   fill_nested(request, target);
   fill_families(request, target);
   return run_operation(shell, target, domain::Operation::kForceRelease, request);
+}
+
+Exit run_move(const Shell& shell, Target target, const LiftArguments& arguments) {
+  ensure_key(target);
+  v1::MoveRequest request;
+  fill_nested(request, target);
+  request.set_nas_ip(target.nas_ip);
+  request.set_send_disconnect(!arguments.no_disconnect);
+  return run_operation(shell, target, domain::Operation::kMove, request);
+}
+
+Exit run_rebind(const Shell& shell, Target target, const LiftArguments& arguments) {
+  ensure_key(target);
+  v1::RebindRequest request;
+  fill_nested(request, target);
+  request.set_username(target.username);
+  request.set_send_disconnect(!arguments.no_disconnect);
+  return run_operation(shell, target, domain::Operation::kRebind, request);
+}
+
+Exit run_change_plan(const Shell& shell, Target target, const ProvisionArguments& arguments,
+                     bool no_coa) {
+  ensure_key(target);
+  v1::ChangePlanRequest request;
+  fill_nested(request, target);
+  request.set_plan(arguments.plan);
+  request.set_send_coa(!no_coa);
+  request.set_on_coa_failure(arguments.on_coa_failure);
+  return run_operation(shell, target, domain::Operation::kChangePlan, request);
+}
+
+Exit run_readdress(const Shell& shell, Target target, const ProvisionArguments& arguments,
+                   bool no_coa) {
+  ensure_key(target);
+  v1::ReaddressRequest request;
+  fill_nested(request, target);
+  fill_families(request, target);
+  fill_pools(request, arguments);
+  request.set_nas_ip(target.nas_ip);
+  request.set_send_coa(!no_coa);
+  request.set_update_netbox(!arguments.skip_netbox);
+  return run_operation(shell, target, domain::Operation::kReaddress, request);
 }
 
 }  // namespace addrflow::cli

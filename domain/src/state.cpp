@@ -46,6 +46,10 @@ std::string_view to_string(Operation operation) {
     case Operation::kRetry: return "retry";
     case Operation::kAdopt: return "adopt";
     case Operation::kForceRelease: return "force_release";
+    case Operation::kMove: return "move";
+    case Operation::kRebind: return "rebind";
+    case Operation::kChangePlan: return "change_plan";
+    case Operation::kReaddress: return "readdress";
   }
   return "unknown";
 }

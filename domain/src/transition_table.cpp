@@ -27,6 +27,16 @@ constexpr std::size_t kColumns = 1 + kStates.size();
 using Row = std::array<Verdict, kColumns>;
 using enum State;
 
+// What changes a line as it lives: its state stays.
+constexpr Row kChange{absent(),
+                      illegal(),
+                      move_to(kAllocated, Guard::kOtherValue),
+                      move_to(kActive, Guard::kOtherValue),
+                      move_to(kSuspended, Guard::kOtherValue),
+                      illegal(),
+                      illegal(),
+                      illegal()};
+
 // Columns: no binding, pending, allocated, active, suspended, revoking, revoked, failed. Rows in
 // the order of `Operation`.
 constexpr std::array<Row, kOperations.size()> kTable{
@@ -55,6 +65,10 @@ constexpr std::array<Row, kOperations.size()> kTable{
     // force_release
     Row{absent(), illegal(), illegal(), illegal(), illegal(), move_to(kRevoked),
         move_to(kRevoked, Guard::kSpaceHeld), move_to(kRevoked)},
+    kChange,  // move
+    kChange,  // rebind
+    kChange,  // change_plan
+    kChange,  // readdress
 };
 
 std::string cell_text(const Verdict& verdict) {
@@ -98,6 +112,7 @@ std::string_view to_string(Guard guard) {
     case Guard::kRunsStepAgain: return "the step runs again";
     case Guard::kNamedState: return "the state that a person confirms";
     case Guard::kSpaceHeld: return "if the space is still held";
+    case Guard::kOtherValue: return "if anything differs";
   }
   return "";
 }

@@ -12,10 +12,12 @@ namespace {
 // allocated, active, suspended, revoking, revoked, failed. m = move, s = success without a move, i
 // = illegal_transition, n = not_found.
 const std::map<Operation, std::string> kExpected{
-    {Operation::kAllocate, "mmsiimmm"}, {Operation::kActivate, "nimsiiii"},
-    {Operation::kSuspend, "niimsiii"},  {Operation::kReactivate, "niismiii"},
-    {Operation::kRevoke, "smmmmssm"},   {Operation::kRetry, "niiiimim"},
-    {Operation::kAdopt, "niiiiiim"},    {Operation::kForceRelease, "niiiimmm"},
+    {Operation::kAllocate, "mmsiimmm"},   {Operation::kActivate, "nimsiiii"},
+    {Operation::kSuspend, "niimsiii"},    {Operation::kReactivate, "niismiii"},
+    {Operation::kRevoke, "smmmmssm"},     {Operation::kRetry, "niiiimim"},
+    {Operation::kAdopt, "niiiiiim"},      {Operation::kForceRelease, "niiiimmm"},
+    {Operation::kMove, "nimmmiii"},       {Operation::kRebind, "nimmmiii"},
+    {Operation::kChangePlan, "nimmmiii"}, {Operation::kReaddress, "nimmmiii"},
 };
 
 std::vector<std::optional<State>> columns() {

@@ -141,6 +141,36 @@ class SystemTest(unittest.TestCase):
                               f" username='{subscriber}@{self.tenant}'", "aaa")
         self.assertEqual(rows, [[address]])
 
+    def planned(self, answer):
+        """(system, action, wish) of what a plan names beside the ledger's own changes."""
+        return [(effect["system"], effect["action"], json.loads(effect["wish"]))
+                for effect in answer["plan"]["effects"] if effect["wish"]]
+
+    def written(self, subscriber, after=0):
+        rows = self.world.sql("select e.id, e.system, e.action, e.wish::text from effects e join services s on"
+                              f" s.id = e.service_id where s.tenant_id='{self.tenant}' and"
+                              f" s.subscriber_id='{subscriber}' and e.id > {after} order by e.id")
+        return [(system, action, json.loads(wish)) for _, system, action, wish in rows]
+
+    def newest_effect(self):
+        return self.world.sql("select coalesce(max(id), 0) from effects")[0][0]
+
+    def aaa_rows(self, username):
+        return sorted(
+            ["radreply " + " ".join(row) for row in self.world.sql(
+                f"select username, attribute, op, value from radreply where username='{username}'", "aaa")]
+            + ["radcheck " + " ".join(row) for row in self.world.sql(
+                f"select username, attribute, op, value from radcheck where username='{username}'"
+                " and attribute='Auth-Type'", "aaa")]
+            + [f"radusergroup {user} {group} priority {priority}" for user, group, priority in self.world.sql(
+                f"select username, groupname, priority from radusergroup where username='{username}'", "aaa")])
+
+    @staticmethod
+    def without_ids(effects):
+        """NetBox names an object when it makes it, which a plan cannot know."""
+        return [(system, action, {k: v for k, v in wish.items() if k != "netbox_id"})
+                for system, action, wish in effects]
+
     def temporal(self, *arguments):
         done = subprocess.run(
             [self.world.peers["TEMPORAL_CLI"], *arguments, "--address", self.world.peers["TEMPORAL_ADDRESS"],
@@ -340,30 +370,6 @@ class MainJob(SystemTest):
         self.assertEqual(self.binding("alice")["state"], "revoked")
         self.assertEqual(self.world.login(f"alice@{self.tenant}").get("packet"), "Access-Reject")
 
-    def planned(self, answer):
-        """(system, action, wish) of what a plan names beside the ledger's own changes."""
-        return [(effect["system"], effect["action"], json.loads(effect["wish"]))
-                for effect in answer["plan"]["effects"] if effect["wish"]]
-
-    def written(self, subscriber, after=0):
-        rows = self.world.sql("select e.id, e.system, e.action, e.wish::text from effects e join services s on"
-                              f" s.id = e.service_id where s.tenant_id='{self.tenant}' and"
-                              f" s.subscriber_id='{subscriber}' and e.id > {after} order by e.id")
-        return [(system, action, json.loads(wish)) for _, system, action, wish in rows]
-
-    def newest_effect(self):
-        return self.world.sql("select coalesce(max(id), 0) from effects")[0][0]
-
-    def aaa_rows(self, username):
-        return sorted(
-            ["radreply " + " ".join(row) for row in self.world.sql(
-                f"select username, attribute, op, value from radreply where username='{username}'", "aaa")]
-            + ["radcheck " + " ".join(row) for row in self.world.sql(
-                f"select username, attribute, op, value from radcheck where username='{username}'"
-                " and attribute='Auth-Type'", "aaa")]
-            + [f"radusergroup {user} {group} priority {priority}" for user, group, priority in self.world.sql(
-                f"select username, groupname, priority from radusergroup where username='{username}'", "aaa")])
-
     def test_a_plan_names_what_is_then_done_and_does_nothing(self):
         """Each step: the plan twice (nothing changes), then the step, then both are compared."""
         def step(verb, *more):
@@ -376,12 +382,8 @@ class MainJob(SystemTest):
             self.assertEqual(self.world.sql("select id, period, releasing from holdings order by id"), held)
             return plan, self.run_on(*arguments), rows, newest
 
-        def without_ids(effects):
-            return [(system, action, {k: v for k, v in wish.items() if k != "netbox_id"})
-                    for system, action, wish in effects]
-
         def assert_done(plan, rows, newest):
-            self.assertEqual(without_ids(self.planned(plan)), without_ids(self.written("dora", newest)))
+            self.assertEqual(self.without_ids(self.planned(plan)), self.without_ids(self.written("dora", newest)))
             changes = [change for effect in plan["plan"]["effects"] if effect["system"] == "aaa"
                        for change in effect["changes"]]
             for change in changes:
@@ -835,6 +837,94 @@ class Accounting(SystemTest):
         self.assert_only_its_own("cleo", address)
         self.world.accounting("Stop", moved, f"M{session}", address, nas_ip="127.0.0.9")
         eventually("the gate to open", lambda: not self.binding("cleo")["space_held"])
+
+
+class Changes(SystemTest):
+    """A line that lives on with another NAS, username, plan or address; each planned before it is done."""
+
+    def change(self, *arguments, exits=(0,)):
+        newest = self.newest_effect()
+        plan = self.run_on(*arguments, "--dry-run")
+        self.assertEqual(self.newest_effect(), newest)
+        done = self.run_on(*arguments, exits=exits)
+        self.assertEqual(self.without_ids(self.planned(plan)),
+                         self.without_ids(self.written(arguments[1], newest))[:len(self.planned(plan))])
+        return done
+
+    def gate_is_open(self, subscriber):
+        return self.world.sql("select count(*) from holdings where upper_inf(period) and releasing and"
+                              f" tenant_id='{self.tenant}' and subscriber_id='{subscriber}'") == [["0"]]
+
+    def test_a_moved_line_logs_in_at_its_new_nas_and_is_cut_at_the_old_one(self):
+        self.world.must("nas", "add", "bng2", "--tenant", self.tenant, "--ip", "127.0.0.9", "--coa-host",
+                        self.world.nas_ip, "--coa-port", self.world.peers["RADIUS_NAS_PORT"],
+                        "--secret", f"file:{self.world.peers['RADIUS_NAS_SECRET_FILE']}")
+        self.provision("mona", "--nas-ip", self.world.nas_ip)
+        address, session = self.login_and_start("mona")
+        moved = self.change("move", "mona", "--nas-ip", "127.0.0.9")
+        self.assertEqual((moved["disconnect_result"]["code"], moved["state"]), ("Disconnect-ACK", "active"))
+        self.world.accounting("Stop", f"mona@{self.tenant}", session, address)
+        self.assertEqual(self.world.login(f"mona@{self.tenant}")["Framed-IP-Address"], address)
+        self.world.accounting("Start", f"mona@{self.tenant}", f"N{session}", address, nas_ip="127.0.0.9")
+        self.assertEqual(self.status("mona")["nas_ip"], "127.0.0.9")
+        # It is where it belongs: a repeat, and one with another key, leave that session alone.
+        again = self.run_on("move", "mona", "--nas-ip", "127.0.0.9")
+        self.assertEqual((again["success"], again["effects"]), (True, []))
+        self.run_on("move", "mona", "--nas-ip", "127.0.0.77", exits=(1,))
+
+    def test_a_rebound_line_logs_in_under_its_new_name_only(self):
+        self.provision("rosa")
+        address, session = self.login_and_start("rosa")
+        rebound = self.change("rebind", "rosa", "--username", f"rose@{self.tenant}")
+        self.assertEqual(rebound["disconnect_result"]["code"], "Disconnect-ACK")
+        self.world.accounting("Stop", f"rosa@{self.tenant}", session, address)
+        self.assertEqual(self.world.login(f"rosa@{self.tenant}").get("packet"), "Access-Reject")
+        given, _ = self.login_and_start("rosa", f"rose@{self.tenant}")
+        self.assertEqual(given, address)
+        self.provision("otto")
+        taken = self.run_on("rebind", "otto", "--username", f"rose@{self.tenant}", exits=(1, 3))
+        self.assertEqual(taken["error"]["code"], "username_taken")
+
+    def test_another_plan_reaches_the_session_and_the_next_login(self):
+        self.provision("paul", "--plan", "silver")
+        self.login_and_start("paul")
+        changed = self.change("change-plan", "paul", "--plan", "gold")
+        self.assertEqual(changed["coa_result"]["code"], "CoA-ACK")
+        groups = self.world.sql(f"select groupname from radusergroup where username='paul@{self.tenant}'", "aaa")
+        self.assertEqual(groups, [["gold"]])
+        self.run_on("suspend", "paul", "--reason", "billing")
+        self.change("change-plan", "paul", "--plan", "bronze")
+        groups = self.world.sql("select groupname from radusergroup where"
+                                f" username='paul@{self.tenant}' order by priority", "aaa")
+        self.assertEqual(groups, [["suspended"], ["bronze"]])
+        self.assertEqual(self.binding("paul")["state"], "suspended")
+
+    def test_a_readdressed_line_gets_the_new_address_and_the_old_one_rests(self):
+        self.provision("rita")
+        address, session = self.login_and_start("rita")
+        wanted = f"{self.net}.77"
+        changed = self.change("readdress", "rita", "--address", wanted, exits=(0, 4))
+        self.assertEqual((changed["address"], changed["state"]), (wanted, "active"))
+        self.assertEqual(self.world.login(f"rita@{self.tenant}")["Framed-IP-Address"], wanted)
+        self.assertFalse(self.gate_is_open("rita"))
+        # Held while its session may live, and in quarantine after that.
+        self.assertEqual(self.run_on("provision", "eve", "--username", f"eve@{self.tenant}", "--address", address,
+                                     exits=(1,))["error"]["code"], "address_taken")
+        self.world.accounting("Stop", f"rita@{self.tenant}", session, address)
+        self.world.accounting("Start", f"rita@{self.tenant}", f"N{session}", wanted)
+        self.run_on("status", "rita")
+        eventually("the gate to open", lambda: self.gate_is_open("rita"))
+        self.assertEqual(self.run_on("provision", "eve", "--username", f"eve@{self.tenant}", "--address", address,
+                                     exits=(1,))["error"]["code"], "address_taken")
+        self.assertEqual(self.binding("rita")["state"], "active")
+        self.run_on("deprovision", "rita", exits=(0, 4))
+
+    def test_a_readdress_that_nothing_is_free_for_leaves_the_line_as_it_was(self):
+        self.provision("nils")
+        address, _ = self.login_and_start("nils")
+        refused = self.run_on("readdress", "nils", "--address", "192.0.2.1", exits=(1,))
+        self.assertEqual(refused["error"]["code"], "address_outside_pool")
+        self.assert_exists_once("nils", address)
 
 
 class Evidence(SystemTest):

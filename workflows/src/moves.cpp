@@ -64,6 +64,19 @@ v1::TransitionRequest revocation(const Order& order, const v1::Claim& claim) {
   return move;
 }
 
+// The line lives on as it is, with another name, NAS, plan or space.
+void change(v1::TransitionRequest& request, const Order& order) {
+  request.set_state("active");  // of none of them: each stays as it is
+  request.set_keep_state(true);
+  request.set_plan_aaa(true);  // the next login is right before the session is told
+  const bool cuts = order.operation == Operation::kMove || order.operation == Operation::kRebind;
+  if (order.send_radius) request.set_plan_radius(cuts ? "disconnect" : "coa");
+  request.set_spare_nas(order.operation == Operation::kMove);
+  if (order.operation != Operation::kReaddress) return;
+  request.set_renumber(true);
+  if (order.update_netbox) request.set_plan_netbox("set_active");
+}
+
 }  // namespace
 
 v1::TransitionRequest move_of(const Order& order, const v1::Claim& claim, std::string_view state) {
@@ -111,6 +124,10 @@ Move first_move(const Order& order, const v1::ClaimReply& claimed) {
       request.set_state("revoked");
       request.set_plan_aaa(true);  // whoever had the space does not get it at the next login
       return move;
+    case Operation::kMove:
+    case Operation::kRebind:
+    case Operation::kChangePlan:
+    case Operation::kReaddress: change(request, order); return move;
   }
   throw refusal(ErrorCode::kInternal, "an operation without a move");
 }
@@ -124,6 +141,7 @@ v1::ReserveRequest reservation_of(const Order& order, const v1::Claim& claim,
   request.set_pool_id(ipv4 ? order.pool_id : order.ipv6_pool_id);
   request.set_requested_address(ipv4 ? order.requested_address : order.requested_prefix);
   request.set_prefix_length(ipv4 ? 0 : order.pd_size);
+  request.set_instead(order.operation == Operation::kReaddress);
   request.set_created_by(order.created_by.empty() ? order.caller.key() : order.created_by);
   return request;
 }

@@ -68,7 +68,8 @@ void take_session(Order& order, const Request& request) {
 
 // What an allocate says of the space that it wants. A field of a family that is not asked for is a
 // mistake: it would be dropped in silence.
-Checked check_space(v1::AllocateRequest& request) {
+template <class Request>
+Checked check_space(Request& request) {
   const auto wants = [&](std::string_view family) {
     return std::ranges::find(request.families(), family) != request.families().end();
   };
@@ -89,12 +90,25 @@ Checked check_space(v1::AllocateRequest& request) {
     if (request.ipv6_pd_size() != 0)
       return refuse("ipv6_pd_size", "is given, but ipv6_pd is not among the families");
   }
+  return {};
+}
+
+Checked check_optional(const v1::AllocateRequest& request) {
   const std::string& optional = request.optional_family();
   if (optional.empty()) return {};
   if (auto known = check_family("optional_family", optional); !known) return known;
   if (request.families_size() < 2)
     return refuse("optional_family", "needs another family beside it");
   return {};
+}
+
+template <class Request>
+void take_space(Order& order, const Request& request) {
+  order.pool_id = request.ipv4_pool_id();
+  order.requested_address = request.requested_address();
+  order.ipv6_pool_id = request.ipv6_pool_id();
+  order.requested_prefix = request.requested_prefix();
+  order.pd_size = request.ipv6_pd_size();
 }
 
 // Each `take` reads one kind of request into an order and says what is wrong with it.
@@ -105,17 +119,14 @@ Checked take(Order& order, v1::AllocateRequest& request) {
   if (checked) checked = check_session(request);
   if (checked) checked = check_text("plan", request.plan(), kLongestPlan);
   if (checked) checked = check_space(request);
+  if (checked) checked = check_optional(request);
   if (checked) checked = check_policy("on_netbox_failure", request.on_netbox_failure());
   if (checked) checked = check_text("created_by", request.created_by(), kLongestText);
   if (checked) checked = check_restriction("restrict_when", request.restrict_when());
   if (!checked) return checked;
   take_session(order, request);
   order.plan = request.plan();
-  order.pool_id = request.ipv4_pool_id();
-  order.requested_address = request.requested_address();
-  order.ipv6_pool_id = request.ipv6_pool_id();
-  order.requested_prefix = request.requested_prefix();
-  order.pd_size = request.ipv6_pd_size();
+  take_space(order, request);
   order.optional_family = request.optional_family();
   order.restrict_when = request.restrict_when();
   order.created_by = request.created_by();
@@ -205,6 +216,55 @@ Checked take(Order& order, v1::ForceReleaseRequest& request) {
   return require_person(request.caller());
 }
 
+Checked take(Order& order, v1::MoveRequest& request) {
+  order.operation = Operation::kMove;
+  order.nas_ip = request.nas_ip();
+  order.send_radius = !request.has_send_disconnect() || request.send_disconnect();
+  if (request.nas_ip().empty()) return refuse("nas_ip", "is required");
+  return check_address("nas_ip", request.nas_ip());
+}
+
+Checked take(Order& order, v1::RebindRequest& request) {
+  order.operation = Operation::kRebind;
+  order.username = request.username();
+  order.send_radius = !request.has_send_disconnect() || request.send_disconnect();
+  if (request.username().empty()) return refuse("username", "is required");
+  return check_text("username", request.username(), kLongestUsername);
+}
+
+Checked take(Order& order, v1::ChangePlanRequest& request) {
+  order.operation = Operation::kChangePlan;
+  order.plan = request.plan();
+  order.send_radius = !request.has_send_coa() || request.send_coa();
+  order.fail_on_coa = request.on_coa_failure() == "fail";
+  if (request.plan().empty()) return refuse("plan", "is required");
+  if (auto checked = check_text("plan", request.plan(), kLongestPlan); !checked) return checked;
+  return check_policy("on_coa_failure", request.on_coa_failure());
+}
+
+// Families that are not named are those that the line has: then the fields of either may be given.
+Checked take(Order& order, v1::ReaddressRequest& request) {
+  order.operation = Operation::kReaddress;
+  auto checked = check_families(request.families());
+  if (checked) checked = check_address("nas_ip", request.nas_ip());
+  if (checked) {
+    v1::ReaddressRequest whole = request;
+    if (whole.families().empty()) {
+      whole.add_families(std::string{domain::kFamilyIpv4});
+      whole.add_families(std::string{domain::kFamilyIpv6Pd});
+    }
+    checked = check_space(whole);
+    request.set_requested_prefix(whole.requested_prefix());
+  }
+  if (!checked) return checked;
+  order.families.assign(request.families().begin(), request.families().end());
+  order.nas_ip = request.nas_ip();
+  take_space(order, request);
+  order.send_radius = !request.has_send_coa() || request.send_coa();
+  order.update_netbox = !request.has_update_netbox() || request.update_netbox();
+  return {};
+}
+
 bool says_nothing(const nlohmann::json& value) {
   if (value.is_string()) return value.get_ref<const std::string&>().empty();
   if (value.is_number()) return value == 0;
@@ -255,6 +315,10 @@ template std::expected<Order, FieldError> to_order(v1::RetryRequest, const domai
 template std::expected<Order, FieldError> to_order(v1::AdoptRequest, const domain::ServiceId&);
 template std::expected<Order, FieldError> to_order(v1::ForceReleaseRequest,
                                                    const domain::ServiceId&);
+template std::expected<Order, FieldError> to_order(v1::MoveRequest, const domain::ServiceId&);
+template std::expected<Order, FieldError> to_order(v1::RebindRequest, const domain::ServiceId&);
+template std::expected<Order, FieldError> to_order(v1::ChangePlanRequest, const domain::ServiceId&);
+template std::expected<Order, FieldError> to_order(v1::ReaddressRequest, const domain::ServiceId&);
 
 namespace {
 
@@ -280,6 +344,10 @@ std::expected<Order, FieldError> order_from_json(Operation operation, std::strin
     case Operation::kRetry: return read_order<v1::RetryRequest>(request_json, own);
     case Operation::kAdopt: return read_order<v1::AdoptRequest>(request_json, own);
     case Operation::kForceRelease: return read_order<v1::ForceReleaseRequest>(request_json, own);
+    case Operation::kMove: return read_order<v1::MoveRequest>(request_json, own);
+    case Operation::kRebind: return read_order<v1::RebindRequest>(request_json, own);
+    case Operation::kChangePlan: return read_order<v1::ChangePlanRequest>(request_json, own);
+    case Operation::kReaddress: return read_order<v1::ReaddressRequest>(request_json, own);
   }
   return std::unexpected(FieldError{"operation", "operation is unknown"});
 }

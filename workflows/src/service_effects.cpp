@@ -43,6 +43,10 @@ std::vector<std::string> families_on_the_way_out(const v1::ServiceView& view) {
     const bool leaving = !state || !domain::is_live(*state) || *state == domain::State::kRevoking;
     if (binding.space_held() && leaving) families.push_back(binding.family());
   }
+  // Former space of a line that lives on with other.
+  for (const std::string& family : view.leaving()) {
+    if (std::ranges::find(families, family) == families.end()) families.push_back(family);
+  }
   return families;
 }
 

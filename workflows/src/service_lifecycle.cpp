@@ -171,6 +171,16 @@ void ServiceLifecycle::may_adopt(const v1::AdoptRequest& request) const {
 void ServiceLifecycle::may_force_release(const v1::ForceReleaseRequest& request) const {
   must_have_shape(request);
 }
+void ServiceLifecycle::may_move(const v1::MoveRequest& request) const { must_have_shape(request); }
+void ServiceLifecycle::may_rebind(const v1::RebindRequest& request) const {
+  must_have_shape(request);
+}
+void ServiceLifecycle::may_change_plan(const v1::ChangePlanRequest& request) const {
+  must_have_shape(request);
+}
+void ServiceLifecycle::may_readdress(const v1::ReaddressRequest& request) const {
+  must_have_shape(request);
+}
 
 template <class Request>
 Task<v1::LifecycleResult> ServiceLifecycle::handle(Context& context, Request request) {
@@ -228,6 +238,20 @@ Task<v1::LifecycleResult> ServiceLifecycle::adopt(Context& context, v1::AdoptReq
 }
 Task<v1::LifecycleResult> ServiceLifecycle::force_release(Context& context,
                                                           v1::ForceReleaseRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::move(Context& context, v1::MoveRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::rebind(Context& context, v1::RebindRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::change_plan(Context& context,
+                                                        v1::ChangePlanRequest request) {
+  return handle(context, std::move(request));
+}
+Task<v1::LifecycleResult> ServiceLifecycle::readdress(Context& context,
+                                                      v1::ReaddressRequest request) {
   return handle(context, std::move(request));
 }
 
@@ -380,8 +404,12 @@ Task<v1::LifecycleResult> ServiceLifecycle::carry_out(Context& context, Order or
 Task<ServiceLifecycle::Outcome> ServiceLifecycle::steps(Context& context, Order order,
                                                         v1::ClaimReply claimed) {
   switch (order.operation) {
-    case Operation::kAllocate: co_return co_await allocate_steps(context, order, claimed);
+    case Operation::kAllocate:
+    case Operation::kReaddress: co_return co_await allocate_steps(context, order, claimed);
     case Operation::kActivate:
+    case Operation::kMove:
+    case Operation::kRebind:
+    case Operation::kChangePlan:
     case Operation::kSuspend:
     case Operation::kReactivate:
     case Operation::kAdopt: co_return co_await entitle_steps(context, order, claimed);
@@ -457,7 +485,7 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::allocate_steps(Context& contex
   const Pursuits aaa = start_pursuits(context, moved, claim.number());
   co_await await_answers(context, aaa);
   for (const auto& pursuit : aaa) {
-    if (pursuit->last.status() == "refused")
+    if (pursuit->effect.system() == "aaa" && pursuit->last.status() == "refused")
       throw refusal(ErrorCode::kAaaFailed, pursuit->last.detail());
   }
   outcome.pursuits.insert(outcome.pursuits.end(), aaa.begin(), aaa.end());
@@ -490,6 +518,8 @@ Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Ord
   for (int i = 0; i < kMostConflicts; ++i) {
     Reserved reserved;
     reserved.reply = co_await context.execute(catalog::kReserve, request, pace_.ledger(id_.tenant));
+    if (reserved.reply.former().effect_id() != 0)
+      start_pursuit(context, reserved.reply.former(), claim.number());
     if (reserved.reply.netbox().effect_id() == 0) co_return reserved;
     const bool required = order.fail_on_netbox || reserved.reply.netbox_mode() == "authoritative";
     reserved.netbox = start_pursuit(context, reserved.reply.netbox(), claim.number());
@@ -654,7 +684,10 @@ void ServiceLifecycle::pursue_others(Context& context, const Order& order, const
     settling_number_ = claim.number();
     run_in_background(context, settle_revoke(context, claim, revoking, pursuits));
   }
-  const std::vector<std::string> held = without(families_on_the_way_out(view_));
+  // Of a line that got other space, what it had.
+  const std::vector<std::string> leaving = families_on_the_way_out(view_);
+  const bool former = order.operation == Operation::kReaddress;
+  const std::vector<std::string> held = former ? leaving : without(leaving);
   if (held.empty() || gate_wanted_) return;
   gate_wanted_ = true;
   gate_open_ = false;
@@ -720,6 +753,10 @@ const tempora::Definition<ServiceLifecycle> kServiceLifecycle{
     update(names::kRetry, &W::retry, &W::may_retry),
     update(names::kAdopt, &W::adopt, &W::may_adopt),
     update(names::kForceRelease, &W::force_release, &W::may_force_release),
+    update(names::kMove, &W::move, &W::may_move),
+    update(names::kRebind, &W::rebind, &W::may_rebind),
+    update(names::kChangePlan, &W::change_plan, &W::may_change_plan),
+    update(names::kReaddress, &W::readdress, &W::may_readdress),
     signal(names::kSuspend, &W::on_suspend),
     signal(names::kReactivate, &W::on_reactivate),
     signal(names::kRevoke, &W::on_revoke),

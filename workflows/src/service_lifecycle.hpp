@@ -63,6 +63,10 @@ class ServiceLifecycle {
   Task<v1::LifecycleResult> retry(Context& context, v1::RetryRequest request);
   Task<v1::LifecycleResult> adopt(Context& context, v1::AdoptRequest request);
   Task<v1::LifecycleResult> force_release(Context& context, v1::ForceReleaseRequest request);
+  Task<v1::LifecycleResult> move(Context& context, v1::MoveRequest request);
+  Task<v1::LifecycleResult> rebind(Context& context, v1::RebindRequest request);
+  Task<v1::LifecycleResult> change_plan(Context& context, v1::ChangePlanRequest request);
+  Task<v1::LifecycleResult> readdress(Context& context, v1::ReaddressRequest request);
 
   // Shape only: a resting service has loaded nothing yet.
   void may_allocate(const v1::AllocateRequest& request) const;
@@ -73,6 +77,10 @@ class ServiceLifecycle {
   void may_retry(const v1::RetryRequest& request) const;
   void may_adopt(const v1::AdoptRequest& request) const;
   void may_force_release(const v1::ForceReleaseRequest& request) const;
+  void may_move(const v1::MoveRequest& request) const;
+  void may_rebind(const v1::RebindRequest& request) const;
+  void may_change_plan(const v1::ChangePlanRequest& request) const;
+  void may_readdress(const v1::ReaddressRequest& request) const;
 
   // Decoded by hand: what cannot be read is put on record, and the workflow goes on.
   Task<void> on_suspend(Context& context, tempora::RawPayload request);

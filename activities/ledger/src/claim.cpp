@@ -182,12 +182,14 @@ class Claiming {
       const bool known =
           !tx_.exec_params("SELECT 1 FROM nas WHERE nas_ip = $1::inet", request_.nas_ip()).empty();
       // A hint that is wrong must not keep a line from being cut: there accounting has the say.
-      const bool must = operation_ == Operation::kAllocate || operation_ == Operation::kActivate;
+      const bool must = operation_ == Operation::kAllocate || operation_ == Operation::kActivate ||
+                        operation_ == Operation::kMove || operation_ == Operation::kReaddress;
       if (must && !known && !settings_.default_nas)
         throw LedgerError{ErrorCode::kUnknownNas,
                           "nas_ip: there is no such NAS: " + request_.nas_ip()};
     }
-    if (operation_ != Operation::kAllocate) return;
+    if (operation_ == Operation::kMove) check_pools();
+    if (operation_ != Operation::kAllocate && operation_ != Operation::kRebind) return;
     std::string username = request_.username().empty() ? head_.username : request_.username();
     if (username.empty()) username = service_.subscriber_id();
     if (supposed_ == nullptr)
@@ -204,6 +206,33 @@ class Claiming {
         " THEN array_remove(former_usernames, $2)"
         " ELSE array_append(array_remove(former_usernames, $2), username) END WHERE id = $1",
         head_.id, username);
+  }
+
+  // Space of a site's own pool cannot be taken along to a NAS that the pool does not serve.
+  void check_pools() {
+    for (const Row& row : rows_) {
+      const bool stays =
+          !row.space_held ||
+          tx_.exec_params(
+                 "SELECT NOT EXISTS (SELECT 1 FROM pool_nas WHERE pool_id = $1::uuid)"
+                 " OR EXISTS (SELECT 1 FROM pool_nas WHERE pool_id = $1::uuid AND nas_ip = "
+                 "$2::inet)",
+                 row.pool_id, request_.nas_ip())[0][0]
+              .as<bool>();
+      if (!stays) {
+        throw LedgerError{ErrorCode::kConflict, "nas_ip: the pool of " + row.address +
+                                                    " belongs to other NAS: readdress the line"};
+      }
+    }
+  }
+
+  // What a change asks for is not what there is.
+  bool differs(const Row* row, const std::string& family) const {
+    if (!request_.username().empty() && request_.username() != head_.username) return true;
+    if (!request_.nas_ip().empty() && request_.nas_ip() != head_.nas_ip) return true;
+    if (!request_.plan().empty() && request_.plan() != head_.plan) return true;
+    if (operation_ != Operation::kReaddress || row == nullptr) return false;
+    return requested(family).empty() || requested(family) != row->address;
   }
 
   static bool domain_address(const std::string& text) {
@@ -299,6 +328,10 @@ class Claiming {
         }
         break;
       case Guard::kSpaceHeld: return row != nullptr && row->space_held;
+      case Guard::kOtherValue:
+        if (!differs(row, family)) return false;
+        if (operation_ == Operation::kReaddress) check_other_space(family);
+        return true;
       case Guard::kNone:
       case Guard::kNextGeneration:
       case Guard::kSameHolder:
@@ -314,6 +347,11 @@ class Claiming {
     return true;
   }
 
+  void check_other_space(const std::string& family) {
+    if (family == domain::kFamilyIpv6Pd) check_assignment_mode(tx_, service_);
+    check_requested(tx_, wish_for(family));
+  }
+
   // What can be known to be wrong is refused before anything is changed.
   void check_space(const Row* row, const std::string& family) {
     if (family == domain::kFamilyIpv6Pd) check_assignment_mode(tx_, service_);
@@ -321,13 +359,17 @@ class Claiming {
       must_be_requested(*row);
       return;
     }
+    check_requested(tx_, wish_for(family));
+  }
+
+  Wish wish_for(const std::string& family) const {
     const bool ipv4 = family == domain::kFamilyIpv4;
-    check_requested(tx_, {.family = family,
-                          .prefix_length = ipv4 ? 0 : request_.ipv6_pd_size(),
-                          .pool = ipv4 ? request_.ipv4_pool_id() : request_.ipv6_pool_id(),
-                          .requested = requested(family),
-                          .service_id = head_.id,
-                          .nas_ip = request_.nas_ip().empty() ? head_.nas_ip : request_.nas_ip()});
+    return {.family = family,
+            .prefix_length = ipv4 ? 0 : request_.ipv6_pd_size(),
+            .pool = ipv4 ? request_.ipv4_pool_id() : request_.ipv6_pool_id(),
+            .requested = requested(family),
+            .service_id = head_.id,
+            .nas_ip = request_.nas_ip().empty() ? head_.nas_ip : request_.nas_ip()};
   }
 
   v1::ClaimReply base_reply() {

@@ -138,6 +138,7 @@ class Looking : public LedgerLook {
             .pool_netbox_id = row[2].as<std::int64_t>()};
   }
 
+  void leave(const Row& former);
   void plan_object(const NetboxFacts& facts, const std::string& action) {
     if (facts.mode == "off") return;
     add("netbox", action, facts.key).set_wish(netbox_wish(service_, facts, action).dump());
@@ -161,7 +162,9 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
   const std::string& family = request.family();
   if (family == domain::kFamilyIpv6Pd) check_assignment_mode(tx_, service_);
   Row* row = row_in(supposed_.session.rows, family);
-  const bool again = row != nullptr && row->space_held;
+  const bool again = row != nullptr && row->space_held && !request.instead();
+  const std::optional<Row> former =
+      request.instead() && row != nullptr ? std::optional{*row} : std::nullopt;
   if (again && !request.requested_address().empty() &&
       request.requested_address() != row->address) {
     throw LedgerError{
@@ -185,16 +188,17 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
     effects_.back().set_note("the next one that is free now: another request may come first");
   if (picked.pool.netbox_mode == "authoritative")
     effects_.back().set_note("NetBox has the last word on what is free");
+  if (former) leave(*former);
   if (row == nullptr) row = &supposed_.session.rows.emplace_back();
   *row = {.family = family,
-          .state = State::kPending,
+          .state = former ? former->state : State::kPending,
           .address = picked.space,
           .pool_id = picked.pool.id,
           .generation = generation,
           .created_by = request.created_by(),
           .space_held = true};
   supposed_.reserved[family] = netbox_facts(picked, family);
-  supposed_.holds[family].clear();
+  if (!former) supposed_.holds[family].clear();
   v1::BindingView& binding = binding_in(supposed_.view, family);
   binding.Clear();
   binding.set_family(family);
@@ -208,6 +212,13 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
   reply.set_generation(generation);
   reply.set_netbox_mode(picked.pool.netbox_mode);
   return reply;
+}
+
+void Looking::leave(const Row& former) {
+  effects_.back().add_changes(
+      fmt::format("- {} {} leaves through the release gate", former.family, former.address));
+  const auto facts = read_netbox_facts(tx_, former.id);
+  if (facts) plan_object(*facts, "deprecate");
 }
 
 void Looking::change_holds(const v1::TransitionRequest& request, State to,
@@ -257,7 +268,9 @@ void Looking::transition(const v1::TransitionRequest& request) {
   std::vector<std::string> changes = names_changed(was);
   change_holds(request, *to, changes);
   const std::vector<std::string> families{request.families().begin(), request.families().end()};
-  for (const std::string& family : families) move(request, *to, family, changes);
+  if (!request.keep_state()) {
+    for (const std::string& family : families) move(request, *to, family, changes);
+  }
   supposed_.show();
   note("move", fmt::format("{}", fmt::join(families, ", ")), std::move(changes));
 
@@ -266,12 +279,13 @@ void Looking::transition(const v1::TransitionRequest& request) {
   const WantedEffects wanted = wanted_effects(request, *to, before, wish, owed_);
   if (wanted.aaa) add("aaa", "apply", wish.at("username")).set_wish(wish.dump());
   if (!wanted.radius.empty())
-    add("radius", wanted.radius, wish.at("username")).set_wish(wish.dump());
+    add("radius", wanted.radius, wish.at("username")).set_wish(packet_wish(request, wish).dump());
   if (wanted.aaa) owed_.aaa = false;
   if (!wanted.radius.empty()) owed_.radius = false;
   if (request.plan_netbox().empty()) return;
   for (const Row& row : supposed_.session.rows) {
     if (std::ranges::find(families, row.family) == families.end()) continue;
+    if (request.keep_state() && row.state == State::kAllocated) continue;
     const auto reserved = supposed_.reserved.find(row.family);
     std::optional<NetboxFacts> facts;
     if (reserved != supposed_.reserved.end()) facts = reserved->second;

@@ -35,6 +35,55 @@ std::int64_t next_generation(Tx& tx, const Head& head, std::int64_t operation) {
       .as<std::int64_t>();
 }
 
+// The space that the line had leaves through the gate; its chapter is over, the line's goes on.
+v1::EffectRef leave(Tx& tx, const ServiceRef& service, const Head& head, const Row& row,
+                    const v1::Claim& claim) {
+  tx.exec_params(
+      "UPDATE holdings SET releasing = true, releasing_since = clock_timestamp()"
+      " WHERE id = $1 AND upper_inf(period)",
+      row.holding_id);
+  tx.exec_params(
+      "UPDATE ip_reservations SET lifecycle_state = 'revoked', updated_at = clock_timestamp(),"
+      " lifecycle_revoked_at = clock_timestamp() WHERE id = $1",
+      row.id);
+  return plan_netbox(tx, service, head.id, claim.operation_id(), claim.number(), row.id,
+                     "deprecate");
+}
+
+// The other space is in the state that the line is in.
+void take_state(Tx& tx, std::int64_t id, const Row& former) {
+  tx.exec_params(
+      "UPDATE ip_reservations r SET lifecycle_state = $3::lifecyclestate,"
+      " lifecycle_allocated_at = clock_timestamp(),"
+      " lifecycle_activated_at = f.lifecycle_activated_at,"
+      " lifecycle_suspended_at = f.lifecycle_suspended_at FROM ip_reservations f"
+      " WHERE r.id = $1 AND f.id = $2",
+      id, former.id, text(domain::to_string(former.state)));
+}
+
+// Whose place the new space takes. Where NetBox called an earlier one of this operation taken, that
+// one is given up first.
+Row instead_of(Tx& tx, const Head& head, const Row* row, std::int64_t operation, Wish& wish,
+               std::int64_t& generation) {
+  if (row == nullptr || !row->space_held)
+    throw LedgerError{ErrorCode::kIllegalTransition, "readdress needs space that is held"};
+  if (row->created_by_operation != operation) return *row;
+  Row former = *row;
+  const auto before = tx.exec_params(
+      "SELECT r.id FROM ip_reservations r JOIN holdings h ON h.id = r.holding_id"
+      " WHERE r.service_id = $1 AND r.family = $2 AND r.id <> $3 AND upper_inf(h.period)"
+      " AND h.releasing ORDER BY r.generation DESC, r.id DESC LIMIT 1",
+      head.id, row->family, row->id);
+  if (before.empty()) throw LedgerError{ErrorCode::kInternal, "the former space is gone"};
+  former.id = before[0][0].as<std::int64_t>();
+  generation = row->generation;
+  wish.pool = row->pool_id;
+  close_holding(tx, row->holding_id, operation, "taken in NetBox", 0);
+  block_space(tx, row->pool_id, row->address, "taken in NetBox");
+  tx.exec_params("DELETE FROM ip_reservations WHERE id = $1", row->id);
+  return former;
+}
+
 std::int64_t insert_row(Tx& tx, const ServiceRef& service, const Wish& wish,
                         std::int64_t generation, const Picked& picked, std::int64_t holding,
                         const v1::ReserveRequest& request) {
@@ -94,7 +143,13 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
               .nas_ip = head.nas_ip};
     std::int64_t generation = next_generation(tx, head, operation);
     std::optional<Picked> again;
-    if (row != nullptr && row->created_by_operation == operation) {
+    std::optional<Row> former;
+    v1::EffectRef left;
+    if (request.instead()) {
+      former = instead_of(tx, head, row, operation, wish, generation);
+      if (row == nullptr || row->created_by_operation != operation)
+        left = leave(tx, service, head, *former, request.claim());
+    } else if (row != nullptr && row->created_by_operation == operation) {
       // NetBox calls it taken: it is blocked, and another one is picked in its place.
       generation = row->generation;
       close_holding(tx, row->holding_id, operation, "taken in NetBox", 0);
@@ -105,7 +160,7 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
       // The same holder, before its space went back: it is taken up again.
       again = take_up_again(tx, *row, wish, operation);
     }
-    if (row != nullptr && row->state == State::kPending && !row->space_held) {
+    if (!former && row != nullptr && row->state == State::kPending && !row->space_held) {
       // An imported row of what was released: the new generation takes its place.
       tx.exec_params(
           "UPDATE ip_reservations SET lifecycle_state = 'revoked', updated_at = clock_timestamp(),"
@@ -119,7 +174,10 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
         open_holding(tx, service, wish, generation, picked, operation, exposed);
     const std::int64_t id = insert_row(tx, service, wish, generation, picked, holding, request);
 
+    if (former) take_state(tx, id, *former);
+
     v1::ReserveReply reply;
+    *reply.mutable_former() = left;
     reply.set_address(picked.space);
     reply.set_pool(picked.pool.name);
     reply.set_generation(generation);

@@ -43,7 +43,8 @@ std::vector<Row> read_rows(Tx& tx, std::int64_t service_id) {
            " r.created_by_operation, r.created_by, coalesce(upper_inf(h.period), false),"
            " coalesce(h.kept, false)"
            " FROM ip_reservations r LEFT JOIN holdings h ON h.id = r.holding_id"
-           " WHERE r.service_id = $1 ORDER BY r.family, r.generation DESC, r.id DESC",
+           " WHERE r.service_id = $1 ORDER BY r.family, (r.lifecycle_state = 'revoked'),"
+           " r.generation DESC, r.id DESC",
            service_id)) {
     rows.push_back({.id = row[0].as<std::int64_t>(),
                     .family = row[1].c_str(),

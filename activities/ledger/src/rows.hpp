@@ -52,7 +52,7 @@ struct Row {
 
 enum class Lock { kNo, kYes };
 std::optional<Head> read_head(Tx& tx, const ServiceRef& service, Lock lock);
-// The newest row of each family.
+// The newest row of each family; one that is not revoked stands before all others.
 std::vector<Row> read_rows(Tx& tx, std::int64_t service_id);
 const Row* find_row(const std::vector<Row>& rows, std::string_view family);
 // Of one family; empty: the reasons of all of them.
@@ -149,6 +149,8 @@ struct WantedEffects {
 WantedEffects wanted_effects(const v1::TransitionRequest& request, State to,
                              const nlohmann::json& before, const nlohmann::json& wish,
                              const Owed& owed);
+// The wish of the packet: what it is to do beside stating the condition.
+nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json wish);
 
 // --- holdings
 // Ends the holding now and puts its space back: free after `quarantine_s` for anybody, at once for

@@ -22,12 +22,15 @@ class Moving {
     const nlohmann::json before = session_wish(tx_, service_, head_.id);
     take_names();
     change_holds();
-    for (const std::string& family : families()) move(family);
+    if (!request_.keep_state()) {
+      for (const std::string& family : families()) move(family);
+    }
     v1::TransitionReply reply;
     plan(reply, before);
     *reply.mutable_view() = read_view(tx_, service_);
-    write_audit(tx_, service_, "moved to " + text(domain::to_string(to_)), request_.actor(),
-                address_, pool_id_, "ok", request_.reason());
+    const std::string what = request_.keep_state() ? operation() + " of the line"
+                                                   : "moved to " + text(domain::to_string(to_));
+    write_audit(tx_, service_, what, request_.actor(), address_, pool_id_, "ok", request_.reason());
     return reply;
   }
 
@@ -160,7 +163,7 @@ class Moving {
     }
     if (!wanted.radius.empty()) {
       *reply.mutable_radius() = plan_effect(tx_, service_, head_.id, operation, number, "radius",
-                                            wanted.radius, "", wish);
+                                            wanted.radius, "", packet_wish(request_, wish));
     }
     plan_objects(reply, operation, number);
   }
@@ -170,6 +173,7 @@ class Moving {
     const auto wanted = families();
     for (const Row& row : read_rows(tx_, head_.id)) {
       if (std::ranges::find(wanted, row.family) == wanted.end()) continue;
+      if (request_.keep_state() && row.state == State::kAllocated) continue;  // reserved, as it is
       const auto effect =
           plan_netbox(tx_, service_, head_.id, operation, number, row.id, request_.plan_netbox());
       if (effect.effect_id() == 0) continue;
@@ -187,6 +191,12 @@ class Moving {
 };
 
 }  // namespace
+
+nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json wish) {
+  if (request.renumber()) wish["renumber"] = true;
+  if (request.spare_nas()) wish["spared_nas"] = wish.at("nas_ip");
+  return wish;
+}
 
 WantedEffects wanted_effects(const v1::TransitionRequest& request, State to,
                              const nlohmann::json& before, const nlohmann::json& wish,

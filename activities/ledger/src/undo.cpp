@@ -122,6 +122,17 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
     *reply.mutable_aaa() = plan_effect(tx, service, head.id, operation, number, "aaa", "apply", "",
                                        session_wish(tx, service, head.id));
   }
+  // Space that was to leave stays with the line.
+  for (const auto& row : tx.exec_params(
+           "SELECT DISTINCT r.id, r.lifecycle_state = 'allocated' FROM effects e"
+           " JOIN ip_reservations r ON r.netbox_key = e.object AND r.service_id = e.service_id"
+           " WHERE e.operation_id = $1 AND e.system = 'netbox' AND e.action = 'deprecate'"
+           " AND r.lifecycle_state IN ('allocated', 'active', 'suspended') ORDER BY r.id",
+           operation)) {
+    add_netbox(reply,
+               plan_netbox(tx, service, head.id, operation, number, row[0].as<std::int64_t>(),
+                           row[1].as<bool>() ? "set_reserved" : "set_active"));
+  }
   // NetBox is told that the line is not active after all.
   for (const auto& row : tx.exec_params(
            "SELECT DISTINCT r.id FROM effects e JOIN ip_reservations r ON r.netbox_key = e.object"

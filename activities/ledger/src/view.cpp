@@ -24,7 +24,7 @@ void add_bindings(Tx& tx, v1::ServiceView& view, std::int64_t service_id) {
       " r.lifecycle_metadata::text"
       " FROM ip_reservations r JOIN ip_pools p ON p.id = r.pool_id"
       " LEFT JOIN holdings h ON h.id = r.holding_id WHERE r.service_id = $1"
-      " ORDER BY r.family, r.generation DESC, r.id DESC";
+      " ORDER BY r.family, (r.lifecycle_state = 'revoked'), r.generation DESC, r.id DESC";
   for (const auto& row : tx.exec_params(sql, service_id)) {
     v1::BindingView& binding = *view.add_bindings();
     binding.set_family(row[0].c_str());
@@ -112,6 +112,11 @@ v1::ServiceView read_view(Tx& tx, const ServiceRef& service) {
   view.set_restrict_when(head->restrict_when);
   add_bindings(tx, view, head->id);
   for (const std::string& hold : read_holds(tx, head->id)) view.add_holds(hold);
+  for (const auto& row :
+       tx.exec_params("SELECT DISTINCT family FROM holdings WHERE service_id = $1"
+                      " AND upper_inf(period) AND releasing AND NOT kept ORDER BY family",
+                      head->id))
+    view.add_leaving(row[0].c_str());
   add_effects(tx, view, head->id);
   return view;
 }
@@ -149,6 +154,8 @@ v1::PendingReply Ledger::pending(const v1::ViewRequest& request) {
       const bool leaving = row.state == State::kRevoking || row.state == State::kRevoked;
       if (leaving && row.space_held && !row.kept) reply.set_gate(true);
     }
+    // Former space of a line that lives on with other.
+    if (reply.view().leaving_size() > 0) reply.set_gate(true);
     return reply;
   });
 }

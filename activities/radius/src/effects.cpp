@@ -104,6 +104,7 @@ struct RadiusEffects::Work {
   std::vector<std::string> usernames;
   std::string framed_ip;
   std::string nas_hint;
+  std::string spared_nas;  // a session there is where it belongs
   std::string plan;
   bool renumber = false;  // the address itself changes, what the dialect's address_change is for
   SteadyClock::time_point deadline;
@@ -168,6 +169,7 @@ void RadiusEffects::read_wish(Work& work) {
   work.nas_hint = text_of(wish, "nas_ip");
   work.plan = text_of(wish, "plan");
   work.renumber = wish.value("renumber", false);
+  work.spared_nas = text_of(wish, "spared_nas");
   if (!work.username.empty()) work.usernames.push_back(work.username);
   if (const auto former = wish.find("former_usernames"); former != wish.end()) {
     for (const auto& name : *former) work.usernames.push_back(name.get<std::string>());
@@ -200,9 +202,10 @@ std::vector<RadiusEffects::PlannedPacket> RadiusEffects::look(const v1::ServiceR
   work.leave.action = action;
   work.leave.wish = wish;
   read_wish(work);
-  auto sessions = sessions_.open_sessions(work.usernames);
+  auto sessions = spare(work, sessions_.open_sessions(work.usernames));
   if (sessions.empty() && work.operation == Operation::kDisconnect) {
-    sessions = sessions_.evidence(work.usernames, "", "", std::chrono::system_clock::now()).open;
+    sessions = spare(
+        work, sessions_.evidence(work.usernames, "", "", std::chrono::system_clock::now()).open);
   }
   if (sessions.empty()) {
     sessions = hinted_session(work);
@@ -227,10 +230,24 @@ std::vector<RadiusEffects::PlannedPacket> RadiusEffects::look(const v1::ServiceR
   return packets;
 }
 
+// Without those on the device that a moved line belongs to, under whichever of its addresses.
+std::vector<ports::Session> RadiusEffects::spare(const Work& work,
+                                                 std::vector<ports::Session> sessions) {
+  if (work.spared_nas.empty()) return sessions;
+  const std::string& tenant = work.request.service().tenant_id();
+  const auto spared = network_.find(tenant, work.spared_nas);
+  std::erase_if(sessions, [&](const ports::Session& session) {
+    if (session.nas_ip == work.spared_nas) return true;
+    const auto nas = network_.find(tenant, session.nas_ip);
+    return spared && nas && spared->id != 0 && spared->id == nas->id;
+  });
+  return sessions;
+}
+
 // The sessions to address, newest first.
 std::vector<ports::Session> RadiusEffects::sessions_of(Work& work) {
   if (work.usernames.empty()) return {};
-  auto sessions = sessions_.open_sessions(work.usernames);
+  auto sessions = spare(work, sessions_.open_sessions(work.usernames));
   if (!sessions.empty()) return sessions;
   if (work.operation == Operation::kRestrict && settings_.second_look.count() > 0) {
     std::mutex mutex;
@@ -243,7 +260,7 @@ std::vector<ports::Session> RadiusEffects::sessions_of(Work& work) {
     // A row that has gone stale is no place to steer a session, but a session may well be there,
     // and the release gate will ask for proof.
     auto known = sessions_.evidence(work.usernames, "", "", std::chrono::system_clock::now());
-    sessions = std::move(known.open);
+    sessions = spare(work, std::move(known.open));
   }
   return sessions;
 }
@@ -251,7 +268,8 @@ std::vector<ports::Session> RadiusEffects::sessions_of(Work& work) {
 // For a Disconnect that accounting has no session for: the NAS that a caller named may know one.
 // Its answer proves little, so it never counts for more than "no session".
 std::vector<ports::Session> RadiusEffects::hinted_session(const Work& work) const {
-  if (work.operation != Operation::kDisconnect || work.nas_hint.empty() || work.username.empty()) {
+  const bool hints = !work.nas_hint.empty() && work.spared_nas.empty();
+  if (work.operation != Operation::kDisconnect || !hints || work.username.empty()) {
     return {};
   }
   if (!network_.find(work.request.service().tenant_id(), work.nas_hint)) return {};
@@ -335,7 +353,7 @@ v1::EffectReply RadiusEffects::carry_out_on(Work& work, std::vector<ports::Sessi
       looked_again = true;
       std::vector<ports::Session> open;
       try {
-        open = sessions_.open_sessions(work.usernames);
+        open = spare(work, sessions_.open_sessions(work.usernames));
       } catch (const std::exception& error) {
         // Every one of them was answered by a NAK, so nothing is in doubt.
         replies.push_back(reply_with("refused", "sessions_unreachable", error.what(),

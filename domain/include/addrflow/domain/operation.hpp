@@ -16,11 +16,16 @@ enum class Operation {
   kRetry,
   kAdopt,
   kForceRelease,
+  kMove,        // to another NAS
+  kRebind,      // another username
+  kChangePlan,  // another rate
+  kReaddress,   // another address or prefix
 };
 
 inline constexpr std::array kOperations{
-    Operation::kAllocate, Operation::kActivate, Operation::kSuspend, Operation::kReactivate,
-    Operation::kRevoke,   Operation::kRetry,    Operation::kAdopt,   Operation::kForceRelease};
+    Operation::kAllocate, Operation::kActivate, Operation::kSuspend,    Operation::kReactivate,
+    Operation::kRevoke,   Operation::kRetry,    Operation::kAdopt,      Operation::kForceRelease,
+    Operation::kMove,     Operation::kRebind,   Operation::kChangePlan, Operation::kReaddress};
 
 std::string_view to_string(Operation operation);
 std::optional<Operation> parse_operation(std::string_view text);

@@ -24,6 +24,7 @@ enum class Guard {
   kRunsStepAgain,  // the step that broke off or is unconfirmed runs again; the state moves when it
                    // succeeds
   kNamedState,     // the state that the request names, checked against the ledger
+  kOtherValue,     // a move, in the same state, only where the request names another value
   kSpaceHeld,      // a move only while the space is held; else nothing is left to do: a repeat
 };
 

@@ -26,6 +26,10 @@ inline constexpr const char* kRevoke = "revoke";               // v1::RevokeRequ
 inline constexpr const char* kRetry = "retry";                 // v1::RetryRequest
 inline constexpr const char* kAdopt = "adopt";                 // v1::AdoptRequest
 inline constexpr const char* kForceRelease = "force_release";  // v1::ForceReleaseRequest
+inline constexpr const char* kMove = "move";                   // v1::MoveRequest
+inline constexpr const char* kRebind = "rebind";               // v1::RebindRequest
+inline constexpr const char* kChangePlan = "change_plan";      // v1::ChangePlanRequest
+inline constexpr const char* kReaddress = "readdress";         // v1::ReaddressRequest
 
 // Signals `suspend`, `reactivate` and `revoke` take the same requests and do the same without an
 // answer. `wake` takes nothing: look at the ledger for what is still to be done.

@@ -89,6 +89,7 @@ class RadiusEffects {
   v1::EffectReply carry_out(Work& work);
   v1::EffectReply carry_out_on(Work& work, std::vector<ports::Session> sessions);
   std::vector<ports::Session> sessions_of(Work& work);
+  std::vector<ports::Session> spare(const Work& work, std::vector<ports::Session> sessions);
   std::vector<ports::Session> hinted_session(const Work& work) const;
   struct Prepared;
   Prepared prepare(const Work& work, const ports::Session& session, bool disconnect);
