@@ -158,6 +158,9 @@ Exit Output::view(const v1::ServiceView& view) const {
                     binding.generation(), binding.pool().empty() ? "-" : binding.pool(),
                     netbox_of(binding), binding.space_held() ? ", space held" : ""));
   }
+  for (const std::string& family : view.leaving()) {
+    facts.emplace_back("leaving", family + " space waits for the release gate");
+  }
   for (const v1::EffectView& effect : view.unconfirmed()) {
     facts.emplace_back("unconfirmed", describe(effect));
   }

@@ -63,8 +63,9 @@ constexpr std::array<Row, kOperations.size()> kTable{
     Row{absent(), illegal(), illegal(), illegal(), illegal(), illegal(), illegal(),
         move_as(Guard::kNamedState)},
     // force_release
-    Row{absent(), illegal(), illegal(), illegal(), illegal(), move_to(kRevoked),
-        move_to(kRevoked, Guard::kSpaceHeld), move_to(kRevoked)},
+    Row{absent(), illegal(), move_to(kAllocated, Guard::kFormerSpace),
+        move_to(kActive, Guard::kFormerSpace), move_to(kSuspended, Guard::kFormerSpace),
+        move_to(kRevoked), move_to(kRevoked, Guard::kSpaceHeld), move_to(kRevoked)},
     kChange,  // move
     kChange,  // rebind
     kChange,  // change_plan
@@ -113,6 +114,7 @@ std::string_view to_string(Guard guard) {
     case Guard::kNamedState: return "the state that a person confirms";
     case Guard::kSpaceHeld: return "if the space is still held";
     case Guard::kOtherValue: return "if anything differs";
+    case Guard::kFormerSpace: return "its former space, if that is held";
   }
   return "";
 }

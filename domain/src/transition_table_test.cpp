@@ -15,7 +15,7 @@ const std::map<Operation, std::string> kExpected{
     {Operation::kAllocate, "mmsiimmm"},   {Operation::kActivate, "nimsiiii"},
     {Operation::kSuspend, "niimsiii"},    {Operation::kReactivate, "niismiii"},
     {Operation::kRevoke, "smmmmssm"},     {Operation::kRetry, "niiiimim"},
-    {Operation::kAdopt, "niiiiiim"},      {Operation::kForceRelease, "niiiimmm"},
+    {Operation::kAdopt, "niiiiiim"},      {Operation::kForceRelease, "nimmmmmm"},
     {Operation::kMove, "nimmmiii"},       {Operation::kRebind, "nimmmiii"},
     {Operation::kChangePlan, "nimmmiii"}, {Operation::kReaddress, "nimmmiii"},
 };

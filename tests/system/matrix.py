@@ -29,6 +29,8 @@ FAMILIES = {
     "ipv6_pd": {"arguments": ["--ipv6", "--no-ipv4"], "families": ["ipv6_pd"]},
 }
 
+OTHER_NAS = "127.0.0.9"
+
 # The rows of one service, as lines: a line is a step.
 EVENTS = """
 select * from (
@@ -167,6 +169,28 @@ class Line:
         self.told = []
         self.call("deprovision")
 
+    def move(self):
+        self.told = []
+        self.call("move", "--nas-ip", OTHER_NAS)
+
+    def rebind(self):
+        self.told = []
+        former = self.username
+        self.call("rebind", "--username", f"new-{former}")
+        self.username = f"new-{former}"
+        if self.world.login(former).get("packet") != "Access-Reject":
+            raise Trouble(f"{former} can still log in")
+
+    def change_plan(self):
+        self.told = []
+        self.call("change-plan", "--plan", "gold")
+        if self.world.sql(f"select groupname from radusergroup where username='{self.username}'", "aaa") != [["gold"]]:
+            raise Trouble("AAA has another plan")
+
+    def readdress(self):
+        self.told = []
+        self.call("readdress")
+
     # --- what must hold ----------------------------------------------------------------------------
 
     def bindings(self):
@@ -185,6 +209,10 @@ class Line:
             "     and e.status in ('planned', 'sent', 'unknown') and not (e.action = 'release'"
             "     and e.not_before > clock_timestamp()))") == [["0"]]
 
+    def has_let_go(self):
+        return self.world.sql("select count(*) from holdings where upper_inf(period) and releasing and"
+                              f" tenant_id='{self.matrix.tenant}' and subscriber_id='{self.subscriber}'") == [["0"]]
+
     def owed(self):
         return self.world.sql(
             "select e.id, e.number, s.number, system, action, e.status, attempts, code, detail, not_before from effects e"
@@ -201,7 +229,7 @@ class Line:
         for family in wanted:
             if bindings.get(family, {}).get("state") != state:
                 raise Trouble(f"the caller was told {state}, and it is {bindings.get(family)}")
-        held = self.world.sql("select count(*) from holdings where upper_inf(period) and"
+        held = self.world.sql("select count(*) from holdings where upper_inf(period) and not releasing and"
                               f" tenant_id='{self.matrix.tenant}' and subscriber_id='{self.subscriber}'")
         if state == "active":
             if held != [[str(len(wanted))]]:
@@ -243,6 +271,10 @@ class Matrix:
     def prepare(self):
         self.world.add_network(self.tenant, cidr="100.72.0.0/20", quarantine="1h", hold="1h")
         self.world.add_prefixes(self.tenant, "2001:db8:7200::/40", quarantine="1h", hold="1h")
+        peers = self.world.peers
+        self.world.must("nas", "add", "elsewhere", "--tenant", self.tenant, "--ip", OTHER_NAS, "--coa-host",
+                        self.world.nas_ip, "--coa-port", peers["RADIUS_NAS_PORT"],
+                        "--secret", f"file:{peers['RADIUS_NAS_SECRET_FILE']}")
         self.worker = self.world.start_worker()
 
     def fresh_worker(self):
@@ -278,8 +310,10 @@ class Matrix:
 
     # --- cells -------------------------------------------------------------------------------------
 
-    FLOWS = ("provision", "suspend_and_reactivate", "deprovision")
-    ENDS = {"provision": "active", "suspend_and_reactivate": "active", "deprovision": "revoked"}
+    FLOWS = ("provision", "suspend_and_reactivate", "deprovision", "move", "rebind", "change_plan", "readdress")
+    ENDS = {**dict.fromkeys(FLOWS, "active"), "deprovision": "revoked"}
+    # What lets space go, and the packet by which its session ends.
+    LETS_GO = {"deprovision": "effect revoke radius disconnect", "readdress": "effect readdress radius coa"}
     STRIKES = {"worker killed": kill, "worker frozen": freeze, "PostgreSQL restarted": restart_postgres,
                "Temporal restarted": restart_temporal}
     # Which request of the flow NetBox carries out without an answer, by the effect's action.
@@ -333,14 +367,13 @@ class Matrix:
                 self.STRIKES[fault](self, line, running)
             running.result(timeout=200)
         self.fresh_worker()
-        if flow == "deprovision":
-            # A BNG sends its Stop after it has cut the session: so the Disconnect is answered first.
-            eventually("the Disconnect to be confirmed", lambda: "effect revoke radius disconnect confirmed" in
-                       line.events(), limit_s=60)
+        if flow in self.LETS_GO:
+            # A BNG sends its Stop after it has cut the session: so its packet is answered first.
+            eventually("the packet to be confirmed", lambda: f"{self.LETS_GO[flow]} confirmed" in line.events(),
+                       limit_s=60)
             self.world.accounting("Stop", line.username, line.session, line.address,
                                   Acct_Terminate_Cause="Admin-Reset", **line.shown)
-            eventually("the gate to open", lambda: all(
-                not b["space_held"] for b in line.bindings()[1].values()), limit_s=60)
+            eventually("the gate to open", line.has_let_go, limit_s=60)
         line.assert_is(self.ENDS[flow])
         line.assert_audit()
 
@@ -381,6 +414,11 @@ def chosen_for_ci(cells):
     strikes = list(Matrix.STRIKES)
     for number, flow in enumerate(Matrix.FLOWS):
         steps = [c for c in cells if c[1] == flow]
+        if number >= len(strikes) - 1:  # of what changes a line: a killed worker, and a lost answer
+            killed = [c for c in steps if c[2] == "worker killed" and c[3].startswith("effect")]
+            yield killed[len(killed) // 2]
+            yield from [c for c in steps if c[2] == "NAS's answer lost once"][:1]
+            continue
         for fault in ("worker killed", strikes[1 + number]):
             of_fault = [c for c in steps if c[2] == fault]
             moments = [c for c in of_fault if c[3].startswith(("holding", "effect"))] or of_fault

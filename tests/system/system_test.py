@@ -841,6 +841,7 @@ class Accounting(SystemTest):
 
 class Changes(SystemTest):
     """A line that lives on with another NAS, username, plan or address; each planned before it is done."""
+    maxDiff = None
 
     def change(self, *arguments, exits=(0,)):
         newest = self.newest_effect()
@@ -855,10 +856,13 @@ class Changes(SystemTest):
         return self.world.sql("select count(*) from holdings where upper_inf(period) and releasing and"
                               f" tenant_id='{self.tenant}' and subscriber_id='{subscriber}'") == [["0"]]
 
-    def test_a_moved_line_logs_in_at_its_new_nas_and_is_cut_at_the_old_one(self):
+    def add_other_nas(self):
         self.world.must("nas", "add", "bng2", "--tenant", self.tenant, "--ip", "127.0.0.9", "--coa-host",
                         self.world.nas_ip, "--coa-port", self.world.peers["RADIUS_NAS_PORT"],
                         "--secret", f"file:{self.world.peers['RADIUS_NAS_SECRET_FILE']}")
+
+    def test_a_moved_line_logs_in_at_its_new_nas_and_is_cut_at_the_old_one(self):
+        self.add_other_nas()
         self.provision("mona", "--nas-ip", self.world.nas_ip)
         address, session = self.login_and_start("mona")
         moved = self.change("move", "mona", "--nas-ip", "127.0.0.9")
@@ -908,16 +912,137 @@ class Changes(SystemTest):
         self.assertEqual(self.world.login(f"rita@{self.tenant}")["Framed-IP-Address"], wanted)
         self.assertFalse(self.gate_is_open("rita"))
         # Held while its session may live, and in quarantine after that.
-        self.assertEqual(self.run_on("provision", "eve", "--username", f"eve@{self.tenant}", "--address", address,
+        self.assertEqual(self.run_on("allocate", "eve", "--username", f"eve@{self.tenant}", "--address", address,
                                      exits=(1,))["error"]["code"], "address_taken")
         self.world.accounting("Stop", f"rita@{self.tenant}", session, address)
         self.world.accounting("Start", f"rita@{self.tenant}", f"N{session}", wanted)
         self.run_on("status", "rita")
         eventually("the gate to open", lambda: self.gate_is_open("rita"))
-        self.assertEqual(self.run_on("provision", "eve", "--username", f"eve@{self.tenant}", "--address", address,
+        self.assertEqual(self.run_on("allocate", "eve", "--username", f"eve@{self.tenant}", "--address", address,
                                      exits=(1,))["error"]["code"], "address_taken")
         self.assertEqual(self.binding("rita")["state"], "active")
         self.run_on("deprovision", "rita", exits=(0, 4))
+
+    CHANGES = {"move": ["--nas-ip", "127.0.0.9"], "rebind": ["--username"], "change-plan": ["--plan", "gold"],
+               "readdress": []}
+
+    def test_a_worker_killed_in_the_middle_of_each_change_loses_nothing(self):
+        self.add_other_nas()
+        for verb, more in self.CHANGES.items():
+            for moment in ("claimed", "planned"):
+                subscriber = f"{verb}-{moment}"
+                username = f"{subscriber}@{self.tenant}"
+                self.provision(subscriber)
+                address, session = self.login_and_start(subscriber)
+                newest = self.newest_effect()
+                wanted = more + ([f"new-{username}"] if verb == "rebind" else [])
+                pool = concurrent.futures.ThreadPoolExecutor(1)
+                running = pool.submit(self.run_on, verb, subscriber, *wanted, exits=(0, 4), limit_s=110)
+                row = (f"select 1 from operations where subscriber_id='{subscriber}' and operation="
+                       f"'{verb.replace('-', '_')}'" if moment == "claimed" else
+                       f"select 1 from effects e join services s on s.id = e.service_id where e.id > {newest}"
+                       f" and s.subscriber_id='{subscriber}' and e.system='aaa'")
+                eventually(f"{verb} to be {moment}", lambda r=row: self.world.sql(r), every_s=0.005)
+                self.world.kill_worker(self.worker)
+                self.worker = self.world.start_worker()
+                self.assertTrue(running.result()["success"])
+                eventually(f"{verb} to be confirmed", lambda s=subscriber: self.status(s)["enforcement"] == "confirmed")
+                self.assert_changed(verb, subscriber, address, session)
+
+    def assert_changed(self, verb, subscriber, address, session):
+        """By the ledger, and by a real Access-Request under each name that the line has had."""
+        username = f"{subscriber}@{self.tenant}"
+        self.world.accounting("Stop", username, session, address)
+        present = f"new-{username}" if verb == "rebind" else username
+        if verb == "rebind":
+            self.assertEqual(self.world.login(username).get("packet"), "Access-Reject")
+        given, _ = self.login_and_start(subscriber, present)
+        self.assertEqual(given == address, verb != "readdress", verb)
+        self.assertEqual(self.binding(subscriber)["state"], "active")
+        self.assertEqual(self.binding(subscriber)["address"], given)
+        eventually("the former space to be let go", lambda: self.gate_is_open(subscriber))
+        if verb != "rebind":
+            self.assert_exists_once(subscriber, given)
+        status = self.status(subscriber)
+        self.assertEqual((status["nas_ip"], status["plan"]), ("127.0.0.9" if verb == "move" else "",
+                                                              "gold" if verb == "change-plan" else ""))
+
+    def test_accounting_that_fails_in_the_middle_of_a_readdress_frees_no_address_in_use(self):
+        self.provision("lena")
+        address, session = self.login_and_start("lena")
+        username = f"lena@{self.tenant}"
+        wanted = f"{self.net}.66"
+        self.run_on("readdress", "lena", "--address", wanted, exits=(0, 4))
+        def assert_still_held():
+            self.world.addrflow("catch-up")
+            self.assertFalse(self.gate_is_open("lena"))
+            self.run_on("provision", "stranger", "--username", f"stranger@{self.tenant}", "--address", address,
+                        exits=(1,))
+        assert_still_held()  # the NAS has said that it cut the session, and accounting says nothing
+        self.world.accounting("Accounting-On", username, session, address)
+        assert_still_held()  # the NAS restarts: its rows are closed, its sessions may live on
+        self.world.accounting("Start", username, f"L{session}", address)
+        assert_still_held()  # and one does
+        self.world.accounting("Start", username, f"N{session}", wanted)
+        assert_still_held()  # beside the new one
+        self.world.accounting("Stop", username, f"L{session}", address)
+        eventually("the gate to open", lambda: self.gate_is_open("lena"))
+        self.assertEqual(self.binding("lena")["address"], wanted)
+
+    def test_a_line_that_moved_under_another_name_is_revoked_only_when_its_old_session_is_gone(self):
+        self.add_other_nas()
+        self.provision("nora", "--nas-ip", self.world.nas_ip)
+        address, session = self.login_and_start("nora")
+        self.run_on("move", "nora", "--nas-ip", "127.0.0.9", "--no-disconnect")
+        self.run_on("rebind", "nora", "--username", f"noor@{self.tenant}", "--no-disconnect")
+        given, _ = self.login_and_start("nora", f"noor@{self.tenant}")
+        self.assertEqual(given, address)
+        self.world.sql(f"update radacct set acctstoptime = now() where username = 'noor@{self.tenant}'", "aaa")
+        gone = self.run_on("deprovision", "nora", exits=(0, 4))["result"]
+        self.assertEqual(gone["disconnect_result"]["code"], "Disconnect-ACK")
+        self.world.addrflow("catch-up")
+        self.assertTrue(self.binding("nora")["space_held"], "the session on the former NAS is not known to be gone")
+        self.world.accounting("Stop", f"nora@{self.tenant}", session, address)
+        eventually("the gate to open", lambda: not self.binding("nora")["space_held"])
+
+    def test_a_deprovision_waits_for_a_change_and_then_takes_it_all(self):
+        self.provision("olaf")
+        self.login_and_start("olaf")
+        pool = concurrent.futures.ThreadPoolExecutor(3)
+        done = [pool.submit(self.run_on, *words, exits=(0, 1, 4)) for words in (
+            ("readdress", "olaf"), ("suspend", "olaf", "--reason", "billing"), ("deprovision", "olaf"))]
+        for one in done:
+            one.result()
+        self.run_on("deprovision", "olaf", exits=(0, 4))
+        self.assertEqual(self.world.login(f"olaf@{self.tenant}").get("packet"), "Access-Reject")
+        self.assertIn(self.binding("olaf")["state"], ("revoking", "revoked"))
+
+    def test_a_silent_nas_keeps_a_readdress_pending_until_the_session_is_gone(self):
+        username = f"drop@{self.tenant}"
+        self.run_on("allocate", "ida", "--username", username)
+        self.run_on("activate", "ida")
+        address, session = self.login_and_start("ida", username)
+        changed = self.run_on("readdress", "ida", exits=(4,))
+        self.assertEqual((changed["state"], changed["enforcement"]), ("active", "pending"))
+        self.assertEqual(self.world.login(username)["Framed-IP-Address"], changed["address"])
+        self.assertFalse(self.gate_is_open("ida"))
+        self.world.accounting("Stop", username, session, address)
+        eventually("the gate to open", lambda: self.gate_is_open("ida"))
+        eventually("nothing to be owed", lambda: self.status("ida")["enforcement"] == "confirmed", limit_s=60)
+        self.assertEqual(self.binding("ida")["state"], "active")
+
+    def test_a_former_username_is_nobody_elses_before_its_session_is_cut(self):
+        username = f"drop@{self.tenant}"
+        self.run_on("allocate", "gus", "--username", username)
+        self.login_and_start("gus", username)
+        self.run_on("activate", "gus", exits=(0, 4))
+        self.run_on("rebind", "gus", "--username", f"gus@{self.tenant}", exits=(4,))
+        taken = self.run_on("allocate", "hal", "--username", username, exits=(1,))
+        self.assertEqual(taken["error"]["code"], "username_taken")
+        self.assertEqual(self.world.login(f"gus@{self.tenant}").get("packet"), "Access-Reject")
+        self.world.add_credentials(f"gus@{self.tenant}", "pw")
+        self.assertEqual(self.world.login(f"gus@{self.tenant}").get("packet"), "Access-Accept")
+        self.run_on("revoke", "gus", exits=(0, 4))
 
     def test_a_readdress_that_nothing_is_free_for_leaves_the_line_as_it_was(self):
         self.provision("nils")

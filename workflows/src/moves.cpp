@@ -69,7 +69,9 @@ void change(v1::TransitionRequest& request, const Order& order) {
   request.set_state("active");  // of none of them: each stays as it is
   request.set_keep_state(true);
   request.set_plan_aaa(true);  // the next login is right before the session is told
-  const bool cuts = order.operation == Operation::kMove || order.operation == Operation::kRebind;
+  // A NAS that the line leaves is not told of its other space.
+  const bool cuts = order.operation == Operation::kMove || order.operation == Operation::kRebind ||
+                    !order.nas_ip.empty();
   if (order.send_radius) request.set_plan_radius(cuts ? "disconnect" : "coa");
   request.set_spare_nas(order.operation == Operation::kMove);
   if (order.operation != Operation::kReaddress) return;

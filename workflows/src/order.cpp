@@ -242,7 +242,7 @@ Checked take(Order& order, v1::ChangePlanRequest& request) {
   return check_policy("on_coa_failure", request.on_coa_failure());
 }
 
-// Families that are not named are those that the line has: then the fields of either may be given.
+// Families that are not named are those that the line has, or the one that the fields are about.
 Checked take(Order& order, v1::ReaddressRequest& request) {
   order.operation = Operation::kReaddress;
   auto checked = check_families(request.families());
@@ -258,6 +258,11 @@ Checked take(Order& order, v1::ReaddressRequest& request) {
   }
   if (!checked) return checked;
   order.families.assign(request.families().begin(), request.families().end());
+  const bool ipv4 = !request.ipv4_pool_id().empty() || !request.requested_address().empty();
+  const bool ipv6 = !request.ipv6_pool_id().empty() || !request.requested_prefix().empty() ||
+                    request.ipv6_pd_size() != 0;
+  if (order.families.empty() && ipv4 != ipv6)
+    order.families.emplace_back(ipv4 ? domain::kFamilyIpv4 : domain::kFamilyIpv6Pd);
   order.nas_ip = request.nas_ip();
   take_space(order, request);
   order.send_radius = !request.has_send_coa() || request.send_coa();

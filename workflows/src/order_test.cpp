@@ -51,6 +51,43 @@ TEST(Order, TheDefaultsAreTheContracts) {
   EXPECT_FALSE(to_order(quiet, kOwn)->release_to_pool);
 }
 
+TEST(Order, BadInputOfAChangeIsRefusedWithTheFieldsName) {
+  v1::MoveRequest move;
+  EXPECT_EQ(refused_field(move), "nas_ip");
+  move.set_nas_ip("bng-2");
+  EXPECT_EQ(refused_field(move), "nas_ip");
+  move.set_nas_ip("192.0.2.2");
+  EXPECT_EQ(refused_field(move), "accepted");
+
+  v1::RebindRequest rebind;
+  EXPECT_EQ(refused_field(rebind), "username");
+  rebind.set_username("a\nb");
+  EXPECT_EQ(refused_field(rebind), "username");
+  rebind.set_username(std::string(300, 'x'));
+  EXPECT_EQ(refused_field(rebind), "username");
+
+  v1::ChangePlanRequest plan;
+  EXPECT_EQ(refused_field(plan), "plan");
+  plan.set_plan("gold");
+  plan.set_on_coa_failure("maybe");
+  EXPECT_EQ(refused_field(plan), "on_coa_failure");
+
+  v1::ReaddressRequest other;
+  EXPECT_EQ(refused_field(other), "accepted");
+  other.set_ipv6_pd_size(72);
+  EXPECT_EQ(refused_field(other), "ipv6_pd_size");
+  other.Clear();
+  other.set_requested_prefix("2001:db8::1/56");
+  EXPECT_EQ(refused_field(other), "requested_prefix");
+  other.Clear();
+  other.add_families("ipv6_pd");
+  other.set_requested_address("203.0.113.9");
+  EXPECT_EQ(refused_field(other), "requested_address") << "of a family that is not asked for";
+  other.Clear();
+  other.set_nas_ip("bng-2");
+  EXPECT_EQ(refused_field(other), "nas_ip");
+}
+
 TEST(Order, BadInputIsRefusedWithTheFieldsName) {
   v1::AllocateRequest request;
   request.mutable_service()->set_subscriber_id("43");

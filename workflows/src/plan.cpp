@@ -154,7 +154,7 @@ class Walk {
     if (claimed.outcome() != "claimed") return claimed.result();
     take_families(order, claimed);
     std::string message = claimed.left_out();
-    if (order.operation == Operation::kAllocate) {
+    if (order.operation == Operation::kAllocate || order.operation == Operation::kReaddress) {
       const std::vector<std::string> wanted = order.families;
       for (const std::string& family : wanted) {
         try {

@@ -254,6 +254,21 @@ Task<void> ServiceLifecycle::settle_revoke(Context& context, v1::Claim claim,
   revoked_number_ = number;
 }
 
+// The space has a new life: a packet for the old session has nothing more to say, unless the line
+// lives on and it is about the session that it has now.
+void ServiceLifecycle::leave_session(Context& context, std::int64_t number) {
+  Pursuits packets;
+  std::ranges::copy_if(pursuits_, std::back_inserter(packets), [number](const auto& pursuit) {
+    return pursuit->number == number && pursuit->effect.system() == "radius";
+  });
+  const bool lives = std::ranges::any_of(view_.bindings(), [](const v1::BindingView& binding) {
+    return binding.state() == "allocated" || binding.state() == "active" ||
+           binding.state() == "suspended";
+  });
+  if (packets.empty() || (lives && context.patched("gate-of-a-living-line"))) return;
+  for (const auto& pursuit : packets) pursuit->stopped = true;
+}
+
 // Looks at the evidence until the space may go back to the pool, the point of no return.
 Task<void> ServiceLifecycle::watch_gate(Context& context, v1::Claim claim,
                                         std::vector<std::string> families) {
@@ -276,11 +291,7 @@ Task<void> ServiceLifecycle::watch_gate(Context& context, v1::Claim claim,
     if (reply.open() || reply.superseded()) {
       gate_open_ = reply.open();
       gate_wanted_ = false;
-      // The space has a new life: a packet for the old session has nothing more to say.
-      for (const auto& pursuit : pursuits_) {
-        if (pursuit->number == number && pursuit->effect.system() == "radius")
-          pursuit->stopped = true;
-      }
+      leave_session(context, number);
       co_return;
     }
     const int wakes = wakes_;

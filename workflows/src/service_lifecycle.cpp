@@ -54,6 +54,14 @@ v1::NasAnswer nas_answer(const Pursuit& pursuit) {
   return answer;
 }
 
+// What AAA refuses for good has not happened.
+void must_have_rows(const Pursuits& pursuits) {
+  for (const auto& pursuit : pursuits) {
+    if (pursuit->effect.system() == "aaa" && pursuit->last.status() == "refused")
+      throw refusal(ErrorCode::kAaaFailed, pursuit->last.detail());
+  }
+}
+
 v1::EffectView effect_view(const Pursuit& pursuit) {
   v1::EffectView view;
   view.set_effect_id(pursuit.effect.effect_id());
@@ -484,10 +492,7 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::allocate_steps(Context& contex
   const v1::TransitionReply moved = co_await transition(context, move.request);
   const Pursuits aaa = start_pursuits(context, moved, claim.number());
   co_await await_answers(context, aaa);
-  for (const auto& pursuit : aaa) {
-    if (pursuit->effect.system() == "aaa" && pursuit->last.status() == "refused")
-      throw refusal(ErrorCode::kAaaFailed, pursuit->last.detail());
-  }
+  must_have_rows(aaa);
   outcome.pursuits.insert(outcome.pursuits.end(), aaa.begin(), aaa.end());
   co_return outcome;
 }
@@ -557,6 +562,7 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::entitle_steps(Context& context
   if (order.fail_on_coa || order.fail_on_netbox)
     co_await await_first_attempts(context, outcome.pursuits);
   co_await await_answers(context, outcome.pursuits);
+  if (domain::changes_line(order.operation)) must_have_rows(outcome.pursuits);
   const bool fails = std::ranges::any_of(outcome.pursuits, [&](const auto& pursuit) {
     const bool counts = (order.fail_on_coa && pursuit->effect.system() == "radius") ||
                         (order.fail_on_netbox && pursuit->effect.system() == "netbox");
@@ -652,9 +658,13 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::undo(Context& context, v1::Cla
   Outcome outcome{.success = false, .code = code, .message = reason, .pursuits = {}};
   std::vector<v1::EffectRef> effects{undone.aaa(), undone.netbox()};
   effects.insert(effects.end(), undone.more().begin(), undone.more().end());
+  std::shared_ptr<Pursuit> rows;  // they go before the packet
   for (const v1::EffectRef& effect : effects) {
-    if (effect.effect_id() != 0)
-      outcome.pursuits.push_back(start_pursuit(context, effect, claim.number()));
+    if (effect.effect_id() == 0) continue;
+    auto pursuit = start_pursuit(context, effect, claim.number(),
+                                 effect.system() == "radius" ? rows : nullptr);
+    if (effect.system() == "aaa") rows = pursuit;
+    outcome.pursuits.push_back(std::move(pursuit));
   }
   co_await await_answers(context, outcome.pursuits);
   // Space that AAA has seen comes free through the gate only.
@@ -684,10 +694,9 @@ void ServiceLifecycle::pursue_others(Context& context, const Order& order, const
     settling_number_ = claim.number();
     run_in_background(context, settle_revoke(context, claim, revoking, pursuits));
   }
-  // Of a line that got other space, what it had.
-  const std::vector<std::string> leaving = families_on_the_way_out(view_);
-  const bool former = order.operation == Operation::kReaddress;
-  const std::vector<std::string> held = former ? leaving : without(leaving);
+  // What its own families had before their present space waits for the gate as well.
+  const std::vector<std::string> held = with_others(
+      without(families_on_the_way_out(view_)), {view_.leaving().begin(), view_.leaving().end()});
   if (held.empty() || gate_wanted_) return;
   gate_wanted_ = true;
   gate_open_ = false;

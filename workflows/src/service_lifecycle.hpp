@@ -158,6 +158,7 @@ class ServiceLifecycle {
                      const v1::TransitionRequest& move);
   Task<void> settle_revoke(Context& context, v1::Claim claim, std::vector<std::string> families,
                            Pursuits pursuits);
+  void leave_session(Context& context, std::int64_t number);
   Task<void> watch_gate(Context& context, v1::Claim claim, std::vector<std::string> families);
 
   // --- what the ledger remembers

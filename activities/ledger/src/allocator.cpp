@@ -247,6 +247,17 @@ void check_requested(Tx& tx, const Wish& raw) {
   if (!wish.requested.empty()) requested_space(tx, pools, wish, false);
 }
 
+void stay_in_pool(Tx& tx, Wish& wish, const Row& held, const std::string& former_nas) {
+  if (!wish.pool.empty() || !wish.requested.empty() || wish.nas_ip != former_nas) return;
+  const auto own = tx.exec_params(
+      "SELECT coalesce(nullif(pool_group, ''), id::text) FROM ip_pools"
+      " WHERE id = $1::uuid AND NOT draining",
+      held.pool_id);
+  if (own.empty()) return;
+  wish.pool = own[0][0].c_str();
+  if (wish.prefix_length == 0 && !is_ipv4(wish)) wish.prefix_length = mask_of(held.address);
+}
+
 Picked pick(Tx& tx, const Wish& raw) {
   const Wish wish = checked_wish(raw);
   const auto pools = pools_for(tx, wish);

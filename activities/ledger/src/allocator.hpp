@@ -41,6 +41,9 @@ struct Picked {
 std::vector<Pool> pools_for(Tx& tx, const Wish& wish);
 // Throws unless the wish can be met as far as it names a pool or a space. Writes nothing.
 void check_requested(Tx& tx, const Wish& wish);
+// A line that gets other space stays in its pool, or its pool's group, with a prefix of its size,
+// unless it is told otherwise, its pool is draining or it moves to another NAS.
+void stay_in_pool(Tx& tx, Wish& wish, const Row& held, const std::string& former_nas);
 // Takes space and marks it held; others see it held once the transaction commits.
 Picked pick(Tx& tx, const Wish& wish);
 // Space that the service still holds goes to its next holding, whatever its pool has become.

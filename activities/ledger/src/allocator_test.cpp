@@ -81,14 +81,6 @@ class AllocatorTest : public LedgerTest {
     return "no error";
   }
 
-  pqxx::result sql(const std::string& statement) {
-    pqxx::connection connection{database_url()};
-    pqxx::work tx{connection};
-    auto result = tx.exec(statement);
-    tx.commit();
-    return result;
-  }
-
   const By by_{.actor = "ann", .reason = "renumbering"};
   v1::Claim claim_;
 };

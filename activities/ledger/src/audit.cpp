@@ -82,7 +82,7 @@ constexpr std::array kChecks{
           "   = (p.tenant_id, p.subscriber_id, 'internet') JOIN idle ON idle.id = s.id"
           " CROSS JOIN LATERAL (SELECT r.lifecycle_state, r.ip_address FROM ip_reservations r"
           "   WHERE r.service_id = s.id AND r.family = 'ipv6_pd' AND r.slot = 0"
-          "   ORDER BY r.generation DESC, r.id DESC LIMIT 1) r"
+          "   ORDER BY (r.lifecycle_state = 'revoked'), r.generation DESC, r.id DESC LIMIT 1) r"
           " WHERE p.ipv6_state::text <> r.lifecycle_state::text"
           "   OR p.ipv6_prefix::inet IS DISTINCT FROM CASE WHEN r.lifecycle_state <> 'revoked'"
           "     THEN r.ip_address END"},
@@ -94,7 +94,9 @@ constexpr std::array kChecks{
           "SELECT h.tenant_id, abbrev(h.space), h.subscriber_id FROM holdings h"
           " WHERE upper_inf(h.period) AND EXISTS (SELECT 1 FROM holdings o"
           "  WHERE o.service_id = h.service_id AND upper_inf(o.period) AND o.family = h.family"
-          "  AND o.slot = h.slot AND o.id <> h.id)"},
+          "  AND o.slot = h.slot AND o.id <> h.id"
+          // What a line had before its present space is on its way out.
+          "  AND (o.opened_by = h.opened_by OR NOT (o.releasing OR h.releasing)))"},
     Check{"I5", "a finished operation has no outcome",
           "SELECT o.tenant_id, o.key, o.subscriber_id FROM operations o"
           " WHERE o.phase = 'finished' AND o.outcome IS NULL"},

@@ -200,6 +200,13 @@ class Claiming {
       throw LedgerError{ErrorCode::kUsernameTaken,
                         "username belongs to another service: " + username};
     }
+    const bool leaving =
+        tx_.exec_params("SELECT username_leaving($1, $2)", head_.id, username)[0][0].as<bool>();
+    if (leaving) {
+      throw LedgerError{
+          ErrorCode::kUsernameTaken,
+          "username was another service's, whose session is not cut yet: " + username};
+    }
     if (supposed_ != nullptr) return supposed_->take_username(username);
     tx_.exec_params(
         "UPDATE services SET username = $2, former_usernames = CASE WHEN username IN ('', $2)"
@@ -265,6 +272,7 @@ class Claiming {
       moving_.insert(moving_.end(), held_back.begin(), held_back.end());
       return Plan::kMove;
     }
+    if (!former_missing_.empty()) throw LedgerError{ErrorCode::kIllegalTransition, former_missing_};
     for (const std::string& family : held_back) add_hold(family);
     if (!left_out_.empty()) message_ = left_out_;
     return Plan::kNothing;
@@ -313,6 +321,14 @@ class Claiming {
                         "ipv6_pd_size differs from the one held: " + row.address};
   }
 
+  bool holds_former_space(const std::string& family) {
+    return !tx_.exec_params(
+                   "SELECT 1 FROM holdings WHERE service_id = $1 AND family = $2"
+                   " AND upper_inf(period) AND releasing LIMIT 1",
+                   head_.id, family)
+                .empty();
+  }
+
   // True when there is something to do.
   bool guard(const Verdict& verdict, const Row* row, const std::string& family) {
     switch (verdict.guard) {
@@ -330,8 +346,12 @@ class Claiming {
       case Guard::kSpaceHeld: return row != nullptr && row->space_held;
       case Guard::kOtherValue:
         if (!differs(row, family)) return false;
-        if (operation_ == Operation::kReaddress) check_other_space(family);
+        if (operation_ == Operation::kReaddress) check_other_space(*row, family);
         return true;
+      case Guard::kFormerSpace:
+        if (holds_former_space(family)) return true;
+        former_missing_ = domain::refusal(operation_, row->state);
+        return false;
       case Guard::kNone:
       case Guard::kNextGeneration:
       case Guard::kSameHolder:
@@ -347,9 +367,11 @@ class Claiming {
     return true;
   }
 
-  void check_other_space(const std::string& family) {
+  void check_other_space(const Row& row, const std::string& family) {
     if (family == domain::kFamilyIpv6Pd) check_assignment_mode(tx_, service_);
-    check_requested(tx_, wish_for(family));
+    Wish wish = wish_for(family);
+    stay_in_pool(tx_, wish, row, head_.nas_ip);
+    check_requested(tx_, wish);
   }
 
   // What can be known to be wrong is refused before anything is changed.
@@ -516,6 +538,7 @@ class Claiming {
   std::vector<std::string> families_;  // that are meant
   std::vector<std::string> moving_;    // that something is done to
   std::string left_out_;               // why the optional one is not among them
+  std::string former_missing_;         // why there is nothing to force
   Head head_;
   std::vector<Row> rows_;
   std::string message_;

@@ -94,7 +94,8 @@ v1::ListReply list_lines(Tx& tx, const v1::ListRequest& request) {
       "))"
       " AND NOT EXISTS (SELECT 1 FROM ip_reservations n WHERE n.service_id = r.service_id"
       "   AND n.family = r.family AND n.slot = r.slot"
-      "   AND (n.generation, n.id) > (r.generation, r.id))"
+      "   AND (n.lifecycle_state <> 'revoked', n.generation, n.id)"
+      "     > (r.lifecycle_state <> 'revoked', r.generation, r.id))"
       " ORDER BY r.id LIMIT $8";
   const auto found =
       tx.exec_params(sql, page_start(request.after()), request.tenant_id(),

@@ -76,14 +76,6 @@ class EvidenceTest : public LedgerTest {
         tenant);
     sql(away);
   }
-  // As the owner, who may do what the app role may not.
-  pqxx::result sql(const std::string& text) {
-    pqxx::connection connection{database_url()};
-    pqxx::work tx{connection};
-    auto result = tx.exec(text);
-    tx.commit();
-    return result;
-  }
   std::string allocate_exposed(const std::string& subscriber) {
     return allocate(subscriber, "k-" + subscriber, true);
   }

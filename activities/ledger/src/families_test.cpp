@@ -20,14 +20,6 @@ class FamiliesTest : public LedgerTest {
     ledger->add_pool(prefixes);
   }
 
-  pqxx::result sql(const std::string& statement) {
-    pqxx::connection connection{database_url()};
-    pqxx::work tx{connection};
-    auto result = tx.exec(statement);
-    tx.commit();
-    return result;
-  }
-
   v1::ClaimRequest ask_for(const std::string& operation, const std::string& key,
                            const std::vector<std::string>& families) const {
     v1::ClaimRequest request = ask(operation, "s", key);

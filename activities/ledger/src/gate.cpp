@@ -63,7 +63,9 @@ void read_session_facts(Tx& tx, Facts& facts) {
   const auto cut = tx.exec_params(
       "SELECT extract(epoch FROM e.updated_at) FROM effects e JOIN holdings h ON h.id = $2"
       " WHERE e.service_id = $1 AND e.planned_at >= h.releasing_since"
-      " AND e.action = 'disconnect' AND e.code IN ('ack', 'session-not-found')"
+      // What gives a session other space does so by a CoA, or by a Disconnect where the NAS cannot.
+      " AND (e.action = 'disconnect' OR (e.wish->>'renumber')::boolean)"
+      " AND e.code IN ('ack', 'session-not-found')"
       " AND e.status IN ('confirmed', 'not_applicable') ORDER BY e.id DESC LIMIT 1",
       facts.service_id, facts.holding_id);
   if (!cut.empty()) {
@@ -72,8 +74,9 @@ void read_session_facts(Tx& tx, Facts& facts) {
   }
 }
 
+// Of the family's first holding that is on its way out, from this id on.
 Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, const std::string& family,
-                 Lock lock) {
+                 std::int64_t from, Lock lock) {
   Facts facts;
   facts.family = family;
   const auto head = read_head(tx, service, lock);
@@ -85,22 +88,28 @@ Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, const s
   facts.operation = head->last_operation;
   facts.nas_ip = head->nas_ip;
   const auto names = tx.exec_params(
-      "SELECT unnest(array_append(former_usernames, coalesce(nullif(username, ''),"
-      " subscriber_id))) FROM services WHERE id = $1",
+      "SELECT unnest(former_names(id) || coalesce(nullif(username, ''), subscriber_id))"
+      " FROM services WHERE id = $1",
       head->id);
   for (const auto& name : names) facts.usernames.emplace_back(name[0].c_str());
   const auto held = tx.exec_params(
       "SELECT h.id, r.id, abbrev(h.space), h.kept, h.exposed, h.forced, p.quarantine_s,"
       " greatest(p.quarantine_s, p.hold_time_s), extract(epoch FROM clock_timestamp()),"
       " (extract(epoch FROM h.releasing_since + p.hold_time_s * interval '1 second'"
-      "   - clock_timestamp()) * 1000)::bigint"
+      "   - clock_timestamp()) * 1000)::bigint,"
+      // Its session was where the line hung until it got other space.
+      " coalesce((SELECT o.before->>'nas_ip' FROM holdings n JOIN operations o ON o.id = "
+      "n.opened_by"
+      "  WHERE n.service_id = h.service_id AND n.family = h.family AND n.id > h.id"
+      "  AND o.operation = 'readdress' ORDER BY n.id LIMIT 1), '')"
       " FROM holdings h JOIN ip_reservations r ON r.holding_id = h.id"
       " JOIN ip_pools p ON p.id = h.pool_id"
       " WHERE h.service_id = $1 AND h.family = $2 AND upper_inf(h.period) AND h.releasing"
-      " ORDER BY h.id LIMIT 1",
-      head->id, family);
+      " AND h.id >= $3 ORDER BY h.id LIMIT 1",
+      head->id, family, from);
   if (held.empty()) return facts;
   const auto& row = held[0];
+  if (row[10].size() > 0) facts.nas_ip = row[10].c_str();
   facts.held = true;
   facts.holding_id = row[0].as<std::int64_t>();
   facts.row_id = row[1].as<std::int64_t>();
@@ -133,15 +142,21 @@ Judgement closed(std::string why, std::int64_t again_ms = 0) {
   return {.detail = std::move(why), .again_ms = again_ms};
 }
 
+const std::string& space_of(const Facts& facts, const ports::Session& session) {
+  return facts.family == domain::kFamilyIpv4 ? session.framed_ip : session.delegated_prefix;
+}
+
 // Whether the session may be the one that had the space. Where the line lives on with another
-// family its subscriber logs in again at once: that session began after the rows changed, and does
-// not show the space. Accounting knows whole seconds only, so one that began in the same second is
-// taken for the new one when the old one's Stop is there.
+// family, or with other space, its subscriber logs in again at once: that session began after the
+// rows changed, and does not show the space. One that was renumbered shows its other space since.
+// Accounting knows whole seconds only, so one that began in the same second is taken for the new
+// one when the old one's Stop is there.
 bool may_be_the_old_one(const Facts& facts, const ports::SessionEvidence& seen,
                         const ports::Session& session) {
   if (!facts.line_lives) return true;
-  const bool ipv4 = facts.family == domain::kFamilyIpv4;
-  if ((ipv4 ? session.framed_ip : session.delegated_prefix) == facts.space) return true;
+  const std::string& shown = space_of(facts, session);
+  if (shown == facts.space) return true;
+  if (!shown.empty() && session.updated > facts.withdrawn_at) return false;
   if (session.started > facts.withdrawn_at) return false;
   return !seen.stopped_since || session.started < std::chrono::floor<seconds>(facts.withdrawn_at);
 }
@@ -169,26 +184,43 @@ Judgement by_accounting(const Facts& facts, const ports::SessionEvidence& seen, 
   return {"medium", "the NAS has disconnected it, and accounting shows no session"};
 }
 
+// Heard of within two intervals, with this very space: whatever the hold time says, somebody uses
+// it.
+bool in_use(const Facts& facts, const ports::SessionEvidence& seen, seconds interim) {
+  return std::ranges::any_of(seen.open, [&](const ports::Session& session) {
+    return space_of(facts, session) == facts.space && session.updated > facts.now - 2 * interim;
+  });
+}
+
 // Without accounting, or by it.
 Judgement judge(const Facts& facts, ports::SessionDirectory* sessions, seconds interim,
                 const Settings& settings) {
   if (facts.forced) return {"forced", "a person has released it"};
   if (!facts.exposed) return {"strong", "AAA has never handed it out"};
   if (!facts.withdrawn) return closed("the AAA rows do not withhold it yet", kSoonMs);
-  if (facts.hold_over) return {"hold_time", "the hold time is over"};
-  if (sessions == nullptr)
-    return closed("accounting is not known: the hold time decides", facts.hold_left_ms);
+  const Judgement hold_over{"hold_time", "the hold time is over"};
+  if (sessions == nullptr) {
+    return facts.hold_over
+               ? hold_over
+               : closed("accounting is not known: the hold time decides", facts.hold_left_ms);
+  }
+  const std::int64_t poll = std::max<std::int64_t>(settings.pace.gate_poll_ms(), kSoonMs);
   Judgement judged;
   try {
     const auto seen =
         sessions->evidence(facts.usernames, facts.space, facts.nas_ip, facts.withdrawn_at);
+    if (facts.hold_over) {
+      return in_use(facts, seen, interim)
+                 ? closed("the hold time is over, but a session that is alive shows it", poll)
+                 : hold_over;
+    }
     judged = by_accounting(facts, seen, interim, settings.longest_lease);
   } catch (const std::exception&) {
+    if (facts.hold_over) return hold_over;
     judged = closed("accounting cannot be reached");
   }
   if (!judged.open() && (judged.again_ms == 0 || judged.again_ms > facts.hold_left_ms))
-    judged.again_ms = std::min(facts.hold_left_ms + 1,
-                               std::max<std::int64_t>(settings.pace.gate_poll_ms(), kSoonMs));
+    judged.again_ms = std::min(facts.hold_left_ms + 1, poll);
   return judged;
 }
 
@@ -218,7 +250,7 @@ void settle_disconnects(Tx& tx, const Facts& facts, const Judgement& judged) {
 // False: a newer transition owns the service.
 bool release(Tx& tx, const ServiceRef& service, std::int64_t number, const Facts& facts,
              const Judgement& judged) {
-  const Facts now = read_facts(tx, service, number, facts.family, Lock::kYes);
+  const Facts now = read_facts(tx, service, number, facts.family, facts.holding_id, Lock::kYes);
   if (now.superseded || now.holding_id != facts.holding_id) return false;
   const std::int64_t quarantine = facts.forced     ? now.longest_quarantine_s
                                   : !facts.exposed ? 0
@@ -263,9 +295,10 @@ v1::GateReply Ledger::gate(const v1::GateRequest& request) {
   const ServiceRef service = checked(request.service());
   std::vector<std::string> families(request.families().begin(), request.families().end());
   if (families.empty()) families.emplace_back(domain::kFamilyIpv4);
-  v1::GateReply reply;
-  reply.set_open(true);
-  for (const std::string& family : families) {
+  const std::int64_t poll = std::max<std::int64_t>(settings_.pace.gate_poll_ms(), kSoonMs);
+
+  // One holding of the family, from this id on; its id, or 0 where there is none.
+  const auto look = [&](const std::string& family, std::int64_t from, v1::GateReply& reply) {
     std::string restored;
     const Facts facts = store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
       try {
@@ -273,32 +306,39 @@ v1::GateReply Ledger::gate(const v1::GateRequest& request) {
       } catch (const Restored& error) {
         restored = error.what();
       }
-      return read_facts(tx, service, request.number(), family, Lock::kNo);
+      return read_facts(tx, service, request.number(), family, from, Lock::kNo);
     });
-    Judgement judged;
-    bool superseded = facts.superseded;
-    if (!superseded && facts.held && !facts.kept) {
-      const auto nas =
-          facts.nas_ip.empty() ? std::nullopt : find(service.tenant_id(), facts.nas_ip);
-      const seconds interim = nas ? nas->interim_interval : ports::NasRecord{}.interim_interval;
-      judged =
-          restored.empty()
-              ? judge(facts, sessions_, interim, settings_)
-              : closed(restored, std::max<std::int64_t>(settings_.pace.gate_poll_ms(), kSoonMs));
-      if (judged.open()) {
-        superseded = !store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
-          return release(tx, service, request.number(), facts, judged);
-        });
-      }
-    } else {
-      judged.detail = facts.kept ? "kept for the subscriber" : "the space is not held";
+    reply.set_superseded(facts.superseded);
+    if (facts.superseded || (from > 0 && !facts.held)) return std::int64_t{0};
+    if (!facts.held || facts.kept) {
+      add_look(reply, {.detail = facts.kept ? "kept for the subscriber" : "the space is not held"},
+               true);
+      return facts.holding_id;
     }
-    if (superseded) {
+    const auto nas = facts.nas_ip.empty() ? std::nullopt : find(service.tenant_id(), facts.nas_ip);
+    const seconds interim = nas ? nas->interim_interval : ports::NasRecord{}.interim_interval;
+    const Judgement judged =
+        restored.empty() ? judge(facts, sessions_, interim, settings_) : closed(restored, poll);
+    if (judged.open()) {
+      reply.set_superseded(!store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+        return release(tx, service, request.number(), facts, judged);
+      }));
+    }
+    add_look(reply, judged, judged.open());
+    return facts.holding_id;
+  };
+
+  v1::GateReply reply;
+  reply.set_open(true);
+  for (const std::string& family : families) {
+    // What it was revoked with, and what it had before that.
+    for (std::int64_t from = 0, found = 1; found != 0; from = found + 1) {
+      found = look(family, from, reply);
+      if (!reply.superseded()) continue;
       v1::GateReply gone;
       gone.set_superseded(true);
       return gone;
     }
-    add_look(reply, judged, judged.open() || !facts.held || facts.kept);
   }
   *reply.mutable_view() = view(service);
   return reply;

@@ -183,6 +183,15 @@ class LedgerTest : public ::testing::Test {
     EXPECT_EQ(report.result, AuditReport::Result::kClean) << report.why;
   }
 
+  // As the owner, who may do what the app role may not.
+  static pqxx::result sql(const std::string& statement) {
+    pqxx::connection connection{database_url()};
+    pqxx::work tx{connection};
+    auto result = tx.exec(statement);
+    tx.commit();
+    return result;
+  }
+
   FakeSessions sessions;
   Settings settings;
   std::unique_ptr<Ledger> ledger;

@@ -49,6 +49,9 @@ class Looking : public LedgerLook {
   v1::ClaimReply claim(const v1::ClaimRequest& request) override {
     operation_ = request.operation();
     const Supposed before = supposed_;
+    former_ = {.username = before.session.username.empty() ? service_.subscriber_id()
+                                                           : before.session.username,
+               .nas_ip = before.session.nas_ip};
     v1::ClaimReply reply = look_at_claim(tx_, request, settings_, supposed_);
     std::vector<std::string> changes = names_changed(before);
     for (const auto& [family, holds] : supposed_.holds) {
@@ -153,6 +156,7 @@ class Looking : public LedgerLook {
   const Settings& settings_;
   const ServiceRef service_;
   Supposed supposed_;
+  FormerNames former_;
   Owed owed_;
   std::string operation_;
   std::vector<v1::PlannedEffect> effects_;
@@ -172,13 +176,14 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
         std::string{family == domain::kFamilyIpv4 ? "requested_address" : "requested_prefix"} +
             " differs from the space still held: " + row->address};
   }
-  const Picked picked = again ? peek_again(tx_, *row)
-                              : peek(tx_, {.family = family,
-                                           .prefix_length = request.prefix_length(),
-                                           .pool = request.pool_id(),
-                                           .requested = request.requested_address(),
-                                           .service_id = supposed_.head.id,
-                                           .nas_ip = supposed_.session.nas_ip});
+  Wish wish{.family = family,
+            .prefix_length = request.prefix_length(),
+            .pool = request.pool_id(),
+            .requested = request.requested_address(),
+            .service_id = supposed_.head.id,
+            .nas_ip = supposed_.session.nas_ip};
+  if (former) stay_in_pool(tx_, wish, *former, former_.nas_ip);
+  const Picked picked = again ? peek_again(tx_, *row) : peek(tx_, wish);
   if (settings_.netbox && !again) must_be_imported(tx_, picked.pool);
   const std::int64_t generation = supposed_.head.generation + 1;
   note("reserve", family,
@@ -276,21 +281,24 @@ void Looking::transition(const v1::TransitionRequest& request) {
 
   const nlohmann::json wish = session_wish(service_, supposed_.session);
   owed_.cut = cut_is_owed(tx_, supposed_.head.id, supposed_.session.rows, families);
+  owed_.renumber = renumbering_is_owed(tx_, supposed_.head.id);
   const WantedEffects wanted = wanted_effects(request, *to, before, wish, owed_);
   if (wanted.aaa) add("aaa", "apply", wish.at("username")).set_wish(wish.dump());
   if (!wanted.radius.empty())
-    add("radius", wanted.radius, wish.at("username")).set_wish(packet_wish(request, wish).dump());
+    add("radius", wanted.radius, wish.at("username"))
+        .set_wish(packet_wish(request, wish, former_, owed_).dump());
   if (wanted.aaa) owed_.aaa = false;
   if (!wanted.radius.empty()) owed_.radius = false;
   if (request.plan_netbox().empty()) return;
   for (const Row& row : supposed_.session.rows) {
     if (std::ranges::find(families, row.family) == families.end()) continue;
-    if (request.keep_state() && row.state == State::kAllocated) continue;
+    const std::string action = object_action(request, row);
+    if (action.empty()) continue;
     const auto reserved = supposed_.reserved.find(row.family);
     std::optional<NetboxFacts> facts;
     if (reserved != supposed_.reserved.end()) facts = reserved->second;
     if (!facts) facts = read_netbox_facts(tx_, row.id);
-    if (facts) plan_object(*facts, request.plan_netbox());
+    if (facts) plan_object(*facts, action);
   }
 }
 

@@ -63,11 +63,14 @@ void take_state(Tx& tx, std::int64_t id, const Row& former) {
 
 // Whose place the new space takes. Where NetBox called an earlier one of this operation taken, that
 // one is given up first.
-Row instead_of(Tx& tx, const Head& head, const Row* row, std::int64_t operation, Wish& wish,
-               std::int64_t& generation) {
+Row instead_of(Tx& tx, const Head& head, const Row* row, std::int64_t operation,
+               const std::string& former_nas, Wish& wish, std::int64_t& generation) {
   if (row == nullptr || !row->space_held)
     throw LedgerError{ErrorCode::kIllegalTransition, "readdress needs space that is held"};
-  if (row->created_by_operation != operation) return *row;
+  if (row->created_by_operation != operation) {
+    stay_in_pool(tx, wish, *row, former_nas);
+    return *row;
+  }
   Row former = *row;
   const auto before = tx.exec_params(
       "SELECT r.id FROM ip_reservations r JOIN holdings h ON h.id = r.holding_id"
@@ -146,7 +149,8 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
     std::optional<Row> former;
     v1::EffectRef left;
     if (request.instead()) {
-      former = instead_of(tx, head, row, operation, wish, generation);
+      const FormerNames names = names_before(tx, service, operation);
+      former = instead_of(tx, head, row, operation, names.nas_ip, wish, generation);
       if (row == nullptr || row->created_by_operation != operation)
         left = leave(tx, service, head, *former, request.claim());
     } else if (row != nullptr && row->created_by_operation == operation) {

@@ -125,8 +125,8 @@ std::string wish_key(std::string_view family) {
 
 SessionFacts read_session_facts(Tx& tx, std::int64_t service_id) {
   const auto head = tx.exec_params(
-      "SELECT username, to_jsonb(former_usernames)::text, nas_ip, plan, restrict_when"
-      " FROM services WHERE id = $1",
+      "SELECT username, to_jsonb(former_names(id))::text, nas_ip, plan,"
+      " restrict_when FROM services WHERE id = $1",
       service_id);
   return {
       .username = head[0][0].c_str(),

@@ -131,16 +131,20 @@ v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t servic
 // An older AAA or RADIUS effect that nobody confirmed before it was superseded.
 bool owes(Tx& tx, std::int64_t service_id, const std::string& system);
 
-// What older transitions left undone: AAA, the session's condition, a family's Disconnect.
+// What older transitions left undone: AAA, the session's condition, a Disconnect, its new space.
 struct Owed {
   bool aaa = false;
   bool radius = false;
   bool cut = false;
+  bool renumber = false;
 };
-// A family that is on its way out, while the line lives on with another: what an older transition
-// could not cut is still to be cut, and the next login takes the rows as they are now.
+// What an older transition could not cut is still to be cut: the session of a family that is on its
+// way out while the line lives on with another, or one under a name or on a NAS that the line has
+// left. The next login takes the rows as they are now.
 bool cut_is_owed(Tx& tx, std::int64_t service_id, const std::vector<Row>& rows,
                  const std::vector<std::string>& moved);
+// A session that has not been told of the line's other space.
+bool renumbering_is_owed(Tx& tx, std::int64_t service_id);
 struct WantedEffects {
   bool aaa = false;
   std::string radius;  // "", "coa", "disconnect"
@@ -149,8 +153,18 @@ struct WantedEffects {
 WantedEffects wanted_effects(const v1::TransitionRequest& request, State to,
                              const nlohmann::json& before, const nlohmann::json& wish,
                              const Owed& owed);
+// What the line was called, and where it hung, before the operation.
+struct FormerNames {
+  std::string username;
+  std::string nas_ip;
+};
+FormerNames names_before(Tx& tx, const ServiceRef& service, std::int64_t operation);
 // The wish of the packet: what it is to do beside stating the condition.
-nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json wish);
+nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json wish,
+                           const FormerNames& former, const Owed& owed);
+
+// What NetBox is told of the row's space; empty: nothing.
+std::string object_action(const v1::TransitionRequest& request, const Row& row);
 
 // --- holdings
 // Ends the holding now and puts its space back: free after `quarantine_s` for anybody, at once for

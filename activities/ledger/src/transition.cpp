@@ -64,7 +64,7 @@ class Moving {
         tx_.exec_params("DELETE FROM holds WHERE service_id = $1 AND family = $2 AND reason = $3",
                         head_.id, family, request_.remove_hold());
       }
-      if (to_ == State::kRevoking || to_ == State::kRevoked) {
+      if (to_ == State::kRevoking || (to_ == State::kRevoked && !only_former(family))) {
         tx_.exec_params("DELETE FROM holds WHERE service_id = $1 AND family = $2", head_.id,
                         family);
       }
@@ -85,6 +85,7 @@ class Moving {
       address_ = row->address;
       pool_id_ = row->pool_id;
     }
+    if (only_former(family)) return force_former(*row);
     // The gate may have opened, and closed the chapter, before the last confirmation came.
     if (to_ == State::kRevoking && row->state == State::kRevoked) return;
     const State to = target(family);
@@ -104,6 +105,22 @@ class Moving {
         " updated_at = clock_timestamp() WHERE id = $1",
         row->id, text(domain::to_string(to)));
     if (to == State::kRevoking || to == State::kRevoked) release(*row);
+  }
+
+  // Of a line that lives a person forces what it had before, and nothing else.
+  bool only_former(const std::string& family) {
+    if (to_ != State::kRevoked || operation() != "force_release") return false;
+    const auto rows = read_rows(tx_, head_.id);
+    const Row* row = find_row(rows, family);
+    return row != nullptr && (row->state == State::kAllocated || row->state == State::kActive ||
+                              row->state == State::kSuspended);
+  }
+
+  void force_former(const Row& row) {
+    tx_.exec_params(
+        "UPDATE holdings SET forced = true, kept = false WHERE service_id = $1 AND family = $2"
+        " AND upper_inf(period) AND releasing AND id <> $3",
+        head_.id, row.family, row.holding_id);
   }
 
   // What a person confirms must be what the ledger can bear: a live state needs the space, and
@@ -136,9 +153,11 @@ class Moving {
         " releasing_since = coalesce(releasing_since, clock_timestamp()), kept = kept OR $2,"
         " forced = forced OR $3 WHERE id = $1 AND upper_inf(period)",
         row.holding_id, request_.keep_for_subscriber(), forced);
-    if (forced)
+    if (forced) {
       tx_.exec_params("UPDATE holdings SET kept = false WHERE id = $1 AND upper_inf(period)",
                       row.holding_id);
+      force_former(row);
+    }
   }
 
   std::string operation() {
@@ -152,18 +171,22 @@ class Moving {
     const std::int64_t operation = request_.claim().operation_id();
     const std::int64_t number = request_.claim().number();
     const nlohmann::json wish = session_wish(tx_, service_, head_.id);
-    const WantedEffects wanted =
-        wanted_effects(request_, to_, before, wish,
-                       {.aaa = owes(tx_, head_.id, "aaa"),
-                        .radius = owes(tx_, head_.id, "radius"),
-                        .cut = cut_is_owed(tx_, head_.id, read_rows(tx_, head_.id), families())});
+    Owed owed;
+    if (head_.number > 1) {  // before it there was nobody to tell
+      owed = {.aaa = owes(tx_, head_.id, "aaa"),
+              .radius = owes(tx_, head_.id, "radius"),
+              .cut = cut_is_owed(tx_, head_.id, read_rows(tx_, head_.id), families()),
+              .renumber = renumbering_is_owed(tx_, head_.id)};
+    }
+    const WantedEffects wanted = wanted_effects(request_, to_, before, wish, owed);
     if (wanted.aaa) {
       *reply.mutable_aaa() =
           plan_effect(tx_, service_, head_.id, operation, number, "aaa", "apply", "", wish);
     }
     if (!wanted.radius.empty()) {
-      *reply.mutable_radius() = plan_effect(tx_, service_, head_.id, operation, number, "radius",
-                                            wanted.radius, "", packet_wish(request_, wish));
+      *reply.mutable_radius() =
+          plan_effect(tx_, service_, head_.id, operation, number, "radius", wanted.radius, "",
+                      packet_wish(request_, wish, names_before(tx_, service_, operation), owed));
     }
     plan_objects(reply, operation, number);
   }
@@ -173,9 +196,9 @@ class Moving {
     const auto wanted = families();
     for (const Row& row : read_rows(tx_, head_.id)) {
       if (std::ranges::find(wanted, row.family) == wanted.end()) continue;
-      if (request_.keep_state() && row.state == State::kAllocated) continue;  // reserved, as it is
-      const auto effect =
-          plan_netbox(tx_, service_, head_.id, operation, number, row.id, request_.plan_netbox());
+      const std::string action = object_action(request_, row);
+      if (action.empty()) continue;
+      const auto effect = plan_netbox(tx_, service_, head_.id, operation, number, row.id, action);
       if (effect.effect_id() == 0) continue;
       *(reply.has_netbox() ? reply.add_more() : reply.mutable_netbox()) = effect;
     }
@@ -192,10 +215,29 @@ class Moving {
 
 }  // namespace
 
-nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json wish) {
-  if (request.renumber()) wish["renumber"] = true;
-  if (request.spare_nas()) wish["spared_nas"] = wish.at("nas_ip");
+FormerNames names_before(Tx& tx, const ServiceRef& service, std::int64_t operation) {
+  const auto before = tx.exec_params(
+      "SELECT coalesce(nullif(before->>'username', ''), $2), coalesce(before->>'nas_ip', '')"
+      " FROM operations WHERE id = $1",
+      operation, service.subscriber_id())[0];
+  return {.username = before[0].c_str(), .nas_ip = before[1].c_str()};
+}
+
+nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json wish,
+                           const FormerNames& former, const Owed& owed) {
+  if (request.renumber() || owed.renumber) wish["renumber"] = true;
+  if (!request.keep_state() || request.plan_radius() != "disconnect") return wish;
+  if (request.spare_nas() && !owed.cut) wish["spared_nas"] = wish.at("nas_ip");
+  // Where accounting knows of no session, the one to look for is the former one.
+  wish["session_username"] = former.username;
+  wish["session_nas"] = former.nas_ip;
   return wish;
+}
+
+std::string object_action(const v1::TransitionRequest& request, const Row& row) {
+  if (!request.keep_state()) return request.plan_netbox();
+  if (row.state == State::kAllocated) return {};  // reserved, as it is
+  return row.state == State::kSuspended ? "suspend" : request.plan_netbox();
 }
 
 WantedEffects wanted_effects(const v1::TransitionRequest& request, State to,
@@ -215,6 +257,25 @@ WantedEffects wanted_effects(const v1::TransitionRequest& request, State to,
   return wanted;
 }
 
+// Whether the last packet of this kind that a change of the living line planned has not been
+// answered. A Disconnect does for any of them.
+static bool left_owing(Tx& tx, std::int64_t service_id, const std::string& kind) {
+  return tx
+      .exec_params(
+          "SELECT EXISTS (SELECT 1 FROM effects e JOIN operations o ON o.id = e.operation_id"
+          " WHERE e.service_id = $1 AND e.system = 'radius' AND " +
+              kind +
+              " AND o.operation IN ('move', 'rebind', 'readdress')"
+              " AND e.status NOT IN ('confirmed', 'not_applicable', 'abandoned')"
+              " AND coalesce(o.outcome->>'success', 'true') = 'true'"
+              " AND NOT EXISTS (SELECT 1 FROM effects n WHERE n.service_id = $1 AND n.id > e.id"
+              "  AND n.system = 'radius' AND n.status IN ('confirmed', 'not_applicable',"
+              "  'abandoned') AND (n.action = 'disconnect' OR (n.wish->>'renumber')::boolean"
+              "   AND (e.wish->>'renumber')::boolean)))",
+          service_id)[0][0]
+      .as<bool>();
+}
+
 bool cut_is_owed(Tx& tx, std::int64_t service_id, const std::vector<Row>& rows,
                  const std::vector<std::string>& moved) {
   for (const Row& row : rows) {
@@ -229,7 +290,11 @@ bool cut_is_owed(Tx& tx, std::int64_t service_id, const std::vector<Row>& rows,
     const std::string status = cut[0][0].c_str();
     if (status != "confirmed" && status != "not_applicable" && status != "abandoned") return true;
   }
-  return false;
+  return left_owing(tx, service_id, "e.action = 'disconnect'");
+}
+
+bool renumbering_is_owed(Tx& tx, std::int64_t service_id) {
+  return left_owing(tx, service_id, "(e.wish->>'renumber')::boolean");
 }
 
 v1::TransitionReply Ledger::transition(const v1::TransitionRequest& request) {

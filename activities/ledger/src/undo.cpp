@@ -108,7 +108,13 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
   v1::UndoReply reply;
   undo_created(tx, service, head, operation, number, "", reply);
   bring_back(tx, head, operation);
-  // What the operation wished of AAA, if it may have left, is put right again.
+  // What the operation wished of AAA and the session, if it may have left, is put right again.
+  const bool told = !tx.exec_params(
+                           "SELECT 1 FROM effects WHERE service_id = $1 AND operation_id = $2"
+                           " AND system = 'radius' AND action = 'coa' AND attempts > 0"
+                           " AND status IN ('sent', 'unknown', 'confirmed') LIMIT 1",
+                           head.id, operation)
+                         .empty();
   const auto touched = tx.exec_params(
       "SELECT count(*) FROM effects WHERE service_id = $1 AND operation_id = $2"
       " AND system = 'aaa' AND attempts > 0",
@@ -121,6 +127,11 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
   if (touched[0][0].as<int>() > 0 || owes(tx, head.id, "aaa")) {
     *reply.mutable_aaa() = plan_effect(tx, service, head.id, operation, number, "aaa", "apply", "",
                                        session_wish(tx, service, head.id));
+  }
+  const nlohmann::json wish = session_wish(tx, service, head.id);
+  if (told && wish.at("condition") != "refused") {
+    *reply.add_more() =
+        plan_effect(tx, service, head.id, operation, number, "radius", "coa", "", wish);
   }
   // Space that was to leave stays with the line.
   for (const auto& row : tx.exec_params(

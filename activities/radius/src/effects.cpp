@@ -103,6 +103,7 @@ struct RadiusEffects::Work {
   std::string username;
   std::vector<std::string> usernames;
   std::string framed_ip;
+  std::string hinted_username;  // of a session that accounting does not know of
   std::string nas_hint;
   std::string spared_nas;  // a session there is where it belongs
   std::string plan;
@@ -166,7 +167,11 @@ void RadiusEffects::read_wish(Work& work) {
                                                                 : Operation::kRestore;
   work.username = text_of(wish, "username");
   work.framed_ip = text_of(wish, "framed_ip");
-  work.nas_hint = text_of(wish, "nas_ip");
+  // A line that was moved or renamed has its session where, and as whom, it was before.
+  const std::string former_nas = text_of(wish, "session_nas");
+  work.nas_hint = former_nas.empty() ? text_of(wish, "nas_ip") : former_nas;
+  const std::string former_name = text_of(wish, "session_username");
+  work.hinted_username = former_name.empty() ? work.username : former_name;
   work.plan = text_of(wish, "plan");
   work.renumber = wish.value("renumber", false);
   work.spared_nas = text_of(wish, "spared_nas");
@@ -268,13 +273,13 @@ std::vector<ports::Session> RadiusEffects::sessions_of(Work& work) {
 // For a Disconnect that accounting has no session for: the NAS that a caller named may know one.
 // Its answer proves little, so it never counts for more than "no session".
 std::vector<ports::Session> RadiusEffects::hinted_session(const Work& work) const {
-  const bool hints = !work.nas_hint.empty() && work.spared_nas.empty();
+  const bool hints = !work.nas_hint.empty() && work.nas_hint != work.spared_nas;
   if (work.operation != Operation::kDisconnect || !hints || work.username.empty()) {
     return {};
   }
   if (!network_.find(work.request.service().tenant_id(), work.nas_hint)) return {};
   ports::Session session;
-  session.username = work.username;
+  session.username = work.hinted_username;
   session.nas_ip = work.nas_hint;
   session.framed_ip = work.framed_ip;
   return {session};

@@ -200,6 +200,44 @@ TEST_F(EffectsTest, HintedNasWithoutSessionProvesNoMoreThanNoSession) {
   EXPECT_EQ(got.code(), "no-session");
 }
 
+// --- a line that has changed ---------------------------------------------------------------------
+
+TEST_F(EffectsTest, ASessionOnTheNasThatALineMovedToIsSpared) {
+  wish("disconnect", "full");
+  journal.leave.wish["spared_nas"] = "192.0.2.1";
+  journal.leave.wish["session_nas"] = "192.0.2.1";
+  sessions.looks = {{session("here")}};
+  sessions.stale = {session("here too")};
+  EXPECT_EQ(effects.send(request).status(), "not_applicable");
+  expect_silence();
+}
+
+TEST_F(EffectsTest, ASessionElsewhereIsCutWhereverTheLineMovedTo) {
+  wish("disconnect", "full");
+  journal.leave.wish["spared_nas"] = "192.0.2.99";
+  sessions.looks = {{session("there")}};
+  auto reply = send();
+  const auto received = nas.receive();
+  EXPECT_EQ(decode(received.octets)->find(attribute::kAcctSessionId)->value, "there");
+  nas.answer(received, Code::kDisconnectAck);
+  EXPECT_EQ(reply.get().code(), "ack");
+}
+
+// Accounting shows nothing: the former NAS is asked by the former name, which proves nothing.
+TEST_F(EffectsTest, TheFormerNasIsAskedByTheFormerName) {
+  wish("disconnect", "full");
+  journal.leave.wish["nas_ip"] = "192.0.2.99";
+  journal.leave.wish["spared_nas"] = "192.0.2.99";
+  journal.leave.wish["session_nas"] = "192.0.2.1";
+  journal.leave.wish["session_username"] = "old1";
+  auto reply = send();
+  const auto received = nas.receive();
+  ASSERT_FALSE(received.octets.empty());
+  EXPECT_EQ(decode(received.octets)->find(attribute::kUserName)->value, "old1");
+  nas.answer(received, Code::kDisconnectAck);
+  EXPECT_EQ(reply.get().code(), "ack-hinted");
+}
+
 TEST_F(EffectsTest, SupersededBeforeSendingSendsNothing) {
   sessions.looks = {{session("1")}};
   journal.current = false;

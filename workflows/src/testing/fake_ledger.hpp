@@ -30,7 +30,8 @@ struct FakeLedger {
   std::string address = "203.0.113.7";
   std::optional<domain::State> state6;  // of ipv6_pd
   std::string prefix = "2001:db8:1200::/56";
-  std::set<std::string> held;  // families whose space is still held
+  std::set<std::string> held;     // families whose space is still held
+  std::set<std::string> leaving;  // families of which former space waits for the gate
   std::vector<std::string> holds;
   std::int64_t number = 0;
   std::int64_t next_effect = 0;
@@ -38,6 +39,7 @@ struct FakeLedger {
   bool netbox = true;
   int gate_opens_after = 0;  // looks that find it closed
   bool restate = false;
+  bool undo_tells = false;  // an undo has rows to put back, and a packet after them
   std::string reserve_refusal;
   std::string reserve_refused_family;  // empty: any
   v1::PendingReply pending;
@@ -58,6 +60,7 @@ struct FakeLedger {
     view.mutable_service()->set_service("internet");
     view.set_number(number);
     for (const auto& hold : holds) view.add_holds(hold);
+    for (const auto& family : leaving) view.add_leaving(family);
     if (state) {
       v1::BindingView& binding = *view.add_bindings();
       binding.set_family("ipv4");
@@ -110,6 +113,10 @@ struct FakeLedger {
         throw refused(std::string{domain::to_string(verdict.code)},
                       domain::refusal(operation, state_of(family)));
       }
+      const bool former = verdict.guard == domain::Guard::kFormerSpace;
+      if (former && !leaving.contains(family)) {
+        throw refused("illegal_transition", domain::refusal(operation, state_of(family)));
+      }
       if (verdict.kind == domain::Verdict::Kind::kMove) reply.add_families(family);
     }
     if (reply.families().empty()) {
@@ -137,12 +144,17 @@ struct FakeLedger {
     if (!reserve_refusal.empty() && meant)
       throw refused(reserve_refusal, "No available IP addresses");
     v1::ReserveReply reply;
+    if (request.instead()) {
+      if (netbox && leaving.insert(request.family()).second)
+        *reply.mutable_former() = effect("netbox", "deprecate");
+      prefix = "2001:db8:3400::/56";
+    }
     if (request.family() == "ipv6_pd") {
       reply.set_address(prefix);
       reply.set_netbox_mode("off");
       return reply;
     }
-    address = "203.0.113." + std::to_string(7 + request.avoid_size());
+    address = "203.0.113." + std::to_string((request.instead() ? 70 : 7) + request.avoid_size());
     reply.set_address(address);
     reply.set_netbox_mode("mirror");
     if (netbox) *reply.mutable_netbox() = effect("netbox", "reserve");
@@ -151,8 +163,11 @@ struct FakeLedger {
 
   v1::TransitionReply transition(const v1::TransitionRequest& request) {
     moves.push_back(request);
-    for (const std::string& family : request.families())
-      state_of(family) = domain::parse_state(request.state());
+    for (const std::string& family : request.families()) {
+      const bool lives = state_of(family) && leaving.contains(family);
+      if (!request.keep_state() && !(request.state() == "revoked" && lives))
+        state_of(family) = domain::parse_state(request.state());
+    }
     if (!request.add_hold().empty()) holds.push_back(request.add_hold());
     std::erase(holds, request.remove_hold());
     v1::TransitionReply reply;
@@ -188,7 +203,12 @@ struct FakeLedger {
 
   v1::UndoReply undo(const v1::UndoRequest& request) {
     undone.push_back(request);
+    leaving.clear();
     v1::UndoReply reply;
+    if (undo_tells) {
+      *reply.mutable_aaa() = effect("aaa", "apply");
+      *reply.add_more() = effect("radius", "coa");
+    }
     *reply.mutable_view() = view();
     return reply;
   }
@@ -198,7 +218,10 @@ struct FakeLedger {
     v1::GateReply reply;
     reply.set_open(gate_opens_after-- <= 0);
     reply.set_detail(reply.open() ? "the session is gone" : "a session is open");
-    if (reply.open()) held.clear();
+    if (reply.open()) {
+      held.clear();
+      leaving.clear();
+    }
     *reply.mutable_view() = view();
     return reply;
   }

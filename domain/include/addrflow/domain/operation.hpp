@@ -27,6 +27,11 @@ inline constexpr std::array kOperations{
     Operation::kRevoke,   Operation::kRetry,    Operation::kAdopt,      Operation::kForceRelease,
     Operation::kMove,     Operation::kRebind,   Operation::kChangePlan, Operation::kReaddress};
 
+// What changes a line as it lives; its state stays.
+constexpr bool changes_line(Operation operation) {
+  return operation == Operation::kMove || operation == Operation::kRebind ||
+         operation == Operation::kChangePlan || operation == Operation::kReaddress;
+}
 std::string_view to_string(Operation operation);
 std::optional<Operation> parse_operation(std::string_view text);
 

@@ -25,7 +25,9 @@ enum class Guard {
                    // succeeds
   kNamedState,     // the state that the request names, checked against the ledger
   kOtherValue,     // a move, in the same state, only where the request names another value
-  kSpaceHeld,      // a move only while the space is held; else nothing is left to do: a repeat
+  kFormerSpace,  // of space that the line had before its present one, and only while there is any:
+                 // else the move is illegal
+  kSpaceHeld,    // a move only while the space is held; else nothing is left to do: a repeat
 };
 
 struct Verdict {

@@ -1,0 +1,548 @@
+// Lines that change as they live: another NAS, username, plan or space, of either family.
+#include <gmock/gmock.h>
+#include <algorithm>
+
+#include "ledger_fixture.hpp"
+
+namespace addrflow::ledger {
+namespace {
+
+using std::chrono::seconds;
+using std::chrono::system_clock;
+
+class ChangesTest : public LedgerTest, public ::testing::WithParamInterface<std::string> {
+ protected:
+  void SetUp() override {
+    LedgerTest::SetUp();
+    if (IsSkipped()) return;
+    add_space("main", "198.51.100.0/24", "2001:db8::/40");
+    for (const char* nas : {"192.0.2.1", "192.0.2.2"}) {
+      ports::NasRecord record;
+      record.tenant = tenant;
+      record.name = tenant + nas;
+      record.nas_ip = nas;
+      record.secret_ref = "file:/dev/null";
+      ledger->add_nas(record);
+    }
+  }
+
+  const std::string& family() const { return GetParam(); }
+  bool ipv4() const { return family() == "ipv4"; }
+
+  void add_space(const std::string& name, const std::string& v4, const std::string& v6,
+                 const std::vector<std::string>& nas = {}) {
+    PoolSpec spec = pool_spec(ipv4() ? v4 : v6);
+    spec.name = name;
+    spec.family = family();
+    spec.nas_ips = nas;
+    ledger->add_pool(spec);
+  }
+
+  v1::ClaimRequest ask_for(const std::string& operation, const std::string& key) const {
+    v1::ClaimRequest request = ask(operation, "s", key);
+    request.clear_username();
+    request.add_families(family());
+    return request;
+  }
+  v1::ReserveReply take(const v1::Claim& claim, bool instead, const std::string& wanted = {}) {
+    v1::ReserveRequest request;
+    *request.mutable_claim() = claim;
+    request.set_family(family());
+    request.set_instead(instead);
+    request.set_requested_address(wanted);
+    return ledger->reserve(request);
+  }
+  v1::TransitionRequest move(const v1::Claim& claim, const std::string& state) {
+    v1::TransitionRequest request = to(claim, state);
+    request.set_families(0, family());
+    return request;
+  }
+
+  // An active line on the first NAS, its session told.
+  std::string bring_up(const std::string& plan = {}) {
+    auto request = ask_for("allocate", "a");
+    request.set_nas_ip("192.0.2.1");
+    request.set_username(tenant + "-s");
+    request.set_plan(plan);
+    const auto claimed = ledger->claim(request);
+    const auto reserved = take(claimed.claim(), false);
+    const auto moved = ledger->transition(move(claimed.claim(), "allocated"));
+    send(claimed.claim(), moved.aaa());
+    finish(claimed.claim());
+    const auto active = ledger->claim(ask_for("activate", "b"));
+    send(active.claim(), ledger->transition(move(active.claim(), "active")).aaa());
+    finish(active.claim());
+    return reserved.address();
+  }
+
+  // The claim of a change and its move; nothing is sent yet.
+  v1::TransitionReply change(const v1::ClaimRequest& request, const std::string& radius,
+                             bool spare = false) {
+    claim = ledger->claim(request).claim();
+    return change(radius, spare);
+  }
+  v1::TransitionReply change(const std::string& radius, bool spare = false, bool renumber = false) {
+    auto wanted = move(claim, "active");
+    wanted.set_keep_state(true);
+    wanted.set_plan_radius(radius);
+    wanted.set_spare_nas(spare);
+    wanted.set_renumber(renumber);
+    return ledger->transition(wanted);
+  }
+  // Other space, up to where AAA has it and the session has been told.
+  std::string readdress(const std::string& key, const std::string& radius = "coa",
+                        const std::string& code = "ack", const std::string& nas = {}) {
+    auto request = ask_for("readdress", key);
+    request.set_nas_ip(nas);
+    claim = ledger->claim(request).claim();
+    const auto reserved = take(claim, true);
+    const auto moved = change(radius, false, true);
+    send(claim, moved.aaa());
+    send(claim, moved.radius(), code, code == "timeout" ? "unknown" : "confirmed");
+    finish(claim);
+    return reserved.address();
+  }
+
+  v1::UndoReply undo() {
+    v1::UndoRequest request;
+    *request.mutable_claim() = claim;
+    request.set_code("aaa_failed");
+    v1::UndoReply reply = ledger->undo(request);
+    return reply;
+  }
+  v1::GateReply look() {
+    v1::GateRequest request;
+    *request.mutable_service() = service("s");
+    request.set_number(claim.number());
+    request.add_families(family());
+    return ledger->gate(request);
+  }
+
+  nlohmann::json wish(const v1::EffectRef& effect) {
+    const auto found =
+        sql(fmt::format("SELECT wish::text FROM effects WHERE id = {}", effect.effect_id()));
+    return nlohmann::json::parse(found[0][0].c_str());
+  }
+  std::string space_of(const v1::EffectRef& effect) {
+    return wish(effect).at(ipv4() ? "framed_ip" : "delegated_prefix").get<std::string>();
+  }
+  v1::BindingView binding() {
+    const auto view = ledger->view(service("s"));
+    for (const auto& one : view.bindings()) {
+      if (one.family() == family()) return one;
+    }
+    return {};
+  }
+  std::string space() { return ipv4() ? binding().address() : binding().prefix(); }
+  std::string holdings() {
+    return sql(
+               fmt::format("SELECT coalesce(string_agg(abbrev(space) || CASE WHEN releasing THEN"
+                           " ' leaves' ELSE '' END, ', ' ORDER BY id), '') FROM holdings"
+                           " WHERE tenant_id = '{}' AND upper_inf(period)",
+                           tenant))[0][0]
+        .c_str();
+  }
+  ports::Session session(const std::string& shown, seconds started, seconds updated) const {
+    ports::Session session;
+    session.username = tenant + "-s";
+    session.nas_ip = "192.0.2.1";
+    (ipv4() ? session.framed_ip : session.delegated_prefix) = shown;
+    session.started = system_clock::now() + started;
+    session.updated = system_clock::now() + updated;
+    return session;
+  }
+
+  v1::Claim claim;
+};
+
+INSTANTIATE_TEST_SUITE_P(Families, ChangesTest, ::testing::Values("ipv4", "ipv6_pd"),
+                         [](const auto& one) { return one.param; });
+
+// --- other space ---------------------------------------------------------------------------------
+
+TEST_P(ChangesTest, OtherSpaceIsHeldBeforeTheFormerOneIsLetGo) {
+  const auto former = bring_up();
+  const auto other = readdress("r");
+  EXPECT_NE(other, former);
+  EXPECT_EQ(holdings(), former + " leaves, " + other);
+  EXPECT_EQ(space(), other);
+  EXPECT_EQ(binding().state(), "active");
+  EXPECT_TRUE(binding().has_activated_at());
+  ASSERT_EQ(ledger->view(service("s")).leaving_size(), 1);
+  expect_clean();
+
+  sessions.seen.stopped_since = true;
+  const auto opened = look();
+  EXPECT_TRUE(opened.open());
+  EXPECT_EQ(opened.evidence(), "strong");
+  EXPECT_EQ(holdings(), other);
+  EXPECT_EQ(binding().state(), "active");
+  EXPECT_EQ(ledger->view(service("s")).leaving_size(), 0);
+  expect_clean();
+}
+
+TEST_P(ChangesTest, SpaceThatASessionStillShowsStaysHeldEvenWhenTheHoldTimeIsOver) {
+  const auto former = bring_up();
+  readdress("r");
+  sessions.seen.stopped_since = true;  // of some other session
+  sessions.seen.open = {session(former, seconds{-900}, seconds{1})};
+  EXPECT_FALSE(look().open());
+  sql(
+      fmt::format("UPDATE ip_pools SET hold_time_s = 0 WHERE id IN (SELECT pool_id FROM holdings"
+                  " WHERE tenant_id = '{}')",
+                  tenant));
+  EXPECT_THAT(look().detail(), ::testing::HasSubstr("a session that is alive shows it"));
+  EXPECT_THAT(holdings(), ::testing::HasSubstr(former + " leaves"));
+  // Not heard of for long: it is over by then, whatever its row says.
+  sessions.seen.open = {session(former, seconds{-90'000}, seconds{-90'000})};
+  EXPECT_EQ(look().evidence(), "hold_time");
+  EXPECT_EQ(binding().state(), "active");
+}
+
+TEST_P(ChangesTest, ASessionThatWasRenumberedIsProofOnceItsFloorIsOver) {
+  settings.longest_lease = seconds{0};
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+  bring_up();
+  const auto other = readdress("r");
+  sessions.seen.nas_last_heard = system_clock::now() + seconds{3'600};
+  sessions.seen.open = {session(other, seconds{-900}, seconds{1})};
+  EXPECT_THAT(look().detail(), ::testing::HasSubstr("the floor"));
+  sql(
+      fmt::format("UPDATE effects SET updated_at = updated_at - interval '1 hour' WHERE"
+                  " system = 'radius' AND tenant_id = '{}'",
+                  tenant));
+  EXPECT_EQ(look().evidence(), "medium");
+}
+
+TEST_P(ChangesTest, ASessionThatHasNotBeenHeardOfSinceMayHaveTheFormerSpace) {
+  bring_up();
+  readdress("r");
+  sessions.seen.nas_last_heard = system_clock::now() + seconds{3'600};
+  sessions.seen.open = {session("", seconds{-900}, seconds{-300})};
+  EXPECT_THAT(look().detail(), ::testing::HasSubstr("accounting shows a session"));
+}
+
+TEST_P(ChangesTest, TwoFormerSpacesOfOneLineLeaveEachByItsOwnEvidence) {
+  const auto first = bring_up();
+  const auto second = readdress("r1");
+  const auto third = readdress("r2");
+  EXPECT_EQ(holdings(), first + " leaves, " + second + " leaves, " + third);
+  sessions.seen.open = {session(first, seconds{-900}, seconds{1})};
+  sessions.seen.stopped_since = true;
+  EXPECT_FALSE(look().open());
+  EXPECT_EQ(holdings(), first + " leaves, " + third);
+  sessions.seen.open.clear();
+  EXPECT_TRUE(look().open());
+  EXPECT_EQ(holdings(), third);
+  expect_clean();
+}
+
+TEST_P(ChangesTest, ARevokeOfAReaddressedLineReleasesBothSpaces) {
+  const auto former = bring_up();
+  const auto other = readdress("r");
+  const auto claimed = ledger->claim(ask_for("revoke", "x"));
+  claim = claimed.claim();
+  auto wanted = move(claim, "revoking");
+  wanted.set_plan_radius("disconnect");
+  const auto moved = ledger->transition(wanted);
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "ack");
+  finish(claim);
+  EXPECT_EQ(holdings(), former + " leaves, " + other + " leaves");
+  sessions.seen.stopped_since = true;
+  EXPECT_TRUE(look().open());
+  EXPECT_EQ(holdings(), "");
+  EXPECT_EQ(binding().state(), "revoked");
+  expect_clean();
+}
+
+TEST_P(ChangesTest, AReaddressThatIsUndoneLeavesTheLineAsItWas) {
+  const auto former = bring_up();
+  const auto before = binding();
+  for (const bool exposed : {false, true}) {
+    claim = ledger->claim(ask_for("readdress", exposed ? "r2" : "r1")).claim();
+    const auto other = take(claim, true).address();
+    const auto moved = change("coa", false, true);
+    if (exposed) send(claim, moved.aaa(), "aaa_failed", "refused");
+    const auto undone = undo();
+    if (undone.aaa().effect_id() != 0) {
+      EXPECT_EQ(space_of(undone.aaa()), former);
+      send(claim, undone.aaa());
+    }
+    finish(claim, false);
+    EXPECT_EQ(space(), former);
+    EXPECT_EQ(binding().state(), "active");
+    EXPECT_EQ(binding().activated_at(), before.activated_at());
+    // What AAA may have handed out leaves through the gate as well.
+    EXPECT_EQ(holdings(), exposed ? former + ", " + other + " leaves" : former);
+    expect_clean();
+  }
+  sessions.seen.open = {session(former, seconds{-900}, seconds{1})};
+  sessions.seen.stopped_since = true;
+  EXPECT_TRUE(look().open());
+  EXPECT_EQ(holdings(), former);
+  EXPECT_EQ(binding().state(), "active");
+  expect_clean();
+}
+
+TEST_P(ChangesTest, AReaddressWhoseRunIsGoneIsUndoneByTheNextClaim) {
+  const auto former = bring_up();
+  claim = ledger->claim(ask_for("readdress", "r")).claim();
+  take(claim, true);
+  const auto next = ledger->claim(ask_for("suspend", "x"));
+  EXPECT_EQ(next.outcome(), "claimed");
+  finish(next.claim());
+  EXPECT_EQ(space(), former);
+  EXPECT_EQ(holdings(), former);
+  EXPECT_EQ(code_of([&] { take(claim, true); }), ErrorCode::kSuperseded);
+}
+
+TEST_P(ChangesTest, SpaceThatNetboxCallsTakenIsPassedOverAndTheFormerOneStaysTheFormerOne) {
+  const auto former = bring_up();
+  claim = ledger->claim(ask_for("readdress", "r")).claim();
+  const auto taken = take(claim, true).address();
+  v1::ReserveRequest again;
+  *again.mutable_claim() = claim;
+  again.set_family(family());
+  again.set_instead(true);
+  again.add_avoid(taken);
+  const auto other = ledger->reserve(again).address();
+  EXPECT_EQ(other, ledger->reserve(again).address());  // a repeat
+  EXPECT_NE(other, taken);
+  EXPECT_EQ(holdings(), former + " leaves, " + other);
+  EXPECT_EQ(undo().view().leaving_size(), 0);
+  finish(claim, false);
+  EXPECT_EQ(space(), former);
+  EXPECT_EQ(holdings(), former);
+}
+
+TEST_P(ChangesTest, ARepeatedReservationOfAReaddressIsTheSameOne) {
+  const auto former = bring_up();
+  claim = ledger->claim(ask_for("readdress", "r")).claim();
+  const auto other = take(claim, true).address();
+  EXPECT_EQ(take(claim, true).address(), other);
+  EXPECT_EQ(ledger->claim(ask_for("readdress", "r")).claim().number(), claim.number());
+  EXPECT_EQ(holdings(), former + " leaves, " + other);
+}
+
+TEST_P(ChangesTest, ASuspendedLineGetsOtherSpaceAndStaysSuspended) {
+  bring_up();
+  const auto claimed = ledger->claim(ask_for("suspend", "x"));
+  auto wanted = move(claimed.claim(), "suspended");
+  wanted.set_add_hold("billing");
+  send(claimed.claim(), ledger->transition(wanted).aaa());
+  finish(claimed.claim());
+  const auto other = readdress("r");
+  EXPECT_EQ(space(), other);
+  EXPECT_EQ(binding().state(), "suspended");
+  EXPECT_THAT(binding().holds(), ::testing::ElementsAre("billing"));
+  expect_clean();
+}
+
+TEST_P(ChangesTest, AFullPoolOrTakenSpaceIsRefusedBeforeAnythingChanges) {
+  const auto former = bring_up();
+  auto same = ask_for("readdress", "same");
+  ipv4() ? same.set_requested_address(former) : same.set_requested_prefix(former);
+  EXPECT_EQ(ledger->claim(same).outcome(), "nothing");
+  auto outside = ask_for("readdress", "outside");
+  ipv4() ? outside.set_requested_address("203.0.113.9")
+         : outside.set_requested_prefix("2001:db9::/56");
+  EXPECT_EQ(code_of([&] { ledger->claim(outside); }), ErrorCode::kAddressOutsidePool);
+  EXPECT_EQ(holdings(), former);
+  EXPECT_EQ(binding().state(), "active");
+}
+
+TEST_P(ChangesTest, OtherSpaceIsOfTheSamePoolUnlessTheLineMovesToASiteWithItsOwn) {
+  bring_up();
+  add_space("other", "203.0.113.0/24", "2001:db9::/40");
+  add_space("site", "192.0.2.128/25", "2001:dba::/40", {"192.0.2.2"});
+  readdress("r1");
+  EXPECT_EQ(binding().pool(), "main");
+  readdress("r2", "disconnect", "ack", "192.0.2.2");
+  EXPECT_EQ(binding().pool(), "site");
+  EXPECT_EQ(ledger->view(service("s")).nas_ip(), "192.0.2.2");
+  // A site's own space does not go along to another site.
+  auto away = ask_for("move", "m");
+  away.set_nas_ip("192.0.2.1");
+  EXPECT_EQ(code_of([&] { ledger->claim(away); }), ErrorCode::kConflict);
+}
+
+TEST_P(ChangesTest, SpaceFallsToAnotherOnlyThroughTheGate) {
+  const auto former = bring_up();
+  readdress("r", "coa", "timeout");
+  auto request = ask("allocate", "eve", "e");
+  request.add_families(family());
+  ipv4() ? request.set_requested_address(former) : request.set_requested_prefix(former);
+  EXPECT_EQ(code_of([&] { ledger->claim(request); }), ErrorCode::kAddressTaken);
+  EXPECT_FALSE(look().open());
+  EXPECT_EQ(code_of([&] { ledger->claim(request); }), ErrorCode::kAddressTaken);
+}
+
+TEST_P(ChangesTest, APersonForcesTheFormerSpaceAndNeverTheOneInUse) {
+  const auto former = bring_up();
+  EXPECT_EQ(code_of([&] { ledger->claim(ask_for("force_release", "f1")); }),
+            ErrorCode::kIllegalTransition);
+  const auto other = readdress("r", "coa", "timeout");
+  sessions.seen.open = {session(former, seconds{-900}, seconds{1})};
+  EXPECT_FALSE(look().open());
+  claim = ledger->claim(ask_for("force_release", "f2")).claim();
+  const auto moved = ledger->transition(move(claim, "revoked"));
+  EXPECT_EQ(space_of(moved.aaa()), other);
+  send(claim, moved.aaa());
+  finish(claim);
+  EXPECT_EQ(look().evidence(), "forced");
+  EXPECT_EQ(holdings(), other);
+  EXPECT_EQ(binding().state(), "active");
+  EXPECT_EQ(code_of([&] { ledger->claim(ask_for("force_release", "f3")); }),
+            ErrorCode::kIllegalTransition);
+  expect_clean();
+}
+
+// --- another NAS, username, plan -----------------------------------------------------------------
+
+TEST_P(ChangesTest, AMovedLineKeepsItsSpaceAndItsSessionsElsewhereAreCut) {
+  const auto held = bring_up();
+  auto request = ask_for("move", "m");
+  request.set_nas_ip("192.0.2.2");
+  const auto moved = change(request, "disconnect", true);
+  const auto packet = wish(moved.radius());
+  EXPECT_EQ(packet.at("spared_nas"), "192.0.2.2");
+  EXPECT_EQ(packet.at("session_nas"), "192.0.2.1");
+  EXPECT_EQ(space_of(moved.aaa()), held);
+  EXPECT_EQ(wish(moved.aaa()).at("condition"), "full");
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "ack");
+  finish(claim);
+  EXPECT_EQ(holdings(), held);
+  EXPECT_EQ(binding().state(), "active");
+  auto again = ask_for("move", "m2");
+  again.set_nas_ip("192.0.2.2");
+  EXPECT_EQ(ledger->claim(again).outcome(), "nothing");
+  auto unknown = ask_for("move", "m3");
+  unknown.set_nas_ip("192.0.2.77");
+  EXPECT_EQ(code_of([&] { ledger->claim(unknown); }), ErrorCode::kUnknownNas);
+  expect_clean();
+}
+
+TEST_P(ChangesTest, ARenamedLinesRowsAndFormerNamesGoInOneWish) {
+  const auto held = bring_up();
+  auto request = ask_for("rebind", "n");
+  request.set_username(tenant + "-new");
+  const auto moved = change(request, "disconnect");
+  const auto rows = wish(moved.aaa());
+  EXPECT_EQ(rows.at("username"), tenant + "-new");
+  EXPECT_EQ(rows.at("former_usernames"), nlohmann::json::array({tenant + "-s"}));
+  EXPECT_EQ(space_of(moved.aaa()), held);
+  EXPECT_EQ(wish(moved.radius()).at("session_username"), tenant + "-s");
+
+  // Until its session is cut nobody else gets the former name.
+  send(claim, moved.aaa());
+  finish(claim);
+  const auto ask_former = [&](const std::string& key) {
+    auto other = ask("allocate", "eve", key);
+    other.add_families(family());
+    other.set_username(tenant + "-s");
+    return other;
+  };
+  EXPECT_EQ(code_of([&] { ledger->claim(ask_former("e1")); }), ErrorCode::kUsernameTaken);
+  send(claim, moved.radius(), "ack");
+  const auto taken = ledger->claim(ask_former("e2"));
+  EXPECT_EQ(taken.outcome(), "claimed");
+  take(taken.claim(), false);
+  ledger->transition(move(taken.claim(), "allocated"));
+  finish(taken.claim());
+  // From then on it is theirs: the line's packets do not look for it.
+  auto plan = ask_for("change_plan", "p");
+  plan.set_plan("gold");
+  const auto told = change(plan, "coa");
+  EXPECT_EQ(wish(told.radius()).at("former_usernames"), nlohmann::json::array());
+}
+
+TEST_P(ChangesTest, ARenameThatIsUndoneBringsTheNameBack) {
+  const auto held = bring_up();
+  auto request = ask_for("rebind", "n");
+  request.set_username(tenant + "-new");
+  const auto moved = change(request, "disconnect");
+  send(claim, moved.aaa(), "username_taken", "refused");
+  const auto undone = undo();
+  EXPECT_EQ(wish(undone.aaa()).at("username"), tenant + "-s");
+  EXPECT_EQ(space_of(undone.aaa()), held);
+  send(claim, undone.aaa());
+  finish(claim, false);
+  EXPECT_EQ(ledger->view(service("s")).username(), tenant + "-s");
+  expect_clean();
+}
+
+TEST_P(ChangesTest, AnotherPlanIsToldAndAnUndoneOneIsToldBack) {
+  bring_up("silver");
+  auto request = ask_for("change_plan", "p");
+  request.set_plan("gold");
+  const auto moved = change(request, "coa");
+  EXPECT_EQ(wish(moved.aaa()).at("plan"), "gold");
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "timeout", "unknown");
+  const auto undone = undo();
+  ASSERT_EQ(undone.more_size(), 1);  // the packet may have been taken
+  EXPECT_EQ(undone.more(0).system(), "radius");
+  EXPECT_EQ(wish(undone.more(0)).at("plan"), "silver");
+  EXPECT_EQ(wish(undone.aaa()).at("plan"), "silver");
+  send(claim, undone.aaa());
+  send(claim, undone.more(0), "ack");
+  finish(claim, false);
+  EXPECT_EQ(ledger->view(service("s")).plan(), "silver");
+  expect_clean();
+}
+
+// What one change could not tell the session the next transition still has to.
+TEST_P(ChangesTest, WhatASessionWasNotToldTheNextTransitionTellsIt) {
+  bring_up();
+  auto request = ask_for("move", "m");
+  request.set_nas_ip("192.0.2.2");
+  const auto moved = change(request, "disconnect", true);
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "timeout", "unknown");
+  finish(claim);
+  auto plan = ask_for("change_plan", "p");
+  plan.set_plan("gold");
+  const auto told = change(plan, "coa");
+  EXPECT_EQ(told.radius().action(), "disconnect");
+  send(claim, told.aaa());
+  send(claim, told.radius(), "ack");
+  finish(claim);
+  plan = ask_for("change_plan", "p2");
+  plan.set_plan("silver");
+  EXPECT_EQ(change(plan, "coa").radius().action(), "coa");
+  finish(claim);
+
+  readdress("r", "coa", "timeout");
+  plan = ask_for("change_plan", "p3");
+  plan.set_plan("gold");
+  const auto renumbers = change(plan, "coa");
+  EXPECT_TRUE(wish(renumbers.radius()).at("renumber").get<bool>());
+  send(claim, renumbers.aaa());
+  send(claim, renumbers.radius(), "ack");
+  finish(claim);
+  plan = ask_for("change_plan", "p4");
+  plan.set_plan("silver");
+  EXPECT_FALSE(wish(change(plan, "coa").radius()).contains("renumber"));
+}
+
+TEST_P(ChangesTest, OnlyALineThatLivesCanBeChanged) {
+  for (const char* operation : {"move", "rebind", "change_plan", "readdress"}) {
+    auto request = ask_for(operation, std::string{"none-"} + operation);
+    request.set_nas_ip("192.0.2.2");
+    EXPECT_EQ(code_of([&] { ledger->claim(request); }), ErrorCode::kNotFound) << operation;
+  }
+  bring_up();
+  const auto claimed = ledger->claim(ask_for("revoke", "x"));
+  ledger->transition(move(claimed.claim(), "revoking"));
+  finish(claimed.claim());
+  for (const char* operation : {"move", "rebind", "change_plan", "readdress"}) {
+    auto request = ask_for(operation, std::string{"gone-"} + operation);
+    request.set_nas_ip("192.0.2.2");
+    EXPECT_EQ(code_of([&] { ledger->claim(request); }), ErrorCode::kIllegalTransition) << operation;
+  }
+}
+
+}  // namespace
+}  // namespace addrflow::ledger
