@@ -73,6 +73,19 @@ TEST_F(CatchUp, WhatOneLineGivesBackAnotherMayGet) {
   EXPECT_EQ(netbox_.addresses().at(0)["custom_fields"]["idempotency_key"], "line-8");
 }
 
+TEST_F(CatchUp, ThoseThatWaitForAReleaseDoNotKeepItBack) {
+  due(7, "reserve");
+  ASSERT_EQ(catch_up().confirmed(), 1);
+  for (int line = 100; line < 150; ++line) {  // a whole list
+    due(line, "reserve");
+    ledger_.due.back().leave.wish["address"] = "192.0.2.7";
+  }
+  due(7, "release");
+  const auto result = catch_up();
+  EXPECT_EQ(result.unconfirmed(), 50);
+  EXPECT_EQ(result.confirmed(), 1);
+}
+
 TEST_F(CatchUp, NotThereIsNotGoneWhileAnOlderRequestIsOnItsWay) {
   due(1, "release");
   ledger_.due.back().leave.wish["unsettled_ms"] = 5'000;

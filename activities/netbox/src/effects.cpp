@@ -23,6 +23,15 @@ void say(const ports::Leave& leave, const v1::EffectReply& reply) {
                leave.attempt, reply.status(), reply.code(), reply.detail());
 }
 
+// No other request would fare better now.
+bool netbox_is_at_fault(const v1::EffectReply& reply) {
+  constexpr ErrorKind kFaults[] = {
+      ErrorKind::kDenied,  ErrorKind::kThrottled, ErrorKind::kServer,    ErrorKind::kUnreachable,
+      ErrorKind::kResting, ErrorKind::kNoAnswer,  ErrorKind::kNotNetbox, ErrorKind::kConfiguration};
+  return std::ranges::any_of(kFaults,
+                             [&](ErrorKind kind) { return code_of(kind) == reply.code(); });
+}
+
 }  // namespace
 
 NetboxEffects::NetboxEffects(std::shared_ptr<Client> client, ports::EffectJournal& journal,
@@ -76,10 +85,12 @@ v1::NetboxCatchUpResult NetboxEffects::catch_up(const v1::NetboxCatchUpRequest& 
     const auto claimed = ledger_.claim_netbox(static_cast<int>(most), lease, grace);
     if (claimed.empty()) break;
     const auto replies = Batch{*client_, ledger_, claimed, settings_.worker, deadline}.run();
-    const std::int64_t before = result.confirmed();
     for (std::size_t i = 0; i < claimed.size(); ++i) record(claimed[i], replies[i], result);
     result.set_claimed(result.claimed() + static_cast<std::int64_t>(claimed.size()));
-    if (result.confirmed() == before) break;  // the next run tries again
+    // The next run tries again. What waits for another object (a release, mostly) must not keep
+    // that one back: it is not due again before its grace is over, so that the loop comes to the
+    // others.
+    if (std::ranges::all_of(replies, netbox_is_at_fault)) break;
   }
   const Breaker::Look look = client_->breaker();
   result.set_breaker(std::string{to_string(look.state)});
