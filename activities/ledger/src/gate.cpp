@@ -3,6 +3,7 @@
 #include <addrflow/domain/ids.hpp>
 #include <addrflow/ledger/ledger.hpp>
 #include <algorithm>
+#include <functional>
 
 #include "restore.hpp"
 #include "rows.hpp"
@@ -192,9 +193,18 @@ bool in_use(const Facts& facts, const ports::SessionEvidence& seen, seconds inte
   });
 }
 
+// Whether the user of that name holds the same space in another routing domain. Accounting knows no
+// routing domains: that user's session says nothing of this space.
+using HeldElsewhere = std::function<bool(const std::string& username)>;
+
+bool is_foreign(const Facts& facts, const ports::Session& session, const HeldElsewhere& elsewhere) {
+  return std::ranges::find(facts.usernames, session.username) == facts.usernames.end() &&
+         elsewhere(session.username);
+}
+
 // Without accounting, or by it.
 Judgement judge(const Facts& facts, ports::SessionDirectory* sessions, seconds interim,
-                const Settings& settings) {
+                const Settings& settings, const HeldElsewhere& elsewhere) {
   if (facts.forced) return {"forced", "a person has released it"};
   if (!facts.exposed) return {"strong", "AAA has never handed it out"};
   if (!facts.withdrawn) return closed("the AAA rows do not withhold it yet", kSoonMs);
@@ -207,8 +217,9 @@ Judgement judge(const Facts& facts, ports::SessionDirectory* sessions, seconds i
   const std::int64_t poll = std::max<std::int64_t>(settings.pace.gate_poll_ms(), kSoonMs);
   Judgement judged;
   try {
-    const auto seen =
-        sessions->evidence(facts.usernames, facts.space, facts.nas_ip, facts.withdrawn_at);
+    auto seen = sessions->evidence(facts.usernames, facts.space, facts.nas_ip, facts.withdrawn_at);
+    std::erase_if(seen.open,
+                  [&](const ports::Session& one) { return is_foreign(facts, one, elsewhere); });
     if (facts.hold_over) {
       return in_use(facts, seen, interim)
                  ? closed("the hold time is over, but a session that is alive shows it", poll)
@@ -317,8 +328,15 @@ v1::GateReply Ledger::gate(const v1::GateRequest& request) {
     }
     const auto nas = facts.nas_ip.empty() ? std::nullopt : find(service.tenant_id(), facts.nas_ip);
     const seconds interim = nas ? nas->interim_interval : ports::NasRecord{}.interim_interval;
-    const Judgement judged =
-        restored.empty() ? judge(facts, sessions_, interim, settings_) : closed(restored, poll);
+    const auto elsewhere = [&](const std::string& username) {
+      return store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
+        return tx.exec_params("SELECT held_elsewhere($1, $2)", facts.holding_id, username)[0][0]
+            .as<bool>();
+      });
+    };
+    const Judgement judged = restored.empty()
+                                 ? judge(facts, sessions_, interim, settings_, elsewhere)
+                                 : closed(restored, poll);
     if (judged.open()) {
       reply.set_superseded(!store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
         return release(tx, service, request.number(), facts, judged);

@@ -147,6 +147,29 @@ TEST_F(LedgerFaultsTest, TheHoldTimeOpensTheGateWhenNothingElseDoes) {
   expect_clean();
 }
 
+TEST_F(LedgerFaultsTest, TheSameAddressInAnotherRoutingDomainDoesNotKeepTheGateShut) {
+  auto spec = pool_spec("198.51.100.0/29");
+  spec.hold_time = std::chrono::seconds{0};
+  ledger->add_pool(spec);
+  const auto address = allocate("s", "k", true);
+  const std::string mine = std::exchange(tenant, tenant + "-guest");
+  ledger->add_tenant(tenant);
+  pool("198.51.100.0/29");
+  ASSERT_EQ(allocate("s", "k", true), address);
+  const std::string guest = std::exchange(tenant, mine);
+  const auto now = std::chrono::system_clock::now();
+  sessions.seen.open = {{.username = "nobody-knows",
+                         .nas_ip = "127.0.0.1",
+                         .framed_ip = address,
+                         .started = now,
+                         .updated = now + std::chrono::minutes{1}}};
+  const auto left = revoke("s", "r", "timeout");
+  EXPECT_FALSE(gate(left).open()) << "whoever that is uses it";
+  sessions.seen.open[0].username = guest + "-s";
+  const auto opened = gate(left);
+  EXPECT_TRUE(opened.open()) << opened.detail();
+}
+
 TEST_F(LedgerFaultsTest, AnAddressThatAaaNeverSawIsFreeAtOnce) {
   auto spec = pool_spec("198.51.100.0/29");
   spec.hold_time = std::chrono::hours{24};

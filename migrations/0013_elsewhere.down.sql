@@ -1,0 +1,1 @@
+DROP FUNCTION held_elsewhere(bigint, text);
