@@ -139,8 +139,6 @@ std::string unfit(const Candidate& candidate, const Wish& wish) {
   return {};
 }
 
-int mask_of(const std::string& prefix) { return std::stoi(prefix.substr(prefix.find('/') + 1)); }
-
 // The wish with the length that its requested prefix has.
 Wish checked_wish(Wish wish) {
   if (wish.requested.empty()) return wish;
@@ -240,6 +238,8 @@ std::vector<Pool> pools_for(Tx& tx, const Wish& wish) {
   }
   return pools;
 }
+
+int mask_of(const std::string& prefix) { return std::stoi(prefix.substr(prefix.find('/') + 1)); }
 
 void check_requested(Tx& tx, const Wish& raw) {
   const Wish wish = checked_wish(raw);

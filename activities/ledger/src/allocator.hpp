@@ -41,6 +41,8 @@ struct Picked {
 std::vector<Pool> pools_for(Tx& tx, const Wish& wish);
 // Throws unless the wish can be met as far as it names a pool or a space. Writes nothing.
 void check_requested(Tx& tx, const Wish& wish);
+// The length of a prefix as the ledger writes it.
+int mask_of(const std::string& prefix);
 // A line that gets other space stays in its pool, or its pool's group, with a prefix of its size,
 // unless it is told otherwise, its pool is draining or it moves to another NAS.
 void stay_in_pool(Tx& tx, Wish& wish, const Row& held, const std::string& former_nas);

@@ -188,7 +188,7 @@ class Claiming {
         throw LedgerError{ErrorCode::kUnknownNas,
                           "nas_ip: there is no such NAS: " + request_.nas_ip()};
     }
-    if (operation_ == Operation::kMove) check_pools();
+    if (operation_ == Operation::kMove || operation_ == Operation::kReaddress) check_pools();
     if (operation_ != Operation::kAllocate && operation_ != Operation::kRebind) return;
     std::string username = request_.username().empty() ? head_.username : request_.username();
     if (username.empty()) username = service_.subscriber_id();
@@ -217,9 +217,14 @@ class Claiming {
 
   // Space of a site's own pool cannot be taken along to a NAS that the pool does not serve.
   void check_pools() {
+    if (request_.nas_ip().empty()) return;
     for (const Row& row : rows_) {
+      const bool goes_along = row.space_held && domain::is_live(row.state) &&
+                              row.state != domain::State::kRevoking &&
+                              (operation_ == Operation::kMove ||
+                               std::ranges::find(families_, row.family) == families_.end());
       const bool stays =
-          !row.space_held ||
+          !goes_along ||
           tx_.exec_params(
                  "SELECT NOT EXISTS (SELECT 1 FROM pool_nas WHERE pool_id = $1::uuid)"
                  " OR EXISTS (SELECT 1 FROM pool_nas WHERE pool_id = $1::uuid AND nas_ip = "

@@ -302,6 +302,33 @@ TEST_F(FamiliesTest, ACutThatIsOwedForOneFamilyIsMadeByTheNextMoveOfTheOther) {
   expect_clean();
 }
 
+TEST_F(FamiliesTest, ASitesPrefixIsNotTakenAlongToANasThatItsPoolDoesNotServe) {
+  for (const char* nas : {"192.0.2.1", "192.0.2.2"}) {
+    ports::NasRecord record;
+    record.tenant = tenant;
+    record.name = tenant + nas;
+    record.nas_ip = nas;
+    record.secret_ref = "file:/dev/null";
+    ledger->add_nas(record);
+  }
+  make_active({"ipv4", "ipv6_pd"});
+  sql(
+      fmt::format("INSERT INTO pool_nas (pool_id, nas_ip) SELECT pool_id, '192.0.2.1' FROM holdings"
+                  " WHERE tenant_id = '{}' AND family = 'ipv6_pd'",
+                  tenant));
+  auto readdress = ask_for("readdress", "r", {"ipv4"});
+  readdress.clear_username();
+  readdress.set_nas_ip("192.0.2.2");
+  EXPECT_EQ(code_of([&] { ledger->claim(readdress); }), ErrorCode::kConflict);
+  auto move = ask_for("move", "m", {});
+  move.clear_username();
+  move.set_nas_ip("192.0.2.2");
+  EXPECT_EQ(code_of([&] { ledger->claim(move); }), ErrorCode::kConflict);
+  // A prefix that is on its way out stays where it is.
+  operate("revoke", "v", "revoking", {"ipv6_pd"}, "disconnect");
+  EXPECT_EQ(ledger->claim(move).outcome(), "claimed");
+}
+
 TEST_F(FamiliesTest, ADisconnectIsWantedUntilTheLastSpaceThatItCutsIsFree) {
   make_active(kBoth);
   const auto claimed = ledger->claim(ask_for("revoke", "r", kBoth));

@@ -81,6 +81,8 @@ Row instead_of(Tx& tx, const Head& head, const Row* row, std::int64_t operation,
   former.id = before[0][0].as<std::int64_t>();
   generation = row->generation;
   wish.pool = row->pool_id;
+  if (wish.prefix_length == 0 && wish.family != domain::kFamilyIpv4)
+    wish.prefix_length = mask_of(row->address);
   close_holding(tx, row->holding_id, operation, "taken in NetBox", 0);
   block_space(tx, row->pool_id, row->address, "taken in NetBox");
   tx.exec_params("DELETE FROM ip_reservations WHERE id = $1", row->id);
