@@ -493,6 +493,12 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::allocate_steps(Context& contex
   const Pursuits aaa = start_pursuits(context, moved, claim.number());
   co_await await_answers(context, aaa);
   must_have_rows(aaa);
+  // The Disconnect that an allocate carries for an older packet is pursued; it was the end of the
+  // allocate once.
+  const auto refused = std::ranges::find_if(
+      aaa, [](const auto& pursuit) { return pursuit->last.status() == "refused"; });
+  if (refused != aaa.end() && !context.patched("allocate-outlives-a-refused-packet"))
+    throw refusal(ErrorCode::kAaaFailed, (*refused)->last.detail());
   outcome.pursuits.insert(outcome.pursuits.end(), aaa.begin(), aaa.end());
   co_return outcome;
 }
