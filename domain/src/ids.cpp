@@ -54,6 +54,11 @@ std::string shortened_key(std::string key) {
 
 }  // namespace
 
+bool is_printable(std::string_view text) {
+  return std::ranges::none_of(
+      text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+}
+
 std::expected<void, FieldError> check_id(std::string_view field, std::string_view value) {
   return check_text(field, value, kLongestId, is_plain, "[A-Za-z0-9._-]{1,64}");
 }

@@ -318,6 +318,16 @@ TEST_F(AaaPeerTest, FormerUsernameIsRefused) {
   EXPECT_EQ(count("radreply where username = '" + renamed + "'"), 1);
 }
 
+// It was never written, and must not keep the line from ever being taken back.
+TEST_F(AaaPeerTest, FormerUsernameThatIsNoneIsPassedOver) {
+  apply("full", user, 1);
+  journal.wish["former_usernames"] = {"x\x7f", "", std::string(300, 'x')};
+  journal.wish["condition"] = "refused";
+  request.set_number(2);
+  EXPECT_EQ(effects->apply(request).status(), "confirmed");
+  EXPECT_EQ(login(user)->code, Code::kAccessReject);
+}
+
 TEST_F(AaaPeerTest, UsernameInUseIsNotTakenButFreedOneIs) {
   apply("full", user, 1);
   const v1::EffectRequest first = request;

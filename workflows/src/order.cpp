@@ -437,9 +437,8 @@ Checked check_restriction(std::string_view field, std::string_view value) {
 Checked check_text(std::string_view field, std::string_view value, std::size_t longest) {
   if (value.size() > longest)
     return refuse(field, "is longer than " + std::to_string(longest) + " bytes");
-  const bool control =
-      std::ranges::any_of(value, [](char c) { return static_cast<unsigned char>(c) < 0x20; });
-  return control ? refuse(field, "must not contain control characters") : Checked{};
+  return domain::is_printable(value) ? Checked{}
+                                     : refuse(field, "must not contain control characters");
 }
 
 Checked check_policy(std::string_view field, std::string_view value) {

@@ -61,8 +61,10 @@ TEST(Order, BadInputOfAChangeIsRefusedWithTheFieldsName) {
 
   v1::RebindRequest rebind;
   EXPECT_EQ(refused_field(rebind), "username");
-  rebind.set_username("a\nb");
-  EXPECT_EQ(refused_field(rebind), "username");
+  for (const char* name : {"a\nb", "x\x7f"}) {
+    rebind.set_username(name);
+    EXPECT_EQ(refused_field(rebind), "username");
+  }
   rebind.set_username(std::string(300, 'x'));
   EXPECT_EQ(refused_field(rebind), "username");
 

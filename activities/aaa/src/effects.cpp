@@ -3,7 +3,7 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <addrflow/domain/ids.hpp>
 #include <charconv>
 #include <optional>
 #include <stdexcept>
@@ -34,10 +34,12 @@ std::string text_of(const nlohmann::json& wish, const char* name) {
 
 // FreeRADIUS refuses every login of a user with one value that it cannot parse: so nothing is
 // written that was not looked at.
+bool is_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxNameSize && domain::is_printable(name);
+}
+
 void check_name(std::string_view field, std::string_view name) {
-  const bool printable = std::ranges::none_of(
-      name, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
-  if (name.empty() || name.size() > kMaxNameSize || !printable) {
+  if (!is_name(name)) {
     throw std::invalid_argument(
         fmt::format("{}: must have 1 to {} printable octets", field, kMaxNameSize));
   }
@@ -82,8 +84,8 @@ struct AaaEffects::Wish {
     if (const auto names = json.find("former_usernames"); names != json.end()) {
       for (const auto& name : *names) {
         auto former = name.get<std::string>();
-        check_name("former_usernames", former);
-        if (former != wish.username) wish.former.push_back(std::move(former));
+        // What is no name was never written: the line must not be stuck with it.
+        if (former != wish.username && is_name(former)) wish.former.push_back(std::move(former));
       }
     }
     wish.plan = text_of(json, "plan");

@@ -89,6 +89,29 @@ class ChangesTest : public LedgerTest, public ::testing::WithParamInterface<std:
     wanted.set_renumber(renumber);
     return ledger->transition(wanted);
   }
+  v1::ClaimRequest rename(const std::string& key, const std::string& name) const {
+    auto request = ask_for("rebind", key);
+    request.set_username(tenant + name);
+    return request;
+  }
+  v1::ClaimRequest of_eve(const std::string& name, const std::string& key) const {
+    auto request = ask("allocate", "eve", key);
+    request.add_families(family());
+    request.set_username(name);
+    return request;
+  }
+  // Whether another line would get the name.
+  bool is_free(const std::string& name) {
+    const auto own =
+        sql(fmt::format("SELECT username_taken(0, '{0}') OR username_leaving(0, '{0}')", name));
+    return !own[0][0].as<bool>();
+  }
+  void give_to_eve(const std::string& name) {
+    const auto taken = ledger->claim(of_eve(name, "e")).claim();
+    take(taken, false);
+    ledger->transition(move(taken, "allocated"));
+    finish(taken);
+  }
   // Other space, up to where AAA has it and the session has been told.
   std::string readdress(const std::string& key, const std::string& radius = "coa",
                         const std::string& code = "ack", const std::string& nas = {}) {
@@ -438,24 +461,107 @@ TEST_P(ChangesTest, ARenamedLinesRowsAndFormerNamesGoInOneWish) {
   // Until its session is cut nobody else gets the former name.
   send(claim, moved.aaa());
   finish(claim);
-  const auto ask_former = [&](const std::string& key) {
-    auto other = ask("allocate", "eve", key);
-    other.add_families(family());
-    other.set_username(tenant + "-s");
-    return other;
-  };
-  EXPECT_EQ(code_of([&] { ledger->claim(ask_former("e1")); }), ErrorCode::kUsernameTaken);
+  EXPECT_FALSE(is_free(tenant + "-s"));
   send(claim, moved.radius(), "ack");
-  const auto taken = ledger->claim(ask_former("e2"));
-  EXPECT_EQ(taken.outcome(), "claimed");
-  take(taken.claim(), false);
-  ledger->transition(move(taken.claim(), "allocated"));
-  finish(taken.claim());
+  give_to_eve(tenant + "-s");
   // From then on it is theirs: the line's packets do not look for it.
   auto plan = ask_for("change_plan", "p");
   plan.set_plan("gold");
   const auto told = change(plan, "coa");
   EXPECT_EQ(wish(told.radius()).at("former_usernames"), nlohmann::json::array());
+  // AAA knows itself whose rows are whose: what it still has of the line's own is to go.
+  EXPECT_EQ(wish(told.aaa()).at("former_usernames"), nlohmann::json::array({tenant + "-s"}));
+}
+
+TEST_P(ChangesTest, AFormerNameStaysHeldOverWhateverComesBeforeItsCut) {
+  bring_up();
+  claim = ledger->claim(rename("n", "-new")).claim();
+  EXPECT_FALSE(is_free(tenant + "-s")) << "before anything was sent";
+  const auto moved = change("disconnect");
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "timeout", "unknown");
+  finish(claim);
+  EXPECT_FALSE(is_free(tenant + "-s"));
+  // The next claim takes the packet over; its own leaves only with its transition.
+  claim = ledger->claim(ask_for("readdress", "r")).claim();
+  EXPECT_FALSE(is_free(tenant + "-s"));
+  take(claim, true);
+  const auto told = change("coa", false, true);
+  EXPECT_EQ(told.radius().action(), "disconnect");
+  EXPECT_EQ(wish(told.radius()).at("former_usernames"), nlohmann::json::array({tenant + "-s"}));
+  EXPECT_FALSE(is_free(tenant + "-s"));
+  send(claim, told.radius(), "ack");
+  finish(claim);
+  EXPECT_TRUE(is_free(tenant + "-s"));
+}
+
+TEST_P(ChangesTest, ANameThatWasTakenBackStaysHeldWhereAaaLetItIn) {
+  bring_up();
+  const auto moved = change(rename("n", "-new"), "disconnect");
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "ack");  // of the session under the older name
+  static_cast<void>(undo());
+  finish(claim, false);
+  EXPECT_EQ(ledger->view(service("s")).username(), tenant + "-s");
+  EXPECT_FALSE(is_free(tenant + "-new"));
+  EXPECT_FALSE(is_free(tenant + "-s"));
+}
+
+TEST_P(ChangesTest, ANameLeftWithoutACutIsHeldForTheHoldTime) {
+  bring_up();
+  send(claim, change(rename("n", "-new"), "").aaa());
+  finish(claim);
+  EXPECT_FALSE(is_free(tenant + "-s"));
+  sql("UPDATE operations SET started_at = started_at - interval '10 years' WHERE tenant_id = '" +
+      tenant + "'");
+  EXPECT_TRUE(is_free(tenant + "-s"));
+}
+
+TEST_P(ChangesTest, ANameWhoseSessionWasCutIsNotHeldForLaterPackets) {
+  bring_up();
+  const auto moved = change(rename("n", "-new"), "disconnect");
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "ack");
+  finish(claim);
+  const auto again = change(rename("n2", "-newer"), "disconnect");
+  send(claim, again.radius(), "nak", "refused");
+  finish(claim);
+  EXPECT_FALSE(is_free(tenant + "-new"));
+  give_to_eve(tenant + "-s");
+  EXPECT_EQ(ledger->claim(of_eve(tenant + "-s", "e2")).outcome(), "nothing") << "it is theirs";
+}
+
+// The name that a line rightly has is not refused to it, whatever its former line does.
+TEST_P(ChangesTest, ALineKeepsTheNameThatItTookOver) {
+  bring_up();
+  const auto moved = change(rename("n", "-new"), "disconnect");
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "ack");
+  finish(claim);
+  give_to_eve(tenant + "-s");
+  claim = ledger->claim(ask_for("revoke", "x")).claim();
+  auto revoking = move(claim, "revoking");
+  revoking.set_plan_radius("disconnect");
+  send(claim, ledger->transition(revoking).radius(), "timeout", "unknown");
+  finish(claim);
+  EXPECT_EQ(ledger->claim(of_eve(tenant + "-s", "e2")).outcome(), "nothing");
+}
+
+TEST_P(ChangesTest, ARepeatedAllocateDoesNotRenameTheLine) {
+  auto request = ask_for("allocate", "a");
+  request.set_username(tenant + "-s");
+  const auto first = ledger->claim(request).claim();
+  take(first, false);
+  ledger->transition(move(first, "allocated"));
+  finish(first);
+  auto other = ask_for("allocate", "a2");
+  other.set_username(tenant + "-w");
+  EXPECT_EQ(code_of([&] { ledger->claim(other); }), ErrorCode::kConflict);
+  EXPECT_EQ(ledger->view(service("s")).username(), tenant + "-s");
+  EXPECT_TRUE(is_free(tenant + "-w"));
+  other.mutable_caller()->set_key("a3");
+  other.clear_username();
+  EXPECT_EQ(ledger->claim(other).outcome(), "nothing");
 }
 
 TEST_P(ChangesTest, ARenameThatIsUndoneBringsTheNameBack) {
@@ -466,6 +572,8 @@ TEST_P(ChangesTest, ARenameThatIsUndoneBringsTheNameBack) {
   send(claim, moved.aaa(), "username_taken", "refused");
   const auto undone = undo();
   EXPECT_EQ(wish(undone.aaa()).at("username"), tenant + "-s");
+  EXPECT_EQ(wish(undone.aaa()).at("former_usernames"), nlohmann::json::array())
+      << "AAA never let it in";
   EXPECT_EQ(space_of(undone.aaa()), held);
   send(claim, undone.aaa());
   finish(claim, false);

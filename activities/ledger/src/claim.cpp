@@ -190,8 +190,7 @@ class Claiming {
     }
     if (operation_ == Operation::kMove || operation_ == Operation::kReaddress) check_pools();
     if (operation_ != Operation::kAllocate && operation_ != Operation::kRebind) return;
-    std::string username = request_.username().empty() ? head_.username : request_.username();
-    if (username.empty()) username = service_.subscriber_id();
+    const std::string username = wanted_username();
     if (supposed_ == nullptr)
       tx_.exec_params("SELECT pg_advisory_xact_lock(hashtextextended($1, 7))", username);
     const bool taken =
@@ -207,12 +206,35 @@ class Claiming {
           ErrorCode::kUsernameTaken,
           "username was another service's, whose session is not cut yet: " + username};
     }
+  }
+
+  std::string username_now() const {
+    return head_.username.empty() ? service_.subscriber_id() : head_.username;
+  }
+  std::string wanted_username() const {
+    return request_.username().empty() ? username_now() : request_.username();
+  }
+
+  // Only what moves the line renames it: a request that is answered with what there is already
+  // tells neither AAA nor the session.
+  void take_username() {
+    if (operation_ != Operation::kAllocate && operation_ != Operation::kRebind) return;
+    const std::string username = wanted_username();
     if (supposed_ != nullptr) return supposed_->take_username(username);
     tx_.exec_params(
         "UPDATE services SET username = $2, former_usernames = CASE WHEN username IN ('', $2)"
         " THEN array_remove(former_usernames, $2)"
         " ELSE array_append(array_remove(former_usernames, $2), username) END WHERE id = $1",
         head_.id, username);
+  }
+
+  // The name that the line stops using, under which it may have a session.
+  std::string left_username() const {
+    const bool renames = operation_ == Operation::kAllocate || operation_ == Operation::kRebind;
+    const bool has_something = std::ranges::any_of(rows_, [](const Row& row) {
+      return row.state != domain::State::kRevoked || row.space_held;
+    });
+    return renames && has_something && wanted_username() != head_.username ? head_.username : "";
   }
 
   // Space of a site's own pool cannot be taken along to a NAS that the pool does not serve.
@@ -339,6 +361,10 @@ class Claiming {
     switch (verdict.guard) {
       case Guard::kSameRequest:
         if (row != nullptr) must_be_requested(*row);
+        if (wanted_username() != username_now()) {
+          throw LedgerError{ErrorCode::kConflict,
+                            "username differs from the line's, rebind it: " + username_now()};
+        }
         return false;
       case Guard::kAddsHold: return verdict.kind != Verdict::Kind::kRepeat;
       case Guard::kHoldsNothing:
@@ -466,18 +492,22 @@ class Claiming {
     if (consult_table() == Plan::kNothing) {
       throw LedgerError{ErrorCode::kUnavailable, "the service changed meanwhile"};
     }
+    head_ = read_head(tx_, service_, Lock::kYes).value();  // with the names that it had before
   }
 
   v1::ClaimReply claim() {
     const std::int64_t number = head_.number + 1;
     if (supposed_ != nullptr) {
+      take_username();
       supposed_->take_names(request_.nas_ip(), request_.plan(), request_.restrict_when());
       supposed_->head.number = number;
       v1::ClaimReply reply = base_reply();
       fill_claim(reply, 0, number);
       return reply;
     }
+    left_ = left_username();
     const std::int64_t id = insert_operation(number, "open");
+    take_username();
     // What an older transition wished of AAA and the session is this one's to say now.
     tx_.exec_params(
         "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
@@ -512,11 +542,12 @@ class Claiming {
     return made[0][0].as<std::int64_t>();
   }
 
-  // What an undo brings back. The head's names are those from before this claim.
+  // What an undo brings back: the service as it was before this claim. `left`: username_leaving.
   std::string before() {
     const auto found = tx_.exec_params(
         "SELECT jsonb_build_object('username', $2::text, 'nas_ip', $3::text, 'plan', $4::text,"
-        " 'restrict_when', $5::text,"
+        " 'restrict_when', $5::text, 'left', $6::text, 'former_usernames',"
+        " (SELECT to_jsonb(former_usernames) FROM services WHERE id = $1),"
         " 'rows', coalesce((SELECT jsonb_agg(jsonb_build_object('id', id,"
         " 'state', lifecycle_state, 'activated', lifecycle_activated_at,"
         " 'suspended', lifecycle_suspended_at, 'revoked', lifecycle_revoked_at,"
@@ -524,7 +555,7 @@ class Claiming {
         " 'holds', coalesce((SELECT jsonb_agg(jsonb_build_object('reason', reason,"
         " 'family', family, 'actor', actor, 'since', since)) FROM holds WHERE service_id = $1), "
         "'[]'))::text",
-        head_.id, head_.username, head_.nas_ip, head_.plan, head_.restrict_when);
+        head_.id, head_.username, head_.nas_ip, head_.plan, head_.restrict_when, left_);
     return found[0][0].c_str();
   }
 
@@ -543,6 +574,7 @@ class Claiming {
   std::vector<std::string> families_;  // that are meant
   std::vector<std::string> moving_;    // that something is done to
   std::string left_out_;               // why the optional one is not among them
+  std::string left_;                   // the username that it had
   std::string former_missing_;         // why there is nothing to force
   Head head_;
   std::vector<Row> rows_;

@@ -283,7 +283,10 @@ void Looking::transition(const v1::TransitionRequest& request) {
   owed_.cut = cut_is_owed(tx_, supposed_.head.id, supposed_.session.rows, families);
   owed_.renumber = renumbering_is_owed(tx_, supposed_.head.id);
   const WantedEffects wanted = wanted_effects(request, *to, before, wish, owed_);
-  if (wanted.aaa) add("aaa", "apply", wish.at("username")).set_wish(wish.dump());
+  if (wanted.aaa) {
+    add("aaa", "apply", wish.at("username"))
+        .set_wish(aaa_wish(wish, supposed_.session.left_usernames).dump());
+  }
   if (!wanted.radius.empty())
     add("radius", wanted.radius, wish.at("username"))
         .set_wish(packet_wish(request, wish, former_, owed_).dump());
@@ -305,11 +308,11 @@ void Looking::transition(const v1::TransitionRequest& request) {
 }  // namespace
 
 void Supposed::take_username(const std::string& username) {
-  std::vector<std::string>& former = session.former_usernames;
-  std::erase(former, username);
-  if (!session.username.empty() && session.username != username) {
-    std::erase(former, session.username);
-    former.push_back(session.username);
+  for (auto* former : {&session.former_usernames, &session.left_usernames}) {
+    std::erase(*former, username);
+    if (session.username.empty() || session.username == username) continue;
+    std::erase(*former, session.username);
+    former->push_back(session.username);
   }
   session.username = head.username = username;
 }

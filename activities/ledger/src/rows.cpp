@@ -126,15 +126,21 @@ std::string wish_key(std::string_view family) {
 SessionFacts read_session_facts(Tx& tx, std::int64_t service_id) {
   const auto head = tx.exec_params(
       "SELECT username, to_jsonb(former_names(id))::text, nas_ip, plan,"
-      " restrict_when FROM services WHERE id = $1",
+      " restrict_when, to_jsonb(former_usernames)::text FROM services WHERE id = $1",
       service_id);
   return {
       .username = head[0][0].c_str(),
       .former_usernames = nlohmann::json::parse(head[0][1].c_str()).get<std::vector<std::string>>(),
+      .left_usernames = nlohmann::json::parse(head[0][5].c_str()).get<std::vector<std::string>>(),
       .nas_ip = head[0][2].c_str(),
       .plan = head[0][3].c_str(),
       .restrict_when = head[0][4].c_str(),
       .rows = read_rows(tx, service_id)};
+}
+
+nlohmann::json aaa_wish(nlohmann::json wish, const std::vector<std::string>& left_usernames) {
+  wish["former_usernames"] = left_usernames;
+  return wish;
 }
 
 nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t service_id) {
@@ -187,7 +193,9 @@ v1::EffectRef plan_effect(Tx& tx, const ServiceRef& service, std::int64_t servic
   const auto made = tx.exec_params(
       "INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
       " wish) VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb) RETURNING id",
-      service.tenant_id(), service_id, operation, number, system, action, object, wish.dump());
+      service.tenant_id(), service_id, operation, number, system, action, object,
+      system == "aaa" ? aaa_wish(wish, read_session_facts(tx, service_id).left_usernames).dump()
+                      : wish.dump());
   v1::EffectRef effect;
   effect.set_effect_id(made[0][0].as<std::int64_t>());
   effect.set_system(system);

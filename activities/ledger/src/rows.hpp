@@ -91,7 +91,8 @@ nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t serv
 // What of a service says that; a plan supposes other facts than there are.
 struct SessionFacts {
   std::string username;
-  std::vector<std::string> former_usernames;
+  std::vector<std::string> former_usernames;  // that are nobody else's by now
+  std::vector<std::string> left_usernames;    // all of them
   std::string nas_ip;
   std::string plan;
   std::string restrict_when;
@@ -99,6 +100,9 @@ struct SessionFacts {
 };
 SessionFacts read_session_facts(Tx& tx, std::int64_t service_id);
 nlohmann::json session_wish(const ServiceRef& service, const SessionFacts& facts);
+// The same for AAA. It knows itself whose a name's rows are, and what it still admits of the line's
+// own is to go also where the ledger has given the name to somebody else.
+nlohmann::json aaa_wish(nlohmann::json wish, const std::vector<std::string>& left_usernames);
 v1::EffectRef plan_effect(Tx& tx, const ServiceRef& service, std::int64_t service_id,
                           std::int64_t operation, std::int64_t number, const std::string& system,
                           const std::string& action, const std::string& object,

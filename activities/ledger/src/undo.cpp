@@ -62,6 +62,33 @@ void undo_created(Tx& tx, const ServiceRef& service, const Head& head, std::int6
   }
 }
 
+// The username that is given up again stays known as a former one, unless AAA never let it in: one
+// that AAA refuses must not become the line's.
+void keep_username(Tx& tx, std::int64_t operation) {
+  const bool let_in = !tx.exec_params(
+                             "SELECT 1 FROM effects WHERE operation_id = $1 AND system = 'aaa'"
+                             " AND attempts > 0 AND NOT (status = 'refused' AND (attempts = 1"
+                             " OR NOT coalesce((reply->>'retry')::boolean, false))) LIMIT 1",
+                             operation)
+                           .empty();
+  if (!let_in) {
+    tx.exec_params(
+        "UPDATE services s SET former_usernames ="
+        " ARRAY(SELECT jsonb_array_elements_text(o.before->'former_usernames')) FROM operations o"
+        " WHERE o.id = $1 AND s.id = o.service_id AND o.before ? 'former_usernames'",
+        operation);
+    return;
+  }
+  tx.exec_params(
+      "WITH renamed AS (UPDATE services s SET former_usernames ="
+      "  array_append(array_remove(array_remove(s.former_usernames, o.before->>'username'),"
+      "  s.username), s.username) FROM operations o WHERE o.id = $1 AND s.id = o.service_id"
+      "  AND o.before->>'username' NOT IN ('', s.username) RETURNING s.username)"
+      " UPDATE operations SET before = before || jsonb_build_object('left', username)"
+      " FROM renamed WHERE id = $1",
+      operation);
+}
+
 void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
   tx.exec_params(
       "UPDATE ip_reservations r SET lifecycle_state = (b->>'state')::lifecyclestate,"
@@ -88,11 +115,9 @@ void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
       " b->>'actor', (b->>'since')::timestamptz"
       " FROM operations o, jsonb_array_elements(o.before->'holds') b WHERE o.id = $1",
       operation);
-  // The username of a binding that was exposed stays known as a former one.
+  keep_username(tx, operation);
   tx.exec_params(
-      "UPDATE services s SET former_usernames = CASE WHEN o.before->>'username' IN ('', s.username)"
-      " THEN s.former_usernames ELSE array_append(array_remove(array_remove(s.former_usernames,"
-      " o.before->>'username'), s.username), s.username) END,"
+      "UPDATE services s SET"
       " username = CASE WHEN o.before->>'username' = '' THEN s.username"
       " ELSE o.before->>'username' END,"
       " nas_ip = o.before->>'nas_ip', plan = o.before->>'plan',"

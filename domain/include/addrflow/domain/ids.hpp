@@ -23,6 +23,10 @@ struct ServiceId {
   bool operator==(const ServiceId&) const = default;
 };
 
+// Whether no byte of it is a control character. What leaves for another system (a username, a plan)
+// has to be: one rule for who asks and for who writes it.
+bool is_printable(std::string_view text);
+
 std::expected<void, FieldError> check_id(std::string_view field, std::string_view value);
 // Idempotency keys: [A-Za-z0-9._:-]{1,128}.
 std::expected<void, FieldError> check_key(std::string_view field, std::string_view value);
