@@ -386,5 +386,148 @@ TEST_F(FamiliesTest, TheFormerHolderGetsItsPrefixBack) {
   expect_clean();
 }
 
+// --- space that is taken up again, and given back ------------------------------------------------
+
+TEST_F(FamiliesTest, AFailedReallocateLeavesTheGateAsNearToOpenAsItWas) {
+  make_active(kIpv4);
+  operate("revoke", "r", "revoking", kIpv4, "disconnect");
+  const auto withdrawn_by = last.number();
+  last = ledger->claim(ask_for("allocate", "again", kBoth)).claim();
+  reserve(last);  // the former space; the other family's pool is full
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = last;
+  const auto undone = ledger->undo(undo);
+  finish(last, false);
+  EXPECT_EQ(undone.aaa().effect_id(), 0) << "AAA has seen nothing since number " << withdrawn_by;
+  EXPECT_EQ(undone.more_size(), 0) << "the session is cut already";
+  EXPECT_EQ(binding("ipv4").state(), "revoking");
+  EXPECT_TRUE(binding("ipv4").space_held());
+  sessions.seen.stopped_since = true;
+  const auto opened = look(kIpv4);
+  EXPECT_TRUE(opened.open()) << opened.detail();
+  EXPECT_EQ(opened.evidence(), "strong");
+  expect_clean();
+}
+
+TEST_F(FamiliesTest, SpaceThatAaaMayHaveHandedOutAgainIsWithdrawnAndItsSessionCut) {
+  make_active(kIpv4);
+  operate("revoke", "r", "revoking", kIpv4, "disconnect");
+  const auto claimed = ledger->claim(ask_for("allocate", "again", kIpv4));
+  last = claimed.claim();
+  reserve(last);
+  send(last, ledger->transition(move(claimed, "allocated")).aaa(), "timeout", "unknown");
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = last;
+  const auto undone = ledger->undo(undo);
+  EXPECT_EQ(wish(undone.aaa())["condition"], "refused");
+  ASSERT_EQ(undone.more_size(), 1);
+  EXPECT_EQ(undone.more(0).action(), "disconnect");
+  sessions.seen.stopped_since = true;
+  EXPECT_FALSE(look(kIpv4).open()) << "the older withdrawal does not count";
+  send(last, undone.aaa());
+  send(last, undone.more(0), "ack");
+  finish(last, false);
+  EXPECT_TRUE(look(kIpv4).open());
+  expect_clean();
+}
+
+TEST_F(FamiliesTest, KeptSpaceThatWasTakenUpAgainIsKeptAfterTheUndo) {
+  make_active(kIpv4);
+  auto claimed = ledger->claim(ask_for("revoke", "r", kIpv4));
+  auto wanted = move(claimed, "revoking");
+  wanted.set_keep_for_subscriber(true);
+  send(claimed.claim(), ledger->transition(wanted).aaa());
+  finish(claimed.claim());
+  last = ledger->claim(ask_for("allocate", "again", kBoth)).claim();
+  reserve(last);
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = last;
+  ledger->undo(undo);
+  finish(last, false);
+  sessions.seen.stopped_since = true;
+  EXPECT_TRUE(look(kIpv4).open());
+  EXPECT_TRUE(binding("ipv4").space_held()) << "kept for the subscriber";
+}
+
+// The families of a line need not be of one generation: a readdress gives one of them the next.
+TEST_F(FamiliesTest, SpaceTakenUpAgainFindsItsFormerRowWhateverItsGeneration) {
+  make_active(kBoth);
+  const auto readdressed = ledger->claim(ask_for("readdress", "x", kIpv4)).claim();
+  v1::ReserveRequest instead;
+  *instead.mutable_claim() = readdressed;
+  instead.set_family("ipv4");
+  instead.set_instead(true);
+  ledger->reserve(instead);
+  auto keep = to(readdressed, "active");
+  keep.set_keep_state(true);
+  send(readdressed, ledger->transition(keep).aaa());
+  finish(readdressed);
+  ASSERT_NE(binding("ipv4").generation(), binding("ipv6_pd").generation());
+  const auto prefix = binding("ipv6_pd").prefix();
+
+  const auto revoked = ledger->claim(ask_for("revoke", "r", kIpv6));
+  auto wanted = move(revoked, "revoking");
+  wanted.set_plan_radius("disconnect");
+  const auto moved = ledger->transition(wanted);
+  send(revoked.claim(), moved.aaa());
+  send(revoked.claim(), moved.radius(), "timeout", "unknown");
+  finish(revoked.claim());
+  last = ledger->claim(ask_for("allocate", "again", kIpv6)).claim();
+  EXPECT_EQ(reserve_prefix(last).address(), prefix);
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = last;
+  const auto undone = ledger->undo(undo);
+  finish(last, false);
+  EXPECT_EQ(binding("ipv6_pd").state(), "revoking");
+  EXPECT_EQ(binding("ipv6_pd").generation(), 1);
+  EXPECT_TRUE(binding("ipv6_pd").space_held());
+  ASSERT_EQ(undone.more_size(), 1) << "its Disconnect is still owed";
+  EXPECT_EQ(undone.more(0).action(), "disconnect");
+  expect_clean();
+}
+
+TEST_F(FamiliesTest, AFamilyThatIsLeftOutAfterAllIsOnItsWayOutAsBefore) {
+  make_active(kIpv6);
+  operate("revoke", "r", "revoking", kIpv6, "disconnect");
+  last = ledger->claim(ask_for("allocate", "again", kBoth)).claim();
+  reserve(last);
+  reserve_prefix(last);
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = last;
+  undo.set_family("ipv6_pd");
+  ledger->undo(undo);
+  EXPECT_EQ(binding("ipv6_pd").state(), "revoking");
+  EXPECT_TRUE(binding("ipv6_pd").space_held());
+  expect_clean();
+}
+
+TEST_F(FamiliesTest, AFamilyWhoseDisconnectNobodyConfirmedIsNotCalledRevoked) {
+  make_active(kBoth);
+  const auto claimed = ledger->claim(ask_for("revoke", "r", kIpv4));
+  auto wanted = move(claimed, "revoking");
+  wanted.set_plan_radius("disconnect");
+  const auto moved = ledger->transition(wanted);
+  send(claimed.claim(), moved.aaa());
+  send(claimed.claim(), moved.radius(), "timeout", "unknown");
+  finish(claimed.claim());
+  const auto failed = ledger->claim(ask_for("readdress", "x", kIpv6)).claim();
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = failed;
+  const auto undone = ledger->undo(undo);
+  finish(failed, false);
+  ASSERT_EQ(undone.more_size(), 1);
+  EXPECT_EQ(undone.more(0).action(), "disconnect");
+  // A settlement with nothing to wait for comes to nothing.
+  auto settled = to(failed, "revoked");
+  settled.set_plan_aaa(false);
+  settled.set_step("revoked");
+  ledger->transition(settled);
+  EXPECT_EQ(binding("ipv4").state(), "revoking");
+  send(failed, undone.more(0), "ack");
+  ledger->transition(settled);
+  EXPECT_EQ(binding("ipv4").state(), "revoked");
+  expect_clean();
+}
+
 }  // namespace
 }  // namespace addrflow::ledger

@@ -102,5 +102,37 @@ TEST_F(Repair, AnUndoneActivateTellsNetBoxThatTheLineIsReservedOnly) {
   EXPECT_THAT(desk->effect(undone.netbox().effect_id()).wish_json(), HasSubstr("allocated"));
 }
 
+TEST_F(Repair, AnUndoneReaddressOfASuspendedLineTellsNetBoxThatItIsSuspended) {
+  auto spec = pool_spec();
+  spec.netbox_mode = "mirror";
+  ledger->add_pool(spec);
+  allocate("a", "k1");
+  const auto active = ledger->claim(ask("activate", "a", "k2")).claim();
+  ledger->transition(to(active, "active"));
+  finish(active);
+  const auto held = ledger->claim(ask("suspend", "a", "k3")).claim();
+  auto move = to(held, "suspended");
+  move.set_add_hold("billing");
+  ledger->transition(move);
+  finish(held);
+  const auto claim = ledger->claim(ask("readdress", "a", "k4")).claim();
+  v1::ReserveRequest request;
+  *request.mutable_claim() = claim;
+  request.set_family("ipv4");
+  request.set_instead(true);
+  ledger->reserve(request);
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = claim;
+  const auto undone = ledger->undo(undo);
+  finish(claim, false);
+  EXPECT_EQ(state("a"), "suspended");
+  std::vector<std::string> actions{netbox_action(undone.netbox().effect_id())};
+  for (const auto& effect : undone.more()) {
+    if (effect.system() == "netbox") actions.push_back(netbox_action(effect.effect_id()));
+  }
+  EXPECT_THAT(actions, ::testing::Contains("suspend"));
+  EXPECT_THAT(actions, ::testing::Not(::testing::Contains("set_active")));
+}
+
 }  // namespace
 }  // namespace addrflow::ledger

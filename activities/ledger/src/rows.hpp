@@ -146,9 +146,10 @@ struct Owed {
 // way out while the line lives on with another, or one under a name or on a NAS that the line has
 // left. The next login takes the rows as they are now.
 bool cut_is_owed(Tx& tx, std::int64_t service_id, const std::vector<Row>& rows,
-                 const std::vector<std::string>& moved);
-// A session that has not been told of the line's other space.
-bool renumbering_is_owed(Tx& tx, std::int64_t service_id);
+                 const std::vector<std::string>& moved, std::int64_t undone = 0);
+// A session that has not been told of the line's other space. What the operation `undone` planned
+// and did not send is no debt.
+bool renumbering_is_owed(Tx& tx, std::int64_t service_id, std::int64_t undone = 0);
 struct WantedEffects {
   bool aaa = false;
   std::string radius;  // "", "coa", "disconnect"
@@ -188,7 +189,11 @@ std::string wish_key(std::string_view family);
 // Undoes what an operation created, and brings back what it changed. The head row is locked.
 v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head,
                              std::int64_t operation, std::int64_t number);
-// The same for what it created of one family; the rest of it goes on.
+bool is_undone(Tx& tx, std::int64_t operation);
+// A packet with the present condition, after the undo of the operation that was to state its own.
+v1::EffectRef restate_undone(Tx& tx, const ServiceRef& service, const Head& head,
+                             std::int64_t operation, std::int64_t number);
+// The undo of what it created of one family; the rest of it goes on.
 v1::UndoReply undo_family(Tx& tx, const ServiceRef& service, const Head& head,
                           std::int64_t operation, std::int64_t number, const std::string& family);
 

@@ -227,7 +227,9 @@ nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json 
                            const FormerNames& former, const Owed& owed) {
   if (request.renumber() || owed.renumber) wish["renumber"] = true;
   if (!request.keep_state() || request.plan_radius() != "disconnect") return wish;
-  if (request.spare_nas() && !owed.cut) wish["spared_nas"] = wish.at("nas_ip");
+  // The session that is to be spared may have missed something: then it is not.
+  const bool owing = owed.cut || owed.renumber || owed.radius;
+  if (request.spare_nas() && !owing) wish["spared_nas"] = wish.at("nas_ip");
   // Where accounting knows of no session, the one to look for is the former one.
   wish["session_username"] = former.username;
   wish["session_nas"] = former.nas_ip;
@@ -258,8 +260,10 @@ WantedEffects wanted_effects(const v1::TransitionRequest& request, State to,
 }
 
 // Whether the last packet of this kind that a change of the living line planned has not been
-// answered. A Disconnect does for any of them.
-static bool left_owing(Tx& tx, std::int64_t service_id, const std::string& kind) {
+// answered. A Disconnect does for any of them. What an undone change planned does not count,
+// unless `undone_too`.
+static bool left_owing(Tx& tx, std::int64_t service_id, const std::string& kind,
+                       const std::string& undone_too, std::int64_t undone) {
   return tx
       .exec_params(
           "SELECT EXISTS (SELECT 1 FROM effects e JOIN operations o ON o.id = e.operation_id"
@@ -267,34 +271,54 @@ static bool left_owing(Tx& tx, std::int64_t service_id, const std::string& kind)
               kind +
               " AND o.operation IN ('move', 'rebind', 'readdress')"
               " AND e.status NOT IN ('confirmed', 'not_applicable', 'abandoned')"
-              " AND coalesce(o.outcome->>'success', 'true') = 'true'"
+              " AND (" +
+              undone_too +
+              " OR (e.operation_id <> $2 AND coalesce(o.outcome->>'success', 'true') = 'true'))"
               " AND NOT EXISTS (SELECT 1 FROM effects n WHERE n.service_id = $1 AND n.id > e.id"
               "  AND n.system = 'radius' AND n.status IN ('confirmed', 'not_applicable',"
               "  'abandoned') AND (n.action = 'disconnect' OR (n.wish->>'renumber')::boolean"
               "   AND (e.wish->>'renumber')::boolean)))",
-          service_id)[0][0]
+          service_id, undone)[0][0]
       .as<bool>();
 }
 
+// Of a row that is on its way out: whether the last Disconnect since then has not been answered.
+// One that an undone operation planned counts for what it came to only.
+static bool revoke_is_owed(Tx& tx, std::int64_t service_id, const Row& row, std::int64_t undone) {
+  const auto cut = tx.exec_params(
+      "SELECT e.status IN ('confirmed', 'not_applicable', 'abandoned') FROM effects e"
+      " JOIN ip_reservations r ON r.id = $2 JOIN holdings h ON h.id = r.holding_id"
+      " JOIN operations o ON o.id = e.operation_id WHERE e.service_id = $1"
+      " AND e.action = 'disconnect' AND e.planned_at >= least(r.revoking_since, h.releasing_since)"
+      " AND (e.status IN ('confirmed', 'not_applicable', 'abandoned')"
+      "  OR (o.id <> $3 AND coalesce(o.outcome->>'success', 'true') = 'true'))"
+      " ORDER BY e.id DESC LIMIT 1",
+      service_id, row.id, undone);
+  return !cut.empty() && !cut[0][0].as<bool>();
+}
+
 bool cut_is_owed(Tx& tx, std::int64_t service_id, const std::vector<Row>& rows,
-                 const std::vector<std::string>& moved) {
+                 const std::vector<std::string>& moved, std::int64_t undone) {
   for (const Row& row : rows) {
     if (row.state != State::kRevoking || std::ranges::find(moved, row.family) != moved.end())
       continue;
-    const auto cut = tx.exec_params(
-        "SELECT e.status FROM effects e JOIN holdings h ON h.id = $2 WHERE e.service_id = $1"
-        " AND e.action = 'disconnect' AND e.planned_at >= h.releasing_since"
-        " ORDER BY e.id DESC LIMIT 1",
-        service_id, row.holding_id);
-    if (cut.empty()) continue;
-    const std::string status = cut[0][0].c_str();
-    if (status != "confirmed" && status != "not_applicable" && status != "abandoned") return true;
+    if (revoke_is_owed(tx, service_id, row, undone)) return true;
   }
-  return left_owing(tx, service_id, "e.action = 'disconnect'");
+  return left_owing(tx, service_id, "e.action = 'disconnect'", "false", undone);
 }
 
-bool renumbering_is_owed(Tx& tx, std::int64_t service_id) {
-  return left_owing(tx, service_id, "(e.wish->>'renumber')::boolean");
+bool renumbering_is_owed(Tx& tx, std::int64_t service_id, std::int64_t undone) {
+  // A session may have taken the space that an undone change sent it.
+  return left_owing(tx, service_id, "(e.wish->>'renumber')::boolean",
+                    "(e.attempts > 0 AND coalesce(e.reply->>'status', '') <> 'refused')", undone);
+}
+
+static bool has_uncut(Tx& tx, std::int64_t service_id, const v1::TransitionRequest& request) {
+  return std::ranges::any_of(read_rows(tx, service_id), [&](const Row& row) {
+    return row.state == State::kRevoking &&
+           std::ranges::find(request.families(), row.family) != request.families().end() &&
+           revoke_is_owed(tx, service_id, row, 0);
+  });
 }
 
 v1::TransitionReply Ledger::transition(const v1::TransitionRequest& request) {
@@ -308,7 +332,21 @@ v1::TransitionReply Ledger::transition(const v1::TransitionRequest& request) {
     const Head head = fenced_head(tx, request.claim(), fence);
     const std::int64_t operation = request.claim().operation_id();
     if (auto recorded = recorded_step<v1::TransitionReply>(tx, operation, step)) return *recorded;
-    v1::TransitionReply reply = Moving{tx, request, head, *to}.run();
+    v1::TransitionReply reply;
+    // A family is `revoked` once its session is known to be cut, also where whoever settles it has
+    // nothing left to wait for. Not on record: it may be asked again.
+    if (request.step() == "revoked" && *to == State::kRevoked && has_uncut(tx, head.id, request)) {
+      *reply.mutable_view() = read_view(tx, service);
+      return reply;
+    }
+    if (request.step() == "restate" && is_undone(tx, operation)) {
+      // What it was to state is undone: the session is told what is.
+      const auto packet = restate_undone(tx, service, head, operation, request.claim().number());
+      if (packet.effect_id() != 0) *reply.mutable_radius() = packet;
+      *reply.mutable_view() = read_view(tx, service);
+    } else {
+      reply = Moving{tx, request, head, *to}.run();
+    }
     record_step(tx, service.tenant_id(), operation, step, reply);
     return reply;
   });

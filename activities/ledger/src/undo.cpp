@@ -1,5 +1,6 @@
 // Takes back what one operation created and changed, and nothing else.
 #include <addrflow/ledger/ledger.hpp>
+#include <algorithm>
 
 #include "rows.hpp"
 #include "store.hpp"
@@ -12,39 +13,68 @@ void add_netbox(v1::UndoReply& reply, const v1::EffectRef& effect) {
   *(reply.has_netbox() ? reply.add_more() : reply.mutable_netbox()) = effect;
 }
 
+bool has_touched_aaa(Tx& tx, const Head& head, std::int64_t operation) {
+  return tx
+      .exec_params(
+          "SELECT EXISTS (SELECT 1 FROM effects WHERE service_id = $1 AND operation_id = $2"
+          " AND system = 'aaa' AND attempts > 0)",
+          head.id, operation)[0][0]
+      .as<bool>();
+}
+
+// The chapter that the operation closed to take this space up again: its row and its holding.
+struct Former {
+  std::int64_t row = 0;
+  std::int64_t holding = 0;
+};
+
+std::optional<Former> former_of(Tx& tx, std::int64_t operation, std::int64_t holding) {
+  const auto found = tx.exec_params(
+      "SELECT o.id, h.id FROM holdings n JOIN holdings h ON h.closed_by = $1"
+      " AND h.evidence = 'taken up again' AND h.service_id = n.service_id"
+      " AND h.family = n.family AND h.space = n.space AND h.pool_id = n.pool_id"
+      " JOIN ip_reservations o ON o.holding_id = h.id WHERE n.id = $2 ORDER BY h.id LIMIT 1",
+      operation, holding);
+  if (found.empty()) return std::nullopt;
+  return Former{.row = found[0][0].as<std::int64_t>(), .holding = found[0][1].as<std::int64_t>()};
+}
+
+// It goes on its way out again. What AAA and the NAS have confirmed of it holds, and so does a
+// person's word, unless AAA may have handed the space out since.
+void go_on_leaving(Tx& tx, const Former& former, std::int64_t holding, bool touched) {
+  tx.exec_params("UPDATE ip_reservations SET holding_id = $2 WHERE id = $1", former.row, holding);
+  tx.exec_params(
+      "UPDATE holdings h SET releasing = true, kept = f.kept, forced = f.forced AND NOT $3,"
+      " releasing_since = CASE WHEN $3 THEN clock_timestamp()"
+      "   ELSE coalesce(f.releasing_since, clock_timestamp()) END"
+      " FROM holdings f WHERE h.id = $1 AND f.id = $2 AND upper_inf(h.period)",
+      holding, former.holding, touched);
+}
+
 // Space that AAA never saw is free at once; space that it may have handed out goes through the
-// gate. `family` empty: of every family.
-void undo_created(Tx& tx, const ServiceRef& service, const Head& head, std::int64_t operation,
+// gate. `family` empty: of every family. True when some of it had been taken up again.
+bool undo_created(Tx& tx, const ServiceRef& service, const Head& head, std::int64_t operation,
                   std::int64_t number, const std::string& family, v1::UndoReply& reply) {
-  for (const auto& row : tx.exec_params(
-           "SELECT r.id, r.holding_id, coalesce(h.exposed, false), r.family, r.generation"
-           " FROM ip_reservations r LEFT JOIN holdings h ON h.id = r.holding_id"
-           " WHERE r.service_id = $1 AND r.created_by_operation = $2"
-           " AND r.lifecycle_state <> 'revoked' AND ($3 = '' OR r.family = $3)",
-           head.id, operation, family)) {
+  const bool touched = has_touched_aaa(tx, head, operation);
+  bool taken_up = false;
+  for (const auto& row :
+       tx.exec_params("SELECT r.id, r.holding_id, coalesce(h.exposed, false)"
+                      " FROM ip_reservations r LEFT JOIN holdings h ON h.id = r.holding_id"
+                      " WHERE r.service_id = $1 AND r.created_by_operation = $2"
+                      " AND r.lifecycle_state <> 'revoked' AND ($3 = '' OR r.family = $3)",
+                      head.id, operation, family)) {
     const auto id = row[0].as<std::int64_t>();
     const auto holding = row[1].as<std::int64_t>();
-    const auto former = tx.exec_params(
-        "SELECT o.id FROM ip_reservations o, operations op,"
-        " jsonb_array_elements(op.before->'rows') b WHERE op.id = $1"
-        " AND o.id = (b->>'id')::bigint AND o.family = $2 AND o.generation = $3 - 1"
-        " AND o.holding_id IN (SELECT h.id FROM holdings h WHERE h.closed_by = $1"
-        " AND h.evidence = 'taken up again')",
-        operation, row[3].c_str(), row[4].as<std::int64_t>());
+    const auto former = former_of(tx, operation, holding);
     const bool exposed = row[2].as<bool>();
-    if (!exposed || !former.empty()) {
+    if (!exposed || former) {
       add_netbox(reply, plan_netbox(tx, service, head.id, operation, number, id,
-                                    former.empty() ? "release" : "deprecate"));
+                                    former ? "deprecate" : "release"));
     }
-    if (!former.empty()) {
-      // Taken up again while it was on its way out: it goes on its way out again.
+    if (former) {
       tx.exec_params("DELETE FROM ip_reservations WHERE id = $1", id);
-      tx.exec_params("UPDATE ip_reservations SET holding_id = $2 WHERE id = $1",
-                     former[0][0].as<std::int64_t>(), holding);
-      tx.exec_params(
-          "UPDATE holdings SET releasing = true, releasing_since = clock_timestamp()"
-          " WHERE id = $1 AND upper_inf(period)",
-          holding);
+      go_on_leaving(tx, *former, holding, touched);
+      taken_up = true;
     } else if (exposed) {
       tx.exec_params(
           "UPDATE ip_reservations SET lifecycle_state = 'revoked',"
@@ -60,6 +90,7 @@ void undo_created(Tx& tx, const ServiceRef& service, const Head& head, std::int6
       tx.exec_params("DELETE FROM ip_reservations WHERE id = $1", id);
     }
   }
+  return taken_up;
 }
 
 // The username that is given up again stays known as a former one, unless AAA never let it in: one
@@ -89,7 +120,8 @@ void keep_username(Tx& tx, std::int64_t operation) {
       operation);
 }
 
-void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
+// `family` empty: the rows of every family.
+void bring_rows_back(Tx& tx, std::int64_t operation, const std::string& family) {
   tx.exec_params(
       "UPDATE ip_reservations r SET lifecycle_state = (b->>'state')::lifecyclestate,"
       " lifecycle_activated_at = (b->>'activated')::timestamptz,"
@@ -97,11 +129,15 @@ void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
       " lifecycle_revoked_at = (b->>'revoked')::timestamptz,"
       " revoking_since = (b->>'revoking')::timestamptz, updated_at = clock_timestamp()"
       " FROM operations o, jsonb_array_elements(o.before->'rows') b"
-      " WHERE o.id = $1 AND r.id = (b->>'id')::bigint"
+      " WHERE o.id = $1 AND r.id = (b->>'id')::bigint AND ($2 = '' OR r.family = $2)"
       // Space that went back to its pool does not come back.
       " AND ((b->>'state') = 'revoked' OR EXISTS (SELECT 1 FROM holdings h"
       "      WHERE h.id = r.holding_id AND upper_inf(h.period)))",
-      operation);
+      operation, family);
+}
+
+void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
+  bring_rows_back(tx, operation, "");
   tx.exec_params(
       "UPDATE holdings h SET releasing = false, releasing_since = NULL, kept = false"
       " FROM ip_reservations r WHERE r.service_id = $1 AND r.holding_id = h.id"
@@ -126,48 +162,82 @@ void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
       operation);
 }
 
+// What a packet of the operation may have told the session.
+struct Told {
+  bool any = false;
+  bool renumber = false;
+};
+
+Told read_told(Tx& tx, const Head& head, std::int64_t operation) {
+  const auto told = tx.exec_params(
+      "SELECT count(*) > 0, coalesce(bool_or((wish->>'renumber')::boolean), false) FROM effects"
+      " WHERE service_id = $1 AND operation_id = $2 AND system = 'radius' AND attempts > 0"
+      " AND (action = 'coa' OR (wish->>'renumber')::boolean)"
+      " AND status IN ('sent', 'unknown', 'confirmed')",
+      head.id, operation);
+  return {.any = told[0][0].as<bool>(), .renumber = told[0][1].as<bool>()};
+}
+
+// The packet for the session as it is without the operation. Beside what the operation told it,
+// there is what the claim superseded of older ones: it is owed still.
+v1::EffectRef plan_packet(Tx& tx, const ServiceRef& service, const Head& head,
+                          std::int64_t operation, std::int64_t number, const Told& told, bool owed,
+                          bool cut) {
+  const auto rows = read_rows(tx, head.id);
+  nlohmann::json wish = session_wish(tx, service, head.id);
+  const bool live = wish.at("condition") != "refused";
+  const bool renumber = told.renumber || renumbering_is_owed(tx, head.id, operation);
+  if (live && renumber) wish["renumber"] = true;
+  if (cut || cut_is_owed(tx, head.id, rows, {}, operation)) {
+    return plan_effect(tx, service, head.id, operation, number, "radius", "disconnect", "", wish);
+  }
+  const bool has_session = std::ranges::any_of(rows, [](const Row& row) {
+    return row.state == State::kActive || row.state == State::kSuspended;
+  });
+  if (!live || (!told.any && !(has_session && (owed || renumber)))) return {};
+  return plan_effect(tx, service, head.id, operation, number, "radius", "coa", "", wish);
+}
+
+// What NetBox is told of space that was to leave and stays with the line.
+std::string stays_as(const std::string& state) {
+  if (state == "allocated") return "set_reserved";
+  return state == "suspended" ? "suspend" : "set_active";
+}
+
 }  // namespace
 
 v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head,
                              std::int64_t operation, std::int64_t number) {
   v1::UndoReply reply;
-  undo_created(tx, service, head, operation, number, "", reply);
+  const bool taken_up = undo_created(tx, service, head, operation, number, "", reply);
   bring_back(tx, head, operation);
   // What the operation wished of AAA and the session, if it may have left, is put right again.
-  const bool told = !tx.exec_params(
-                           "SELECT 1 FROM effects WHERE service_id = $1 AND operation_id = $2"
-                           " AND system = 'radius' AND action = 'coa' AND attempts > 0"
-                           " AND status IN ('sent', 'unknown', 'confirmed') LIMIT 1",
-                           head.id, operation)
-                         .empty();
-  const auto touched = tx.exec_params(
-      "SELECT count(*) FROM effects WHERE service_id = $1 AND operation_id = $2"
-      " AND system = 'aaa' AND attempts > 0",
-      head.id, operation);
+  const Told told = read_told(tx, head, operation);
+  const bool touched = has_touched_aaa(tx, head, operation);
+  const bool owed = owes(tx, head.id, "radius");  // before its own packets are superseded as well
   tx.exec_params(
       "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
       " WHERE service_id = $1 AND operation_id = $2 AND system IN ('aaa', 'radius')"
       " AND status IN ('planned', 'sent', 'unknown', 'refused')",
       head.id, operation);
-  if (touched[0][0].as<int>() > 0 || owes(tx, head.id, "aaa")) {
-    *reply.mutable_aaa() = plan_effect(tx, service, head.id, operation, number, "aaa", "apply", "",
-                                       session_wish(tx, service, head.id));
-  }
   const nlohmann::json wish = session_wish(tx, service, head.id);
-  if (told && wish.at("condition") != "refused") {
-    *reply.add_more() =
-        plan_effect(tx, service, head.id, operation, number, "radius", "coa", "", wish);
+  if (touched || owes(tx, head.id, "aaa")) {
+    *reply.mutable_aaa() =
+        plan_effect(tx, service, head.id, operation, number, "aaa", "apply", "", wish);
   }
+  // A login may have got the space that was to be had again for a moment.
+  const bool cut = taken_up && touched && wish.at("condition") == "refused";
+  const auto packet = plan_packet(tx, service, head, operation, number, told, owed, cut);
+  if (packet.effect_id() != 0) *reply.add_more() = packet;
   // Space that was to leave stays with the line.
   for (const auto& row : tx.exec_params(
-           "SELECT DISTINCT r.id, r.lifecycle_state = 'allocated' FROM effects e"
+           "SELECT DISTINCT r.id, r.lifecycle_state::text FROM effects e"
            " JOIN ip_reservations r ON r.netbox_key = e.object AND r.service_id = e.service_id"
            " WHERE e.operation_id = $1 AND e.system = 'netbox' AND e.action = 'deprecate'"
            " AND r.lifecycle_state IN ('allocated', 'active', 'suspended') ORDER BY r.id",
            operation)) {
-    add_netbox(reply,
-               plan_netbox(tx, service, head.id, operation, number, row[0].as<std::int64_t>(),
-                           row[1].as<bool>() ? "set_reserved" : "set_active"));
+    add_netbox(reply, plan_netbox(tx, service, head.id, operation, number,
+                                  row[0].as<std::int64_t>(), stays_as(row[1].c_str())));
   }
   // NetBox is told that the line is not active after all.
   for (const auto& row : tx.exec_params(
@@ -181,10 +251,22 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
   return reply;
 }
 
+bool is_undone(Tx& tx, std::int64_t operation) {
+  return !tx.exec_params("SELECT 1 FROM operation_steps WHERE operation_id = $1 AND step = 'undo'",
+                         operation)
+              .empty();
+}
+
+v1::EffectRef restate_undone(Tx& tx, const ServiceRef& service, const Head& head,
+                             std::int64_t operation, std::int64_t number) {
+  return plan_packet(tx, service, head, operation, number, {.any = true}, true, false);
+}
+
 v1::UndoReply undo_family(Tx& tx, const ServiceRef& service, const Head& head,
                           std::int64_t operation, std::int64_t number, const std::string& family) {
   v1::UndoReply reply;
   undo_created(tx, service, head, operation, number, family, reply);
+  bring_rows_back(tx, operation, family);
   tx.exec_params("UPDATE operations SET families = array_remove(families, $2) WHERE id = $1",
                  operation, family);
   return reply;
