@@ -780,6 +780,95 @@ class NetboxFaults(SystemTest):
         self.assertEqual(rows, [["0"]])
 
 
+class NetboxPicks(SystemTest):
+    """Authoritative pools: NetBox says which address and which prefix."""
+
+    def setUp(self):
+        super().setUp()
+        number = next(NET)
+        self.picked, self.prefixes = f"100.81.{number}", f"2001:db8:{0x8100 + number:x}::/48"
+        self.world.netbox_post("ipam/prefixes/", {"prefix": f"{self.picked}.0/24"})
+        self.world.netbox_post("ipam/prefixes/", {"prefix": self.prefixes})
+        for pool, cidr in (("picked", f"{self.picked}.0/24"), ("picked6", self.prefixes)):
+            self.world.add_prefixes(self.tenant, cidr, pool=pool, netbox="authoritative", quarantine="1h", hold="1h")
+
+    def provision_picked(self, subscriber, *more, **how):
+        return self.provision(subscriber, "--pool", "picked", *more, **how)
+
+    def objects(self, prefix=None):
+        if prefix:
+            return self.world.netbox_prefixes(prefix)
+        return [o for o in self.world.netbox_addresses() if o["address"].startswith(f"{self.picked}.")]
+
+    def test_netbox_picks_both_families_and_the_life_goes_on_with_its_picks(self):
+        # Made behind addrflow's back: only who asks NetBox can know.
+        self.world.netbox_post("ipam/ip-addresses/", {"address": f"{self.picked}.1/24"})
+        self.world.netbox_post("ipam/prefixes/", {"prefix": self.prefixes.replace("/48", "/56")})
+        result = self.provision_picked("alice", "--ipv6", "--ipv6-pool", "picked6", "--pd-size", "56")
+        context = result["context"]
+        self.assertEqual(context["ipv4_address"], f"{self.picked}.2")
+        self.assertEqual(context["ipv6_prefix"], self.prefixes.replace("::/48", ":100::/56"))
+        self.assertEqual([o["status"]["value"] for o in self.objects()], ["active", "active"])
+        self.assertEqual([o["status"]["value"] for o in self.objects(context["ipv6_prefix"])], ["active"])
+
+        self.run_on("suspend", "alice", "--reason", "billing")
+        self.run_on("deprovision", "alice", exits=(0, 4))
+        eventually("both to be deprecated", lambda: [
+            o["status"]["value"] for o in self.world.netbox_addresses(context["ipv4_address"])
+            + self.objects(context["ipv6_prefix"])] == ["deprecated", "deprecated"])
+        again = self.provision_picked("alice")
+        self.assertEqual(again["context"]["ipv4_address"], context["ipv4_address"])
+        self.assertEqual(len(self.world.netbox_addresses(context["ipv4_address"])), 1)
+
+    def test_lines_at_the_same_time_get_each_their_own(self):
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(lambda line: self.provision_picked(line, exits=(0, 4)),
+                                    [f"line{i}" for i in range(8)]))
+        self.assertEqual(len({r["context"]["ipv4_address"] for r in results}), 8)
+        self.assertEqual(len(self.objects()), 8)
+
+    def must_be_standin(self):
+        if self.world.netbox_is_real:
+            self.skipTest("a real NetBox cannot be made to fail on demand")
+
+    def test_an_answer_after_our_time_out_leaves_one_object(self):
+        self.must_be_standin()
+        self.world.netbox_fault("late", count=1, method="POST", path="available-ips", delay_s=4)
+        result = self.provision_picked("rita")
+        self.assertEqual([o["address"].split("/")[0] for o in self.objects()], [result["context"]["ipv4_address"]])
+        self.assert_exists_once("rita", result["context"]["ipv4_address"])
+
+    def test_a_worker_killed_while_netbox_picks_leaves_one_object(self):
+        self.must_be_standin()
+        self.world.netbox_fault("late", count=1, method="POST", path="available-ips", delay_s=3)
+        running = concurrent.futures.ThreadPoolExecutor(1).submit(self.provision_picked, "kim", limit_s=110)
+        eventually("NetBox to have picked", self.objects, every_s=0.02)
+        self.world.kill_worker(self.worker)
+        self.worker = self.world.start_worker()
+        result = running.result()
+        self.assertEqual([o["address"].split("/")[0] for o in self.objects()], [result["context"]["ipv4_address"]])
+        self.assert_exists_once("kim", result["context"]["ipv4_address"])
+
+    def test_without_netbox_nothing_comes_up_and_nothing_is_left(self):
+        self.must_be_standin()
+        # What it is asked is carried out, and nobody learns of it.
+        self.world.netbox_fault("drop", count=1, method="POST", path="available-ips")
+        self.world.netbox_fault("503", count=100_000)
+        try:
+            answer = self.world.addrflow("provision", "sam", "--tenant", self.tenant, "--pool", "picked",
+                                         "--username", f"sam@{self.tenant}")
+        finally:
+            self.world.netbox_clear()
+        self.assertEqual(answer.exit, 1, repr(answer))
+        self.assertIn("NetBox did not pick an address", answer.text + answer.error)
+        held = self.world.sql("select count(*) from holdings where upper_inf(period) and"
+                              f" tenant_id='{self.tenant}'")
+        self.assertEqual(held, [["0"]])
+        self.world.must("schedules", "apply")
+        self.world.must("schedules", "trigger", "addrflow-catch-up-netbox")
+        eventually("what was picked to be released", lambda: not self.objects(), limit_s=120)
+
+
 class BadInput(SystemTest):
     def refused(self, verb, subscriber, *more, names):
         before = self.world.sql("select count(*) from holdings")

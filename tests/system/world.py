@@ -285,6 +285,14 @@ class World:
             headers={"Authorization": f"Token {self.netbox_token}"})
         urllib.request.urlopen(request, timeout=10).close()
 
+    def netbox_post(self, path, body):
+        request = urllib.request.Request(
+            self.netbox_url.rstrip("/").removesuffix("/api") + "/api/" + path, method="POST",
+            data=json.dumps(body).encode(), headers={"Authorization": f"Token {self.netbox_token}",
+                                                     "Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
     def netbox_get(self, path):
         request = urllib.request.Request(
             self.netbox_url.rstrip("/").removesuffix("/api") + "/api/" + path,

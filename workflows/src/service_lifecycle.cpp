@@ -62,6 +62,11 @@ void must_have_rows(const Pursuits& pursuits) {
   }
 }
 
+std::string pool_id_of(const v1::ReserveReply& reply) {
+  const auto found = reply.metadata().find("pool_id");
+  return found == reply.metadata().end() ? std::string{} : found->second;
+}
+
 v1::EffectView effect_view(const Pursuit& pursuit) {
   v1::EffectView view;
   view.set_effect_id(pursuit.effect.effect_id());
@@ -531,6 +536,14 @@ Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Ord
     reserved.reply = co_await context.execute(catalog::kReserve, request, pace_.ledger(id_.tenant));
     if (reserved.reply.former().effect_id() != 0)
       start_pursuit(context, reserved.reply.former(), claim.number());
+    if (reserved.reply.netbox_picks()) {
+      reserved = co_await take(context, request, reserved.reply);
+      if (!reserved.reply.address().empty()) co_return reserved;
+      // The ledger cannot have NetBox's pick, or NetBox has none left in that pool.
+      if (reserved.reply.refused().empty()) request.add_exhausted(pool_id_of(reserved.reply));
+      request.set_netbox_asked(!reserved.reply.refused().empty());
+      continue;
+    }
     if (reserved.reply.netbox().effect_id() == 0) co_return reserved;
     const bool required = order.fail_on_netbox || reserved.reply.netbox_mode() == "authoritative";
     reserved.netbox = start_pursuit(context, reserved.reply.netbox(), claim.number());
@@ -553,6 +566,30 @@ Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Ord
     request.add_avoid(reserved.reply.address());
   }
   throw refusal(ErrorCode::kNetboxConflict, "every address that was tried is taken in NetBox");
+}
+
+// NetBox picks, and the ledger writes down what it picked. Without an address: `refused` says why
+// the ledger cannot have it, or the pool is exhausted there.
+Task<ServiceLifecycle::Reserved> ServiceLifecycle::take(Context& context,
+                                                        v1::ReserveRequest request,
+                                                        v1::ReserveReply asked) {
+  Reserved reserved;
+  reserved.netbox = start_pursuit(context, asked.netbox(), request.claim().number());
+  const Pursuits asking{reserved.netbox};
+  co_await await_first_attempts(context, asking);
+  co_await await_answers(context, asking);
+  const v1::EffectReply& said = reserved.netbox->last;
+  if (said.status() == "refused" && said.code() == "netbox-exhausted") {
+    reserved.reply = std::move(asked);
+    co_return reserved;
+  }
+  if (said.status() != "confirmed") {
+    co_await stop_pursuits(context, asking);
+    throw refusal(ErrorCode::kNetboxFailed, "NetBox did not pick an address: " + said.detail());
+  }
+  request.set_taken_effect(asked.netbox().effect_id());
+  reserved.reply = co_await context.execute(catalog::kReserve, request, pace_.ledger(id_.tenant));
+  co_return reserved;
 }
 
 // Activate, suspend, reactivate, adopt: one move, then AAA, then the session.

@@ -122,6 +122,7 @@ class ServiceLifecycle {
   Task<Outcome> steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Outcome> allocate_steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Reserved> reserve(Context& context, Order order, v1::Claim claim, std::string family);
+  Task<Reserved> take(Context& context, v1::ReserveRequest request, v1::ReserveReply asked);
   Task<std::string> leave_out(Context& context, v1::Claim claim, std::string family,
                               tempora::ApplicationError why);
   Task<Outcome> entitle_steps(Context& context, Order order, v1::ClaimReply claimed);

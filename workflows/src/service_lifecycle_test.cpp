@@ -323,6 +323,47 @@ TEST_F(Lifecycle, AConflictInNetboxTakesAnotherAddress) {
   EXPECT_EQ(answer("allocate:a").address(), "203.0.113.8");
 }
 
+TEST_F(Lifecycle, WhereNetboxPicksTheLedgerWritesItsPickDown) {
+  ledger.netbox_picks = true;
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  EXPECT_TRUE(answer("allocate:a").success()) << answer("allocate:a").message();
+  EXPECT_EQ(answer("allocate:a").address(), "203.0.113.7");
+  EXPECT_THAT(ledger.log, ElementsAre("netbox/take", "aaa/apply"));
+  ASSERT_EQ(ledger.reserved.size(), 2U);
+  EXPECT_EQ(ledger.reserved[1].taken_effect(), 1);
+}
+
+TEST_F(Lifecycle, APickThatTheLedgerCannotHaveIsReplacedByItsOwn) {
+  ledger.netbox_picks = true;
+  ledger.pick_refused = "203.0.113.1 is excluded: gateway";
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  EXPECT_TRUE(answer("allocate:a").success()) << answer("allocate:a").message();
+  EXPECT_THAT(ledger.log, ElementsAre("netbox/take", "netbox/reserve", "aaa/apply"));
+  EXPECT_TRUE(ledger.reserved.back().netbox_asked());
+}
+
+TEST_F(Lifecycle, WhereNetboxHasNoneLeftTheNextPoolIsAsked) {
+  ledger.netbox_picks = true;
+  ledger.world["netbox/take"] = [](int) { return effect_reply("refused", "netbox-exhausted"); };
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  EXPECT_TRUE(answer("allocate:a").success()) << answer("allocate:a").message();
+  EXPECT_THAT(ledger.reserved.back().exhausted(), ElementsAre("p1"));
+}
+
+TEST_F(Lifecycle, ANetboxThatDoesNotPickFailsTheAllocateAndUndoesIt) {
+  ledger.netbox_picks = true;
+  ledger.world["netbox/take"] = [](int) { return effect_reply("unknown", "timeout", true); };
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  EXPECT_FALSE(answer("allocate:a").success());
+  EXPECT_EQ(answer("allocate:a").code(), "netbox_failed");
+  ASSERT_EQ(ledger.undone.size(), 1U);
+  EXPECT_THAT(ledger.moves, IsEmpty());
+}
+
 TEST_F(Lifecycle, NetboxDownMeansPendingUnlessThePolicySaysFail) {
   ledger.world["netbox/reserve"] = [](int) { return effect_reply("unknown", "500", true); };
   play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));

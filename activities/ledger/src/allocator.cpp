@@ -215,6 +215,20 @@ std::optional<Picked> take_from(Tx& tx, const Pool& pool, const Wish& wish) {
   throw LedgerError{ErrorCode::kUnavailable, "the pool's last addresses are locked by others"};
 }
 
+// Only what the line had before comes from here: in NetBox it may still stand, as deprecated.
+Picked left_to_netbox(Tx& tx, const Pool& pool, Wish wish) {
+  const auto former = tx.exec_params(
+      "SELECT abbrev(address) FROM pool_addresses WHERE last_service_id = $1 AND pool_id = $2::uuid"
+      " AND state = 'free' AND masklen(address) = $3 ORDER BY last_end DESC LIMIT 1",
+      wish.service_id, pool.id, length_of(wish, pool));
+  if (!former.empty()) {
+    wish.requested = former[0][0].c_str();
+    const Answer answer = ask_for(tx, pool, wish, true);
+    if (answer.verdict == "ok") return {pool, wish.requested, "sticky", answer.rested};
+  }
+  return {.pool = pool, .space = {}, .method = "netbox", .rested = {}};
+}
+
 }  // namespace
 
 std::vector<Pool> pools_for(Tx& tx, const Wish& wish) {
@@ -228,10 +242,13 @@ std::vector<Pool> pools_for(Tx& tx, const Wish& wish) {
   std::vector<Pool> pools;
   std::string why;
   for (const Candidate& candidate : wanted) {
+    if (std::ranges::find(wish.exhausted, candidate.pool.id) != wish.exhausted.end()) continue;
     std::string no = unfit(candidate, wish);
     if (no.empty()) pools.push_back(candidate.pool);
     if (why.empty()) why = std::move(no);
   }
+  if (pools.empty() && !wish.exhausted.empty())
+    throw LedgerError{ErrorCode::kPoolExhausted, "No available IP addresses"};
   if (pools.empty()) {
     const bool draining = std::ranges::any_of(wanted, &Candidate::draining);
     throw LedgerError{draining ? ErrorCode::kPoolExhausted : ErrorCode::kInvalidArgument, why};
@@ -263,6 +280,8 @@ Picked pick(Tx& tx, const Wish& raw) {
   const auto pools = pools_for(tx, wish);
   if (!wish.requested.empty()) return requested_space(tx, pools, wish, true);
   for (const Pool& pool : pools) {
+    if (wish.netbox_picks && pool.netbox_mode == "authoritative")
+      return left_to_netbox(tx, pool, wish);
     if (auto picked = take_from(tx, pool, wish)) return *std::move(picked);
   }
   throw LedgerError{ErrorCode::kPoolExhausted, "No available IP addresses"};

@@ -26,12 +26,14 @@ struct Wish {
   std::string pool;
   std::string requested;  // empty: the allocator picks
   std::int64_t service_id = 0;
-  std::string nas_ip;  // empty: not known
+  std::string nas_ip;                  // empty: not known
+  std::vector<std::string> exhausted;  // ids of pools that are out of the question
+  bool netbox_picks = false;           // where a pool is authoritative
 };
 
 struct Picked {
   Pool pool;
-  std::string space;   // "203.0.113.7" or "2001:db8:1200::/56"
+  std::string space;   // "203.0.113.7" or "2001:db8:1200::/56"; empty: NetBox is to pick
   std::string method;  // auto, requested, sticky
   std::string rested;  // when the last holding of it ended
 };
@@ -57,8 +59,9 @@ Picked peek_again(Tx& tx, const Row& held);
 std::int64_t open_holding(Tx& tx, const ServiceRef& service, const Wish& wish,
                           std::int64_t generation, const Picked& picked, std::int64_t operation,
                           bool exposed);
-// Throws `no_such_pool` for a pool of which nobody has asked NetBox what it holds.
-void must_be_imported(Tx& tx, const Pool& pool);
+// Throws `no_such_pool` for a pool of which nobody has asked NetBox what it holds, and
+// `netbox_failed` for an authoritative one where there is no NetBox.
+void must_be_open(Tx& tx, const Settings& settings, const Pool& pool);
 // Nobody gets it any more.
 void block_space(Tx& tx, const std::string& pool_id, const std::string& space,
                  const std::string& why);

@@ -343,7 +343,7 @@ class Look {
 
   // What the ledger's newest effect on an object says of it.
   static std::string status_of(const std::string& action) {
-    if (action == "reserve" || action == "set_reserved") return "reserved";
+    if (action == "reserve" || action == "take" || action == "set_reserved") return "reserved";
     if (action == "set_active" || action == "suspend") return "active";
     if (action == "deprecate") return "deprecated";
     return {};
@@ -374,6 +374,7 @@ class Look {
         object.key);
     Violation violation{.invariant = "I3", .system = "netbox"};
     if (rows.empty()) {
+      if (on_its_way_out(tx, object.key)) return;
       const auto slash = object.key.find('/');
       violation.tenant = object.key.substr(0, slash);
       violation.what = "NetBox has an object with our key that the ledger does not know";
@@ -398,6 +399,21 @@ class Look {
     } else if (!status.empty() && violation.expected != violation.found) {
       suspect(std::move(violation));
     }
+  }
+
+  // Taken or reserved by an operation that is under way or undone: its effect says so.
+  static bool on_its_way_out(Tx& tx, const std::string& key) {
+    return !tx.exec_params(
+                  "SELECT 1 FROM services s JOIN LATERAL (SELECT action, status FROM effects e"
+                  "  WHERE e.service_id = s.id AND e.system = 'netbox' AND e.object = $1"
+                  "  ORDER BY e.id DESC LIMIT 1) e ON true"
+                  " WHERE s.tenant_id = split_part($1, '/', 1)"
+                  " AND s.subscriber_id = split_part($1, '/', 2)"
+                  " AND s.service = split_part($1, '/', 3)"
+                  " AND (s.open_operation_id IS NOT NULL OR e.action = 'release'"
+                  "  AND e.status IN ('planned', 'sent', 'unknown', 'refused'))",
+                  key)
+                .empty();
   }
 
   void find_missing_objects() {

@@ -184,7 +184,7 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
             .nas_ip = supposed_.session.nas_ip};
   if (former) stay_in_pool(tx_, wish, *former, former_.nas_ip);
   const Picked picked = again ? peek_again(tx_, *row) : peek(tx_, wish);
-  if (settings_.netbox && !again) must_be_imported(tx_, picked.pool);
+  if (!again) must_be_open(tx_, settings_, picked.pool);
   const std::int64_t generation = supposed_.head.generation + 1;
   note("reserve", family,
        {fmt::format("+ {} {} of pool {}, generation {} ({})", family, picked.space,
@@ -209,7 +209,9 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
   binding.set_family(family);
   binding.set_pool(picked.pool.name);
   supposed_.show();
-  plan_object(supposed_.reserved[family], "reserve");
+  const bool picks =
+      picked.pool.netbox_mode == "authoritative" && picked.method == "auto" && !former;
+  plan_object(supposed_.reserved[family], picks ? "take" : "reserve");
 
   v1::ReserveReply reply;
   reply.set_address(picked.space);

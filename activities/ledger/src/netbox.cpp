@@ -10,9 +10,10 @@
 namespace addrflow::ledger {
 namespace {
 
-// Alias e. What still has to reach NetBox.
+// Alias e. What still has to reach NetBox; where NetBox is to pick, a caller waits and the service
+// asks.
 constexpr const char* kUnconfirmed =
-    "e.system = 'netbox' AND (e.status IN ('planned', 'sent', 'unknown')"
+    "e.system = 'netbox' AND e.action <> 'take' AND (e.status IN ('planned', 'sent', 'unknown')"
     " OR (e.status = 'refused' AND coalesce((e.reply->>'retry')::boolean, false)))";
 
 std::string array_of(const std::vector<std::int64_t>& ids) {
@@ -236,7 +237,13 @@ void Ledger::note_netbox_health(const ports::NetboxHealth& health) {
 
 // --- pools and NetBox ----------------------------------------------------------------------------
 
-void must_be_imported(Tx& tx, const Pool& pool) {
+void must_be_open(Tx& tx, const Settings& settings, const Pool& pool) {
+  if (!settings.netbox) {
+    if (pool.netbox_mode != "authoritative") return;
+    throw LedgerError{
+        ErrorCode::kNetboxFailed,
+        fmt::format("pool {} is authoritative, and NetBox is not configured", pool.name)};
+  }
   const bool missing =
       tx.exec_params(
             "SELECT netbox_mode <> 'off' AND netbox_imported_at IS NULL FROM ip_pools"

@@ -223,5 +223,179 @@ TEST_F(NetboxLedgerTest, ARowMayBeMirroredAgain) {
   EXPECT_EQ(code_of([&] { ledger->netbox_rows({}); }), ErrorCode::kInvalidArgument);
 }
 
+// NetBox picks: what it said comes back as the effect's reply.
+class AuthoritativePool : public NetboxLedgerTest {
+ protected:
+  void SetUp() override {
+    NetboxLedgerTest::SetUp();
+    if (IsSkipped()) return;
+    settings.netbox = true;
+    ledger = std::make_unique<Ledger>(settings, &sessions);
+    run("UPDATE ip_pools SET netbox_mode = 'authoritative' WHERE id = '" + made.id + "'");
+    ledger->import_netbox(ledger->netbox_pool(tenant, "main"), 7, {}, false);
+  }
+
+  v1::ReserveRequest wish(const v1::Claim& claim) {
+    v1::ReserveRequest request;
+    *request.mutable_claim() = claim;
+    request.set_family("ipv4");
+    return request;
+  }
+
+  ports::Leave leave_for(const v1::Claim& claim, const v1::EffectRef& effect) {
+    return ledger->begin(request_for(claim, effect), seconds{60});
+  }
+
+  static v1::EffectRequest request_for(const v1::Claim& claim, const v1::EffectRef& effect) {
+    v1::EffectRequest request;
+    *request.mutable_service() = claim.service();
+    request.set_number(claim.number());
+    *request.mutable_effect() = effect;
+    return request;
+  }
+
+  // NetBox gives `space`; the ledger is asked to take it.
+  v1::ReserveReply reserve_with(v1::ReserveRequest request, const std::string& space) {
+    const auto asked = ledger->reserve(request);
+    EXPECT_TRUE(asked.netbox_picks());
+    const auto leave = leave_for(request.claim(), asked.netbox());
+    auto said = reply("confirmed");
+    said.set_space(space);
+    said.set_netbox_id(41);
+    ledger->finish(request_for(request.claim(), asked.netbox()), leave.attempt, said);
+    request.set_taken_effect(asked.netbox().effect_id());
+    return ledger->reserve(request);
+  }
+
+  std::string line_with(const std::string& subscriber, const std::string& space) {
+    const auto claimed = ledger->claim(ask("allocate", subscriber, "k"));
+    const auto reserved = reserve_with(wish(claimed.claim()), space);
+    const auto moved = ledger->transition(to(claimed.claim(), "allocated"));
+    send(claimed.claim(), moved.aaa());
+    finish(claimed.claim());
+    return reserved.address();
+  }
+};
+
+TEST_F(AuthoritativePool, NetboxPicksAndTheLedgerWritesItDown) {
+  const auto claimed = ledger->claim(ask("allocate", "a", "k"));
+  const auto request = wish(claimed.claim());
+  const auto asked = ledger->reserve(request);
+  EXPECT_TRUE(asked.netbox_picks());
+  EXPECT_EQ(asked.address(), "");
+  EXPECT_EQ(one("SELECT count(*) FROM holdings WHERE tenant_id = '" + tenant + "'"), "0");
+  const auto leave = leave_for(claimed.claim(), asked.netbox());
+  EXPECT_EQ(leave.action, "take");
+  EXPECT_EQ(leave.wish["pool_netbox_id"], 7);
+  EXPECT_EQ(leave.wish["prefix_length"], 24);
+  EXPECT_EQ(ledger->reserve(request).netbox().effect_id(), asked.netbox().effect_id());
+
+  auto said = reply("confirmed");
+  said.set_space("198.51.100.9");
+  said.set_netbox_id(41);
+  ledger->finish(request_for(claimed.claim(), asked.netbox()), leave.attempt, said);
+  auto again = request;
+  again.set_taken_effect(asked.netbox().effect_id());
+  const auto reserved = ledger->reserve(again);
+  EXPECT_EQ(reserved.address(), "198.51.100.9");
+  EXPECT_EQ(reserved.metadata().at("allocation_method"), "netbox");
+  EXPECT_EQ(ledger->reserve(again).address(), "198.51.100.9");
+  EXPECT_EQ(
+      one("SELECT netbox_ip_id || ' ' || (netbox_key = '" + leave.wish["key"].get<std::string>() +
+          "') FROM ip_reservations WHERE tenant_id = '" + tenant + "'"),
+      "41 true");
+  ledger->transition(to(claimed.claim(), "allocated"));
+  finish(claimed.claim());
+  expect_clean();
+}
+
+TEST_F(AuthoritativePool, WhatNobodyConfirmedIsNotTaken) {
+  const auto claimed = ledger->claim(ask("allocate", "a", "k"));
+  auto request = wish(claimed.claim());
+  const auto asked = ledger->reserve(request);
+  request.set_taken_effect(asked.netbox().effect_id());
+  EXPECT_EQ(code_of([&] { ledger->reserve(request); }), ErrorCode::kInternal);
+  leave_for(claimed.claim(), asked.netbox());
+  EXPECT_TRUE(claim_all().empty()) << "a caller waits for it: no catch-up picks in its place";
+}
+
+TEST_F(AuthoritativePool, WhatTheLedgerExcludesIsGivenBackAndTheLedgerPicks) {
+  ledger->exclude_space(tenant, "main", "198.51.100.2", false,
+                        {.actor = "ann", .reason = "gateway"});
+  const auto claimed = ledger->claim(ask("allocate", "a", "k"));
+  auto request = wish(claimed.claim());
+  const auto refused = reserve_with(request, "198.51.100.2");
+  EXPECT_NE(refused.refused().find("gateway"), std::string::npos) << refused.refused();
+  EXPECT_EQ(refused.address(), "");
+  request.set_netbox_asked(true);
+  const auto reserved = ledger->reserve(request);
+  EXPECT_FALSE(reserved.netbox_picks());
+  EXPECT_NE(reserved.address(), "");
+  EXPECT_EQ(reserved.netbox().action(), "reserve") << "NetBox confirms it";
+  const auto claimed_effects = claim_all();
+  ASSERT_EQ(claimed_effects.size(), 2U);
+  EXPECT_EQ(claimed_effects[1].leave.action, "release");
+  EXPECT_EQ(claimed_effects[1].leave.wish["netbox_id"], 41);
+}
+
+TEST_F(AuthoritativePool, AnUndoReleasesWhatNetboxMayYetPick) {
+  const auto claimed = ledger->claim(ask("allocate", "a", "k"));
+  const auto asked = ledger->reserve(wish(claimed.claim()));
+  const auto leave = leave_for(claimed.claim(), asked.netbox());
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = claimed.claim();
+  undo.set_code("netbox_failed");
+  const auto undone = ledger->undo(undo);
+  finish(claimed.claim(), false);
+  EXPECT_EQ(undone.netbox().action(), "release");
+  // The older request is a tombstone now, and its late answer changes nothing.
+  EXPECT_EQ(leave_for(claimed.claim(), asked.netbox()).kind, ports::Leave::Kind::kSuperseded);
+  const auto release = leave_for(claimed.claim(), undone.netbox());
+  EXPECT_EQ(release.wish["key"], leave.wish["key"]);
+  EXPECT_GT(release.wish["unsettled_ms"], 30'000);
+  EXPECT_EQ(ledger->view(service("a")).bindings_size(), 0);
+}
+
+TEST_F(AuthoritativePool, AnExhaustedPoolHandsOverToTheNext) {
+  PoolSpec second = pool_spec("192.0.2.0/24");
+  second.name = "second";
+  second.netbox_mode = "mirror";
+  second.netbox_start_now = true;
+  ledger->add_pool(second);
+  const auto claimed = ledger->claim(ask("allocate", "a", "k"));
+  auto request = wish(claimed.claim());
+  request.set_pool_id("main,second");
+  const auto asked = ledger->reserve(request);
+  ASSERT_TRUE(asked.netbox_picks());
+  const auto leave = leave_for(claimed.claim(), asked.netbox());
+  ledger->finish(request_for(claimed.claim(), asked.netbox()), leave.attempt, reply("refused"));
+  request.add_exhausted(asked.metadata().at("pool_id"));
+  EXPECT_EQ(ledger->reserve(request).pool(), "second");
+  EXPECT_EQ(
+      one("SELECT status FROM effects WHERE action = 'take' AND tenant_id = '" + tenant + "'"),
+      "superseded");
+}
+
+TEST_F(AuthoritativePool, AFormerHolderGetsItsSpaceAndItsObjectAgain) {
+  ASSERT_EQ(line_with("a", "198.51.100.77"), "198.51.100.77");
+  const auto key = one("SELECT netbox_key FROM ip_reservations WHERE tenant_id = '" + tenant + "'");
+  run("UPDATE ip_pools SET quarantine_s = 3600 WHERE id = '" + made.id + "'");
+  const auto claim = revoke("a", "r");
+  sessions.seen.stopped_since = true;
+  ASSERT_TRUE(gate(claim).open());
+  const auto claimed = ledger->claim(ask("allocate", "a", "k2"));
+  const auto reserved = ledger->reserve(wish(claimed.claim()));
+  EXPECT_FALSE(reserved.netbox_picks());
+  EXPECT_EQ(reserved.address(), "198.51.100.77");
+  EXPECT_EQ(leave_for(claimed.claim(), reserved.netbox()).wish["key"], key);
+}
+
+TEST_F(AuthoritativePool, WithoutNetboxItIsRefused) {
+  settings.netbox = false;
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+  const auto claimed = ledger->claim(ask("allocate", "a", "k"));
+  EXPECT_EQ(code_of([&] { reserve(claimed.claim()); }), ErrorCode::kNetboxFailed);
+}
+
 }  // namespace
 }  // namespace addrflow::ledger

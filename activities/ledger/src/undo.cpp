@@ -51,6 +51,29 @@ void go_on_leaving(Tx& tx, const Former& former, std::int64_t holding, bool touc
       holding, former.holding, touched);
 }
 
+// What NetBox was asked to pick and no row has: it may have picked all the same, or do so yet. The
+// release is the newer wish under that key, so a late request for it is not sent.
+void undo_taken(Tx& tx, const ServiceRef& service, const Head& head, std::int64_t operation,
+                std::int64_t number, const std::string& family, v1::UndoReply& reply) {
+  for (const auto& row : tx.exec_params(
+           "SELECT e.object, e.wish::text FROM effects e WHERE e.service_id = $1"
+           " AND e.operation_id = $2 AND e.system = 'netbox' AND e.action = 'take'"
+           " AND e.attempts > 0 AND ($3 = '' OR e.wish->>'family' = $3)"
+           " AND NOT EXISTS (SELECT 1 FROM effects n WHERE n.service_id = e.service_id"
+           "  AND n.system = 'netbox' AND n.object = e.object AND n.id > e.id)"
+           " AND NOT EXISTS (SELECT 1 FROM ip_reservations r WHERE r.service_id = e.service_id"
+           "  AND r.netbox_key = e.object) ORDER BY e.id",
+           head.id, operation, family)) {
+    add_netbox(reply, plan_effect(tx, service, head.id, operation, number, "netbox", "release",
+                                  row[0].c_str(), nlohmann::json::parse(row[1].c_str())));
+  }
+  tx.exec_params(
+      "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
+      " WHERE service_id = $1 AND operation_id = $2 AND system = 'netbox' AND action = 'take'"
+      " AND ($3 = '' OR wish->>'family' = $3) AND status IN ('planned', 'refused')",
+      head.id, operation, family);
+}
+
 // Space that AAA never saw is free at once; space that it may have handed out goes through the
 // gate. `family` empty: of every family. True when some of it had been taken up again.
 bool undo_created(Tx& tx, const ServiceRef& service, const Head& head, std::int64_t operation,
@@ -209,6 +232,7 @@ std::string stays_as(const std::string& state) {
 v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head,
                              std::int64_t operation, std::int64_t number) {
   v1::UndoReply reply;
+  undo_taken(tx, service, head, operation, number, "", reply);
   const bool taken_up = undo_created(tx, service, head, operation, number, "", reply);
   bring_back(tx, head, operation);
   // What the operation wished of AAA and the session, if it may have left, is put right again.
@@ -265,6 +289,7 @@ v1::EffectRef restate_undone(Tx& tx, const ServiceRef& service, const Head& head
 v1::UndoReply undo_family(Tx& tx, const ServiceRef& service, const Head& head,
                           std::int64_t operation, std::int64_t number, const std::string& family) {
   v1::UndoReply reply;
+  undo_taken(tx, service, head, operation, number, family, reply);
   undo_created(tx, service, head, operation, number, family, reply);
   bring_rows_back(tx, operation, family);
   tx.exec_params("UPDATE operations SET families = array_remove(families, $2) WHERE id = $1",

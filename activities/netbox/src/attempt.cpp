@@ -115,8 +115,8 @@ Wish wish_of(const ports::Leave& leave) {
 }
 
 std::string problem_of(const ports::Leave& leave, const Wish& wish) {
-  static constexpr std::string_view kKnown[] = {"reserve", "set_active", "set_reserved",
-                                                "suspend", "deprecate",  "release"};
+  static constexpr std::string_view kKnown[] = {
+      "reserve", "take", "set_active", "set_reserved", "suspend", "deprecate", "release"};
   if (std::ranges::find(kKnown, leave.action) == std::end(kKnown)) {
     return "unknown action " + leave.action;
   }
@@ -125,6 +125,9 @@ std::string problem_of(const ports::Leave& leave, const Wish& wish) {
   if (needs_place && wish.address.empty()) return "the effect names no address and no prefix";
   if (wish.kind == Kind::kPrefix && wish.prefix_length <= 0 && !takes_away(leave)) {
     return "the effect names no prefix_length";
+  }
+  if (leave.action == "take" && number_of(leave.wish, "pool_netbox_id") <= 0) {
+    return "the effect names no pool_netbox_id";
   }
   return {};
 }
@@ -151,6 +154,7 @@ v1::EffectReply Attempt::run() {
   if (const auto problem = problem_of(leave_, wish_); !problem.empty()) {
     return reply_with("refused", "netbox-invalid", problem);
   }
+  if (leave_.action == "take") return take();
   if (leave_.action == "reserve" && !leave_.earlier_unknown) return make();
   auto own = find_own();
   if (!own) return failed(own.error());
@@ -206,6 +210,13 @@ v1::EffectReply Attempt::make() {
 }
 
 v1::EffectReply Attempt::make_prefix() {
+  return as_only_writer([this] {
+    const auto made = client_.create(wish_, deadline_);
+    return made ? without_doubles(*made) : not_made(made.error());
+  });
+}
+
+v1::EffectReply Attempt::as_only_writer(const std::function<v1::EffectReply()>& work) {
   const std::string pool = text_of(leave_.wish, "pool_id");
   const Writer writer{ledger_, pool.empty() ? "prefixes" : pool, holder_,
                       std::chrono::duration_cast<milliseconds>(deadline_ - Clock::now())};
@@ -213,8 +224,7 @@ v1::EffectReply Attempt::make_prefix() {
     return retry_later("refused", "netbox-writer-busy", "another writer is at this prefix pool",
                        kWriterRetry);
   }
-  const auto made = client_.create(wish_, deadline_);
-  return made ? without_doubles(*made) : not_made(made.error());
+  return work();
 }
 
 // A plain create takes no lock in NetBox, and people create prefixes too: the oldest stands.
@@ -238,6 +248,48 @@ v1::EffectReply Attempt::without_doubles(const Object& made) {
     }
   }
   return oldest->key == wish_.key ? confirmed(oldest->id, "doubles were removed") : taken_by();
+}
+
+// The key is unique, so of several requests under it NetBox carries out one.
+v1::EffectReply Attempt::take() {
+  if (leave_.earlier_unknown) {
+    const auto own = client_.find_by_key(wish_.kind, wish_.key, deadline_);
+    if (!own) return failed(own.error());
+    if (own->size() == 1) return taken(own->front());
+    if (own->size() > 1) {
+      return reply_with("refused", "netbox-ambiguous",
+                        fmt::format("{} NetBox objects carry this key", own->size()));
+    }
+  }
+  if (wish_.kind == Kind::kAddress) return take_one();
+  return as_only_writer([this] { return take_one(); });
+}
+
+v1::EffectReply Attempt::take_one() {
+  const auto made = client_.take(number_of(leave_.wish, "pool_netbox_id"), wish_, deadline_);
+  if (made) return taken(*made);
+  const Error& error = made.error();
+  if (error.kind != ErrorKind::kKeyTaken && !error.in_doubt) return failed(error);
+  const auto own = client_.find_by_key(wish_.kind, wish_.key, deadline_);
+  if (own && own->size() == 1) return taken(own->front());
+  return error.in_doubt ? failed(error) : retry_later("unknown", "netbox-key-taken", error.message);
+}
+
+// A prefix that NetBox picked while somebody created the same is another's.
+v1::EffectReply Attempt::taken(const Object& own) {
+  const bool prefix = own.kind == Kind::kPrefix;
+  auto reply = confirmed(own.id);
+  reply.set_space(prefix ? fmt::format("{}/{}", own.address, own.prefix_length) : own.address);
+  if (!prefix) return reply;
+  wish_.address = own.address;
+  wish_.vrf_id = own.vrf_id;
+  const auto settled = without_doubles(own);
+  if (settled.conflict()) {
+    return retry_later("unknown", "netbox-doubles", "somebody else made the same prefix");
+  }
+  if (settled.status() != "confirmed") return settled;
+  reply.set_netbox_id(settled.netbox_id());
+  return reply;
 }
 
 v1::EffectReply Attempt::not_made(const Error& error) {

@@ -5,6 +5,7 @@
 #include <addrflow/netbox/client.hpp>
 #include <addrflow/ports/effect_journal.hpp>
 #include <addrflow/ports/netbox_ledger.hpp>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,6 +40,10 @@ class Attempt {
   v1::EffectReply settle(const Object& own);
   v1::EffectReply make();
   v1::EffectReply make_prefix();
+  v1::EffectReply take();
+  v1::EffectReply take_one();
+  v1::EffectReply taken(const Object& own);
+  v1::EffectReply as_only_writer(const std::function<v1::EffectReply()>& work);
   v1::EffectReply without_doubles(const Object& made);
   v1::EffectReply not_made(const Error& error);
   v1::EffectReply adopt_or(v1::EffectReply otherwise);
@@ -48,7 +53,7 @@ class Attempt {
   Client& client_;
   ports::NetboxLedger& ledger_;
   const ports::Leave& leave_;
-  const Wish wish_;
+  Wish wish_;
   const std::string holder_;
   const Clock::time_point deadline_;
 };

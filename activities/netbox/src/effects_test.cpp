@@ -65,6 +65,86 @@ TEST_F(NetboxEffectsTest, ATokenThatIsRefusedIsTriedAgainLater) {
   EXPECT_TRUE(reply.retry());
 }
 
+class NetboxTake : public NetboxEffectsTest {
+ protected:
+  NetboxTake() {
+    journal_.leave.wish = {{"key", "t/1/internet/ipv4/take-1"},
+                           {"family", "ipv4"},
+                           {"prefix_length", 29},
+                           {"pool_id", "p"},
+                           {"pool_netbox_id", netbox_.create_prefix({{"prefix", "192.0.2.8/29"}})},
+                           {"subscriber", "1"}};
+  }
+  void from_prefixes() {
+    journal_.leave.wish["family"] = "ipv6_pd";
+    journal_.leave.wish["prefix_length"] = 56;
+    journal_.leave.wish["pool_netbox_id"] = netbox_.create_prefix({{"prefix", "2001:db8::/40"}});
+  }
+};
+
+TEST_F(NetboxTake, NetboxPicksAndTheReplySaysWhat) {
+  const auto reply = apply("take");
+  ASSERT_EQ(reply.status(), "confirmed") << reply.detail();
+  EXPECT_EQ(reply.space(), "192.0.2.9");
+  const auto object = netbox_.addresses().at(0);
+  EXPECT_EQ(object["id"], reply.netbox_id());
+  EXPECT_EQ(object["address"], "192.0.2.9/29");
+  EXPECT_EQ(object["status"]["value"], "reserved");
+  EXPECT_EQ(object["custom_fields"]["subscriber_id"], "1");
+}
+
+TEST_F(NetboxTake, AnAnswerThatWasLostLeavesOneObject) {
+  netbox_.fault({{"kind", "drop"}, {"method", "POST"}, {"path", "available-ips"}});
+  const auto reply = apply("take");
+  EXPECT_EQ(reply.status(), "confirmed");
+  EXPECT_EQ(reply.space(), "192.0.2.9");
+  EXPECT_EQ(netbox_.addresses().size(), 1U);
+}
+
+TEST_F(NetboxTake, ARepeatAfterAnUnknownOutcomeFindsWhatWasTaken) {
+  netbox_.fault({{"kind", "drop"}, {"method", "POST"}, {"path", "available-ips"}});
+  netbox_.fault({{"kind", "503"}, {"method", "GET"}, {"path", "ip-addresses"}});
+  const auto lost = apply("take");
+  EXPECT_EQ(lost.status(), "unknown");
+  EXPECT_TRUE(lost.retry());
+  journal_.leave.earlier_unknown = true;
+  EXPECT_EQ(apply("take").space(), "192.0.2.9");
+  // Also where nobody remembers that an attempt was made: the key is unique in NetBox.
+  journal_.leave.earlier_unknown = false;
+  EXPECT_EQ(apply("take").space(), "192.0.2.9");
+  EXPECT_EQ(netbox_.addresses().size(), 1U);
+}
+
+TEST_F(NetboxTake, AnExhaustedPoolIsRefusedForGood) {
+  for (int i = 0; i < 6; ++i) {
+    journal_.leave.wish["key"] = "k" + std::to_string(i);
+    ASSERT_EQ(apply("take").status(), "confirmed");
+  }
+  journal_.leave.wish["key"] = "one more";
+  const auto reply = apply("take");
+  EXPECT_EQ(reply.status(), "refused");
+  EXPECT_EQ(reply.code(), "netbox-exhausted");
+  EXPECT_FALSE(reply.retry());
+}
+
+TEST_F(NetboxTake, APrefixIsTakenByTheOnlyWriter) {
+  from_prefixes();
+  ledger_.writer_free = false;
+  EXPECT_EQ(apply("take").code(), "netbox-writer-busy");
+  ledger_.writer_free = true;
+  const auto reply = apply("take");
+  ASSERT_EQ(reply.status(), "confirmed") << reply.detail();
+  EXPECT_EQ(reply.space(), "2001:db8::/56");
+  netbox_.fault({{"kind", "drop"}, {"method", "POST"}, {"path", "available-prefixes"}});
+  journal_.leave.wish["key"] = "another";
+  EXPECT_EQ(apply("take").space(), "2001:db8:0:100::/56");
+}
+
+TEST_F(NetboxTake, WithoutAPrefixInNetboxItIsRefused) {
+  journal_.leave.wish["pool_netbox_id"] = 0;
+  EXPECT_EQ(apply("take").code(), "netbox-invalid");
+}
+
 TEST_F(NetboxEffectsTest, SetActiveMakesWhatAReserveDidNot) {
   EXPECT_EQ(apply("set_active", "active").status(), "confirmed");
   EXPECT_EQ(netbox_.addresses().at(0)["status"]["value"], "active");

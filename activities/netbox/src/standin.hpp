@@ -50,6 +50,9 @@ class StandIn {
 
   void fault(const nlohmann::json& order) { ask("POST", "/standin/faults", order); }
   void create(const nlohmann::json& address) { ask("POST", "/api/ipam/ip-addresses/", address); }
+  std::int64_t create_prefix(const nlohmann::json& prefix) {
+    return ask("POST", "/api/ipam/prefixes/", prefix)["id"];
+  }
   nlohmann::json addresses() { return ask("GET", "/api/ipam/ip-addresses/", {})["results"]; }
   int writes() {
     int count = 0;

@@ -39,7 +39,9 @@ struct FakeLedger {
   bool netbox = true;
   int gate_opens_after = 0;  // looks that find it closed
   bool restate = false;
-  bool undo_tells = false;  // an undo has rows to put back, and a packet after them
+  bool undo_tells = false;    // an undo has rows to put back, and a packet after them
+  bool netbox_picks = false;  // the pool is authoritative
+  std::string pick_refused;   // why the ledger cannot have NetBox's pick
   std::string reserve_refusal;
   std::string reserve_refused_family;  // empty: any
   v1::PendingReply pending;
@@ -154,9 +156,22 @@ struct FakeLedger {
       reply.set_netbox_mode("off");
       return reply;
     }
+    if (netbox_picks && request.taken_effect() == 0 && request.exhausted().empty() &&
+        !request.netbox_asked()) {
+      reply.set_netbox_picks(true);
+      reply.set_netbox_mode("authoritative");
+      (*reply.mutable_metadata())["pool_id"] = "p1";
+      *reply.mutable_netbox() = effect("netbox", "take");
+      return reply;
+    }
+    if (request.taken_effect() != 0 && !pick_refused.empty()) {
+      reply.set_refused(pick_refused);
+      return reply;
+    }
     address = "203.0.113." + std::to_string((request.instead() ? 70 : 7) + request.avoid_size());
     reply.set_address(address);
-    reply.set_netbox_mode("mirror");
+    reply.set_netbox_mode(netbox_picks ? "authoritative" : "mirror");
+    if (request.taken_effect() != 0) return reply;
     if (netbox) *reply.mutable_netbox() = effect("netbox", "reserve");
     return reply;
   }

@@ -18,9 +18,9 @@ struct EffectsSettings {
   std::size_t batch = Client::kMostInList;
 };
 
-// Actions: reserve, set_active, set_reserved (active no more, undone), suspend, deprecate, release.
-// Each states the whole desired condition, so it may be repeated, and set_active makes an object
-// that a lost reserve did not. Thread-safe.
+// Actions: reserve, take (NetBox picks), set_active, set_reserved (active no more, undone),
+// suspend, deprecate, release. Each states the whole desired condition, so it may be repeated, and
+// set_active makes an object that a lost reserve did not. Thread-safe.
 class NetboxEffects {
  public:
   // Without a client NetBox is not configured: effects are `not_applicable`.

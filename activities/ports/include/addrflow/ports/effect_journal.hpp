@@ -18,7 +18,9 @@ namespace addrflow::ports {
 //   radius/coa        {username, former_usernames[], nas_ip, condition: full|restricted, framed_ip,
 //                      plan}
 //   radius/disconnect {username, former_usernames[], nas_ip, framed_ip}
-//   netbox/*          {key, family: ipv4|ipv6_pd, address (ipv4) or prefix ("2001:db8::/56"),
+//   netbox/*          {key, family: ipv4|ipv6_pd, address (ipv4) or prefix ("2001:db8::/56"; a
+//   `take`
+//                      has neither, NetBox picks),
 //                      prefix_length, vrf_id, netbox_id, pool_id, pool_netbox_id, tenant,
 //                      subscriber, service, state, description, unsettled_ms: how long an older
 //                      request may still arrive, so that "not there" is not yet "gone"}
