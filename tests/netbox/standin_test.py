@@ -231,6 +231,24 @@ class Contract(unittest.TestCase):
         status, _, _ = self.ask("PATCH", f"/api/ipam/ip-addresses/{made['id']}/", {"description": "x"},
                                 {**v1, "If-Match": "W/\"stale\""})
         self.assertEqual(status, recorded("v44-ip-patch-ifmatch")["response"]["status"])
+        self.picks_as_4_4(v1)
+
+    def picks_as_4_4(self, v1):
+        for name in ("cf-create-text", "tag-create"):
+            want = recorded(name)["request"]
+            self.assertEqual(self.ask("POST", want["path"], want["body"], v1)[0], 201)
+        v1 = v1["Authorization"]
+        _, _, pool = self.ask("POST", "/api/ipam/prefixes/", {"prefix": "198.51.100.0/29", "is_pool": True},
+                              {"Authorization": v1})
+        path = f"/api/ipam/prefixes/{pool['id']}/available-ips/"
+        self.assertEqual(self.replay("v44-available-ips-post", path, v1)["address"], "198.51.100.0/29")
+        self.replay("v44-available-ips-post-duplicate-key", path, v1)
+        self.replay("v44-exhausted", path, v1)
+        self.replay("v44-prefix-duplicate", authorization=v1)
+        _, _, pool = self.ask("POST", "/api/ipam/prefixes/", {"prefix": "2001:db8::/40"}, {"Authorization": v1})
+        path = f"/api/ipam/prefixes/{pool['id']}/available-prefixes/"
+        self.assertEqual(self.replay("v44-available-prefixes-post", path, v1)["prefix"], "2001:db8::/56")
+        self.replay("v44-page-start", authorization=v1)
 
     def test_a_fault_comes_as_often_as_it_was_ordered(self):
         self.ask("POST", "/standin/faults", {"kind": "500", "count": 1, "method": "GET"})

@@ -9,6 +9,8 @@
 
 namespace addrflow::ledger {
 
+struct Settings;
+
 struct Pool {
   std::string id;
   std::string name;

@@ -223,6 +223,34 @@ TEST_F(NetboxLedgerTest, ARowMayBeMirroredAgain) {
   EXPECT_EQ(code_of([&] { ledger->netbox_rows({}); }), ErrorCode::kInvalidArgument);
 }
 
+TEST_F(NetboxLedgerTest, AHundredThousandReleasesAreABacklogThatTheCleanupLeavesAlone) {
+  allocate("a", "k", true);
+  const auto claim = revoke("a", "r");
+  sessions.seen.stopped_since = true;
+  ASSERT_TRUE(gate(claim).open());
+  run("UPDATE ip_reservations SET lifecycle_revoked_at = now() - interval '1 year' WHERE"
+      " tenant_id = '" +
+      tenant + "'");
+  run("INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
+      " wish) SELECT tenant_id, service_id, operation_id, number, system, action,"
+      " object || '/' || n, wish FROM effects, generate_series(1, 100000) n"
+      " WHERE system = 'netbox' AND action = 'release' AND tenant_id = '" +
+      tenant + "'");
+  const auto before = ledger->netbox_backlog();
+  EXPECT_GT(before, 100'000);
+  EXPECT_GE(ledger->cleanup({}, {}, {}).revoked_deleted(), 1);
+  EXPECT_EQ(one("SELECT count(*) FROM ip_reservations WHERE tenant_id = '" + tenant + "'"), "0");
+  EXPECT_EQ(ledger->netbox_backlog(), before);
+  // The row is gone, and its release still says what is to go; what somebody waits for goes first.
+  allocate("b", "k");
+  const auto claimed = claim_all(50);
+  ASSERT_EQ(claimed.size(), 50U);
+  EXPECT_EQ(claimed[0].leave.action, "reserve");
+  EXPECT_EQ(claimed[1].leave.action, "release");
+  EXPECT_EQ(claimed[1].leave.wish["subscriber"], "a");
+  run("UPDATE effects SET status = 'abandoned' WHERE system = 'netbox'");
+}
+
 // NetBox picks: what it said comes back as the effect's reply.
 class AuthoritativePool : public NetboxLedgerTest {
  protected:

@@ -460,8 +460,9 @@ Result<std::vector<Occupied>> Client::occupied(const std::string& cidr,
       const auto object = object_of(kind, item);
       if (!object) return std::unexpected(object.error());
       const std::string own = fmt::format("{}/{}", object->address, object->prefix_length);
-      if (!in_vrf(item) || object->status == "container" || own == cidr) continue;
       const bool host = kind == Kind::kAddress;
+      // A pool's first address may be written with the pool's own mask.
+      if (!in_vrf(item) || object->status == "container" || (!host && own == cidr)) continue;
       all.push_back({.first = object->address,
                      .last = host ? object->address : "",
                      .cidr = host ? "" : own,

@@ -62,7 +62,7 @@ class FakeWaker : public ports::ServiceWaker {
 
 class NetboxEffectsTest : public testing::Test {
  protected:
-  NetboxEffectsTest() {
+  explicit NetboxEffectsTest(const char* version = "4.6") : netbox_(version) {
     setenv("ADDRFLOW_TEST_NETBOX_TOKEN", StandIn::kToken, 1);
     client_ = std::make_shared<Client>(ClientOptions{.url = netbox_.url(),
                                                      .token = "env:ADDRFLOW_TEST_NETBOX_TOKEN",

@@ -67,7 +67,10 @@ TEST_F(NetboxEffectsTest, ATokenThatIsRefusedIsTriedAgainLater) {
 
 class NetboxTake : public NetboxEffectsTest {
  protected:
-  NetboxTake() {
+  explicit NetboxTake(const char* version = "4.6") : NetboxEffectsTest(version) {
+    from_addresses();
+  }
+  void from_addresses() {
     journal_.leave.wish = {{"key", "t/1/internet/ipv4/take-1"},
                            {"family", "ipv4"},
                            {"prefix_length", 29},
@@ -76,11 +79,51 @@ class NetboxTake : public NetboxEffectsTest {
                            {"subscriber", "1"}};
   }
   void from_prefixes() {
+    journal_.leave.wish.erase("address");
+    journal_.leave.wish["key"] = "t/1/internet/ipv6_pd/take-1";
     journal_.leave.wish["family"] = "ipv6_pd";
     journal_.leave.wish["prefix_length"] = 56;
     journal_.leave.wish["pool_netbox_id"] = netbox_.create_prefix({{"prefix", "2001:db8::/40"}});
   }
+  // A whole life, each write answered the second time only.
+  void live(const char* picks, const char* writes) {
+    netbox_.fault({{"kind", "drop"}, {"method", "POST"}, {"path", picks}});
+    const auto taken = apply("take");
+    ASSERT_EQ(taken.status(), "confirmed") << taken.detail();
+    const bool prefix = journal_.leave.wish["family"] == "ipv6_pd";
+    journal_.leave.wish[prefix ? "prefix" : "address"] = taken.space();
+    for (const char* action : {"set_active", "deprecate", "release"}) {
+      const bool release = action == std::string{"release"};
+      netbox_.fault({{"kind", "drop"}, {"method", release ? "DELETE" : "PATCH"}, {"path", writes}});
+      journal_.leave.earlier_unknown = false;
+      EXPECT_EQ(apply(action).status(), "unknown") << action;
+      journal_.leave.earlier_unknown = true;
+      EXPECT_EQ(apply(action).status(), "confirmed") << action;
+    }
+    journal_.leave.earlier_unknown = false;
+  }
 };
+
+class Netbox44 : public NetboxTake {
+ protected:
+  Netbox44() : NetboxTake("4.4") {}
+};
+
+TEST_F(Netbox44, TheWholeLifeOfAnAddressAndOfAPrefix) {
+  EXPECT_EQ(client_->version(Clock::now() + std::chrono::seconds{5}).value(), "4.4.10");
+  live("available-ips", "ip-addresses");
+  EXPECT_TRUE(netbox_.addresses().empty());
+  from_prefixes();
+  live("available-prefixes", "ipam/prefixes");
+}
+
+TEST_F(NetboxTake, TheWholeLifeOfAnAddressAndOfAPrefix) {
+  EXPECT_EQ(client_->version(Clock::now() + std::chrono::seconds{5}).value(), "4.6.8");
+  live("available-ips", "ip-addresses");
+  EXPECT_TRUE(netbox_.addresses().empty());
+  from_prefixes();
+  live("available-prefixes", "ipam/prefixes");
+}
 
 TEST_F(NetboxTake, NetboxPicksAndTheReplySaysWhat) {
   const auto reply = apply("take");

@@ -19,7 +19,7 @@ class StandIn {
  public:
   static constexpr const char* kToken = "0123456789abcdef0123456789abcdef01234567";
 
-  StandIn() {
+  explicit StandIn(const char* version = "4.6") {
     int out[2];
     if (pipe(out) != 0) throw std::runtime_error("pipe");
     pid_ = fork();
@@ -27,7 +27,7 @@ class StandIn {
       dup2(out[1], STDOUT_FILENO);
       close(out[0]);
       close(out[1]);
-      execl(ADDRFLOW_PYTHON, ADDRFLOW_PYTHON, "-B", ADDRFLOW_NETBOX_STANDIN,
+      execl(ADDRFLOW_PYTHON, ADDRFLOW_PYTHON, "-B", ADDRFLOW_NETBOX_STANDIN, "--netbox", version,
             static_cast<char*>(nullptr));
       _exit(127);
     }
