@@ -215,7 +215,7 @@ class CommandLine {
     pool_add->add_option("--quarantine", a.pool.quarantine, "rest before another holder");
     pool_add->add_option("--hold", a.pool.hold, "how long space is held without evidence");
     pool_add->add_option("--netbox", a.pool.netbox_mode, "mirror, authoritative or off")
-        ->check(CLI::IsMember({"mirror", "off"}));
+        ->check(CLI::IsMember({"mirror", "authoritative", "off"}));
     pool_add->callback(
         [this, &a] { action_ = [&a](const Shell& shell) { return run_pool_add(shell, a.pool); }; });
 
