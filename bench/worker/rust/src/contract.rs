@@ -43,34 +43,32 @@ fn perform(request: StepRequest) -> Result<StepResult, ActivityError> {
     Ok(StepResult { step, subscriber_id, tenant_id, status: "done".into(), correlation })
 }
 
-type Context = ActivityContext;
-type Done = Result<StepResult, ActivityError>;
 
 #[activities]
 impl Steps {
     #[activity(name = "reserve_address")]
-    pub async fn reserve_address(_: Context, r: StepRequest) -> Done {
+    pub async fn reserve_address(_: ActivityContext, r: StepRequest) -> Result<StepResult, ActivityError> {
         perform(r)
     }
     #[activity(name = "persist_state")]
-    pub async fn persist_state(_: Context, r: StepRequest) -> Done {
+    pub async fn persist_state(_: ActivityContext, r: StepRequest) -> Result<StepResult, ActivityError> {
         perform(r)
     }
     #[activity(name = "netbox_activate")]
-    pub async fn netbox_activate(_: Context, r: StepRequest) -> Done {
+    pub async fn netbox_activate(_: ActivityContext, r: StepRequest) -> Result<StepResult, ActivityError> {
         perform(r)
     }
     #[activity(name = "send_coa")]
-    pub async fn send_coa(_: Context, r: StepRequest) -> Done {
+    pub async fn send_coa(_: ActivityContext, r: StepRequest) -> Result<StepResult, ActivityError> {
         perform(r)
     }
     #[activity(name = "record_audit")]
-    pub async fn record_audit(_: Context, r: StepRequest) -> Done {
+    pub async fn record_audit(_: ActivityContext, r: StepRequest) -> Result<StepResult, ActivityError> {
         perform(r)
     }
     #[activity(name = "apply_transition")]
     pub async fn apply_transition(
-        _: Context,
+        _: ActivityContext,
         step: TransitionStep,
     ) -> Result<TransitionStep, ActivityError> {
         Ok(step)
