@@ -47,7 +47,7 @@ function(addrflow_proto)
 endfunction()
 
 # addrflow_test(NAME worker_unit SOURCES src/a_test.cpp … LIBS worker … LABELS fast [TIMEOUT s] [INCLUDES dirs…])
-# A program of gtest cases, registered case by case. Labels: fast, integration, replay, contract, matrix, soak. What is
+# A program of gtest cases, registered case by case. Labels: fast, integration, replay, contract, matrix. What is
 # labelled integration gets the real peers (fixture `peers`, see tests/).
 function(addrflow_test)
   cmake_parse_arguments(arg "" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS;INCLUDES" ${ARGN})

@@ -48,17 +48,30 @@ class Server:
     def port(self, name):
         return int((self.directory / f"{name}.port").read_text())
 
-    def calls(self):
-        """Operation -> calls that the server has had from workers since its start."""
+    def counters(self, pattern):
+        """Of each of the server's counters whose name matches: the name, its labels, its value."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port('temporal_metrics')}/metrics", timeout=30) as answer:
             text = answer.read().decode()
+        for name, labels, value in re.findall(rf"^({pattern})\{{(.*)\}} (\S+)$", text, re.MULTILINE):
+            yield name, dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)
+
+    def calls(self):
+        """Operation -> calls that the server has had from workers since its start."""
         counts = {}
-        for labels, value in re.findall(r"^service_requests\{(.*)\} (\S+)$", text, re.MULTILINE):
-            label = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        for _, label, value in self.counters("service_requests"):
             operation = label.get("operation")
             if label.get("service_name") == "frontend" and label.get("namespace") == "default" \
                     and operation not in OWN_CALLS:
-                counts[operation] = counts.get(operation, 0) + float(value)
+                counts[operation] = counts.get(operation, 0) + value
+        return counts
+
+    def timeouts(self):
+        """Which time-out of which kind of task -> how often it struck a workflow or an activity of ours."""
+        counts = {}
+        for name, label, value in self.counters("(?:schedule_to_start|start_to_close|activity_task)_timeout"):
+            if label.get("namespace") == "default":
+                what = f"{name} {label.get('timeout_type', '')}".strip()
+                counts[what] = counts.get(what, 0) + value
         return counts
 
 
