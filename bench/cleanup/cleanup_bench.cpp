@@ -1,10 +1,11 @@
 // cleanup_bench URL SUBSCRIBERS: rows of both families that are long finished, and the cleanup of
-// them.
+// them; then the backlog of releases that it leaves for NetBox.
 #include <fmt/format.h>
 #include <addrflow/ledger/ledger.hpp>
 #include <addrflow/ledger/migrator.hpp>
 #include <chrono>
 #include <pqxx/pqxx>
+#include <stdexcept>
 #include <string>
 
 namespace {
@@ -74,6 +75,23 @@ void make_rows(const std::string& url) {
   exec(url, "VACUUM ANALYZE");
 }
 
+// What the cleanup left for NetBox, claimed in batches as the catch-up does.
+double ms_a_batch(addrflow::ledger::Ledger& ledger, const std::string& url, long backlog) {
+  constexpr int kBatches = 20;
+  exec(url, fmt::format("TRUNCATE effects; INSERT INTO effects (tenant_id, service_id,"
+                        " operation_id, number, system, action, object, wish)"
+                        " SELECT tenant_id, id, 1, 1, 'netbox', 'release', subscriber_id, '{{}}'"
+                        " FROM services ORDER BY id LIMIT {}; ANALYZE effects",
+                        backlog));
+  const double took = seconds_of([&] {
+    for (int i = 0; i < kBatches; ++i) {
+      if (ledger.claim_netbox(50, std::chrono::minutes{1}, {}).size() != 50)
+        throw std::runtime_error{"a batch of the backlog is not full"};
+    }
+  });
+  return took * 1000 / kBatches;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -113,5 +131,12 @@ int main(int argc, char** argv) {
   });
   fmt::print("cleanup of both families {:.2f} s; bare SQL {:.2f} s; ratio {:.1f}\n", ours, bare,
              ours / bare);
+  const long most = std::stol(argv[2]);
+  const double small = ms_a_batch(ledger, url, 1'000);
+  const double large = ms_a_batch(ledger, url, most);
+  fmt::print(
+      "NetBox catch-up claims a batch of 50 in {:.2f} ms from a backlog of {}, in {:.2f} ms"
+      " from one of 1000; ratio {:.2f}\n",
+      large, most, small, large / small);
   return 0;
 }

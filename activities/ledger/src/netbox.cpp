@@ -10,11 +10,13 @@
 namespace addrflow::ledger {
 namespace {
 
-// Alias e. What still has to reach NetBox; where NetBox is to pick, a caller waits and the service
-// asks.
+// Alias e. What still has to reach NetBox, by kind, as the indexes of migration 0016 say it. Where
+// NetBox is to pick ("take"), a caller waits and the service asks; for a release nobody waits.
 constexpr const char* kUnconfirmed =
-    "e.system = 'netbox' AND e.action <> 'take' AND (e.status IN ('planned', 'sent', 'unknown')"
+    "e.system = 'netbox' AND (e.status IN ('planned', 'sent', 'unknown')"
     " OR (e.status = 'refused' AND coalesce((e.reply->>'retry')::boolean, false)))";
+constexpr const char* kWaitedFor = "e.action NOT IN ('take', 'release')";
+constexpr const char* kRelease = "e.action = 'release'";
 
 std::string array_of(const std::vector<std::int64_t>& ids) {
   return fmt::format("{{{}}}", fmt::join(ids, ","));
@@ -25,23 +27,31 @@ struct Due {
   std::vector<std::int64_t> older;  // a newer wish for the same object has a row of its own
 };
 
-Due lock_due(Tx& tx, int limit, std::chrono::milliseconds grace) {
-  Due due;
-  for (const auto& row : tx.exec_params(
-           fmt::format(
-               "SELECT e.id, EXISTS (SELECT 1 FROM effects n WHERE n.service_id = e.service_id"
-               " AND n.system = 'netbox' AND n.object = e.object AND n.id > e.id)"
-               " FROM effects e WHERE {} AND e.not_before <= clock_timestamp()"
-               " AND e.leased_until <= clock_timestamp()"
-               " AND (e.status <> 'sent' OR e.hard_deadline <= clock_timestamp())"
-               " AND e.updated_at + greatest($2, coalesce((e.reply->>'retry_after_ms')::bigint, 0))"
-               " * interval '1 millisecond' <= clock_timestamp()"
-               // Nobody waits for a release.
-               " ORDER BY e.action = 'release', e.id LIMIT $1 FOR UPDATE SKIP LOCKED",
-               kUnconfirmed),
-           limit, static_cast<std::int64_t>(grace.count()))) {
+// Of one kind, in the order of its index: a batch costs what it holds, not what the backlog holds.
+void lock_due(Tx& tx, const char* kind, std::size_t limit, std::chrono::milliseconds grace,
+              Due& due) {
+  const auto found = tx.exec_params(
+      fmt::format(
+          "SELECT e.id, EXISTS (SELECT 1 FROM effects n WHERE n.service_id = e.service_id"
+          " AND n.system = 'netbox' AND n.object = e.object AND n.id > e.id)"
+          " FROM effects e WHERE {} AND {} AND e.not_before <= now()"
+          " AND e.leased_until <= clock_timestamp()"
+          " AND (e.status <> 'sent' OR e.hard_deadline <= clock_timestamp())"
+          " AND e.updated_at + greatest($2, coalesce((e.reply->>'retry_after_ms')::bigint, 0))"
+          " * interval '1 millisecond' <= clock_timestamp()"
+          " ORDER BY e.not_before, e.id LIMIT $1 FOR UPDATE SKIP LOCKED",
+          kUnconfirmed, kind),
+      limit, static_cast<std::int64_t>(grace.count()));
+  for (const auto& row : found) {
     (row[1].as<bool>() ? due.older : due.newest).push_back(row[0].as<std::int64_t>());
   }
+}
+
+Due lock_due(Tx& tx, std::size_t limit, std::chrono::milliseconds grace) {
+  Due due;
+  lock_due(tx, kWaitedFor, limit, grace, due);
+  const std::size_t taken = due.newest.size() + due.older.size();
+  if (taken < limit) lock_due(tx, kRelease, limit - taken, grace, due);
   return due;
 }
 
@@ -167,7 +177,7 @@ std::int64_t unsettled_ms(Tx& tx, std::int64_t service_id, const std::string& ob
 std::vector<ports::ClaimedEffect> Ledger::claim_netbox(int limit, std::chrono::milliseconds lease,
                                                        std::chrono::milliseconds grace) {
   return store_->as_owner([&](Tx& tx) {
-    const Due due = lock_due(tx, limit, grace);
+    const Due due = lock_due(tx, static_cast<std::size_t>(limit), grace);
     tx.exec_params(
         "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
         " WHERE id = ANY($1::bigint[])",
@@ -197,8 +207,13 @@ std::vector<ports::ClaimedEffect> Ledger::claim_netbox(int limit, std::chrono::m
 
 std::int64_t Ledger::netbox_backlog() {
   return store_->as_owner([&](Tx& tx) {
-    return tx.exec(fmt::format("SELECT count(*) FROM effects e WHERE {}", kUnconfirmed))[0][0]
-        .as<std::int64_t>();
+    std::int64_t backlog = 0;
+    for (const char* kind : {kWaitedFor, kRelease}) {
+      backlog += tx.exec(fmt::format("SELECT count(*) FROM effects e WHERE {} AND {}", kUnconfirmed,
+                                     kind))[0][0]
+                     .as<std::int64_t>();
+    }
+    return backlog;
   });
 }
 
