@@ -262,15 +262,20 @@ class Line:
 
 
 class Matrix:
-    def __init__(self, world):
+    def __init__(self, world, netbox):
         self.world = world
+        self.netbox = netbox
         self.looker = Looker(world)
         self.tenant = "matrix"
         self.results = []
 
     def prepare(self):
-        self.world.add_network(self.tenant, cidr="100.72.0.0/20", quarantine="1h", hold="1h")
-        self.world.add_prefixes(self.tenant, "2001:db8:7200::/40", quarantine="1h", hold="1h")
+        ipv4, prefixes = "100.72.0.0/20", "2001:db8:7200::/40"
+        if self.netbox == "authoritative":  # NetBox picks from prefixes of its own
+            for cidr in (ipv4, prefixes):
+                self.world.netbox_post("ipam/prefixes/", {"prefix": cidr})
+        self.world.add_network(self.tenant, cidr=ipv4, netbox=self.netbox, quarantine="1h", hold="1h")
+        self.world.add_prefixes(self.tenant, prefixes, netbox=self.netbox, quarantine="1h", hold="1h")
         peers = self.world.peers
         self.world.must("nas", "add", "elsewhere", "--tenant", self.tenant, "--ip", OTHER_NAS, "--coa-host",
                         self.world.nas_ip, "--coa-port", peers["RADIUS_NAS_PORT"],
@@ -437,12 +442,13 @@ def main():
     parser.add_argument("--only", default="", help="cells whose name contains this")
     parser.add_argument("--family", action="append", choices=FAMILIES, help="lines with these families only")
     parser.add_argument("--flow", choices=Matrix.FLOWS, help="this flow only")
+    parser.add_argument("--netbox", choices=("mirror", "authoritative"), default="mirror", help="how the pools use NetBox")
     parser.add_argument("--list", action="store_true", help="only say which cells there are")
     arguments = parser.parse_args()
     world = World(pathlib.Path(arguments.dir or tempfile.mkdtemp(prefix="addrflow-matrix-")), arguments.binary, FAST)
     world.wipe()
     world.start_peers()
-    matrix = Matrix(world)
+    matrix = Matrix(world, arguments.netbox)
     try:
         world.prepare()
         matrix.prepare()

@@ -9,6 +9,7 @@ addrflow_library(NAME worker_testing
     src/testing/service/server_calls.cpp
     src/testing/service/server_runs.cpp
     src/testing/service/server_tasks.cpp
+    src/testing/time_skipping_server.cpp
   PUBLIC worker PRIVATE fmt::fmt Threads::Threads)
 addrflow_test(NAME worker_testing_unit
   SOURCES src/testing/service/environment_test.cpp src/testing/random_schedule_test.cpp src/testing/random_schedule.cpp
