@@ -42,7 +42,8 @@ select * from (
       lateral unnest(case when phase = 'open' then array['claimed'] else array['claimed', 'finished'] end) e
     where tenant_id = '{tenant}' and subscriber_id = '{subscriber}' and p.id > {operation}
   union all
-  select 3, p.id, 'step ' || operation || ' ' || step from operation_steps s join operations p on p.id = s.operation_id
+  select 3, p.id, 'step ' || operation || ' ' || regexp_replace(step, 'taken-[0-9]+', 'taken')
+      from operation_steps s join operations p on p.id = s.operation_id
     where p.tenant_id = '{tenant}' and p.subscriber_id = '{subscriber}' and p.id > {operation}
   union all
   select 4, h.id, 'holding ' || family || ' opened' from holdings h
