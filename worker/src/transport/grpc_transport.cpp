@@ -1,5 +1,6 @@
 #include "grpc_transport.hpp"
 
+#include <absl/synchronization/mutex.h>
 #include <google/protobuf/empty.pb.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
@@ -123,6 +124,14 @@ void keep_callback_threads() {
   (void)keeper;
 }
 
+// Debian's Abseil is compiled to look for cycles of locks at every lock of gRPC's, and takes a lock
+// of the whole process for it. Its own default for a release is not to.
+void look_for_no_cycles_of_locks() {
+#ifdef NDEBUG
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+#endif
+}
+
 // "dns:///host:port", unless the address names a scheme itself.
 std::string target_of(const std::string& address) {
   for (const char* scheme : {"dns:", "unix:", "ipv4:", "ipv6:", "unix-abstract:"}) {
@@ -156,6 +165,8 @@ grpc::ChannelArguments channel_arguments(const ConnectionOptions& options) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5'000);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);  // retries are ours alone
+  // Nobody asks gRPC for its own statistics, which it would keep on every call.
+  arguments.SetInt(GRPC_ARG_ENABLE_CHANNELZ, 0);
   arguments.SetLoadBalancingPolicyName("round_robin");
   if (is_loopback(options.address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Each channel its own connection.
@@ -225,6 +236,7 @@ std::expected<std::shared_ptr<Transport>, ClientError> make_grpc_transport(
     arguments.SetSslTargetNameOverride(options.tls->server_name);
   }
   keep_callback_threads();
+  look_for_no_cycles_of_locks();
   std::vector<std::unique_ptr<Stub>> stubs;
   for (int i = 0; i < options.channels; ++i) {
     stubs.push_back(std::make_unique<Stub>(
