@@ -186,14 +186,14 @@ class Line:
         former = self.username
         self.call("rebind", "--username", f"new-{former}")
         self.username = f"new-{former}"
-        if self.world.login(former).get("packet") != "Access-Reject":
-            raise Trouble(f"{former} can still log in")
+        # The answer may say that AAA is still pursued.
+        eventually(f"{former} to be refused", lambda: self.world.login(former).get("packet") == "Access-Reject")
 
     def change_plan(self):
         self.told = []
         self.call("change-plan", "--plan", "gold")
-        if self.world.sql(f"select groupname from radusergroup where username='{self.username}'", "aaa") != [["gold"]]:
-            raise Trouble("AAA has another plan")
+        eventually("AAA to have the plan", lambda: self.world.sql(
+            f"select groupname from radusergroup where username='{self.username}'", "aaa") == [["gold"]])
 
     def readdress(self):
         self.told = []
