@@ -192,8 +192,13 @@ class Line:
     def change_plan(self):
         self.told = []
         self.call("change-plan", "--plan", "gold")
-        eventually("AAA to have the plan", lambda: self.world.sql(
-            f"select groupname from radusergroup where username='{self.username}'", "aaa") == [["gold"]])
+        eventually("AAA to have the plan", lambda: self.group() == [["gold"]])
+
+    def group(self):
+        try:
+            return self.world.sql(f"select groupname from radusergroup where username='{self.username}'", "aaa")
+        except Trouble:  # PostgreSQL is just being restarted
+            return None
 
     def readdress(self):
         self.told = []
