@@ -168,6 +168,22 @@ struct TaskQueueDescription {
 
 enum class TaskKind { kWorkflow, kActivity };
 
+// A worker as its heartbeats tell of it.
+struct WorkerDescription {
+  std::string instance_key;  // of one worker object
+  std::string identity;
+  std::string task_queue;
+  std::string host;
+  std::string process_id;
+  std::string sdk;  // name and version
+  bool running = false;
+  std::optional<TimePoint> started;
+};
+struct WorkerPage {
+  std::vector<WorkerDescription> workers;
+  std::string next_page_token;  // empty: the last page
+};
+
 using History = temporal::api::history::v1::History;
 
 enum class SearchAttributeType { kText, kKeyword, kInt, kDouble, kBool, kDatetime, kKeywordList };
@@ -372,6 +388,7 @@ class Client {
   const std::string& namespace_name() const;
   const std::string& identity() const;
   const ServerInfo& server() const;
+  const std::shared_ptr<Metrics>& metrics() const;  // of the options; may be null
   std::shared_ptr<Transport> transport() const;
 
   // Starts a workflow by name or definition. The handle follows the chain of runs from the one that
@@ -450,6 +467,9 @@ class Client {
   AsyncActivity async_activity(std::string workflow_id, std::string run_id,
                                std::string activity_id) const;
 
+  // Of all queues, or by a query ("TaskQueue = 'payments'"); from heartbeats, so some seconds old.
+  Outcome<WorkerPage> list_workers(std::string_view query = {}, int page_size = 100,
+                                   std::string page_token = {}) const;
   Outcome<TaskQueueDescription> describe_task_queue(std::string_view name, TaskKind kind) const;
 
   // Registers what is missing; what is there with the same type is left alone, another type is

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <tempora/codec.hpp>
+#include <tempora/metrics.hpp>
 #include <vector>
 
 namespace tempora {
@@ -52,8 +53,16 @@ struct ConnectionOptions {
                                   << 20;  // histories are long; requests the server limits to 4 MiB
   // A larger request is refused here, in clear words; by default the server would refuse it too.
   std::size_t max_request_bytes = std::size_t{4} << 20;
+  // A payload list above this is refused here, named, before the server would refuse the call or,
+  // worse, end the workflow. 0: what the namespace says once it was asked (`check_namespace`, a
+  // worker's start), until then 2 MiB.
+  std::size_t max_payload_bytes = 0;
   CodecOptions codecs{};  // for all payloads of this client and of the workers over it
   std::vector<std::shared_ptr<ClientInterceptor>> interceptors{};  // the first is the outermost
+
+  // Gets requests and their latencies, and what the workers over this client measure. None: nothing
+  // is measured. See prometheus.hpp.
+  std::shared_ptr<Metrics> metrics{};
 
   int channels = 1;  // TCP connections; more only for very many polls
 };

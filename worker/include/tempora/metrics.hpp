@@ -26,7 +26,7 @@ class Metrics {
   virtual void gauge(std::string_view name, double value, MetricTags tags) = 0;
 };
 
-// Throws every measurement away; the default.
+// Throws every measurement away.
 std::shared_ptr<Metrics> no_metrics();
 
 }  // namespace tempora

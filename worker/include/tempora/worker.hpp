@@ -5,6 +5,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,13 +24,29 @@ namespace tempora {
 class Client;
 class Transport;
 
+// How full the machine, or the container, may be before no more work is taken.
+struct ResourceLimits {
+  double memory = 0.8;  // of 1
+  double cpu = 0.9;     // of 1, over all cores
+  // Of each kind, so many tasks are taken whatever the machine says: work must go on.
+  std::size_t least = 5;
+};
+
 struct WorkerOptions {
   std::string task_queue;
   std::size_t max_concurrent_workflow_tasks = 100;    // at least 2 with a cache
   std::size_t max_concurrent_activities = 100;        // a thread each, when in use
   std::size_t max_concurrent_local_activities = 100;  // a thread each, when in use
+  // Of one activity type, at most so many at once. A task above that keeps its slot and waits here
+  // for its turn, and its start_to_close time runs meanwhile.
+  std::map<std::string, std::size_t> max_concurrent_by_activity_type{};
+  // Fewer than the above while the machine is full. None: the numbers alone decide.
+  std::optional<ResourceLimits> resources{};
   std::size_t workflow_pollers = 5;
   std::size_t activity_pollers = 5;
+  // Above 0 the numbers above are where it begins: the server's hints then move each of them
+  // between 1 and this.
+  std::size_t max_pollers = 0;
   std::size_t max_cached_workflows = 1'000;  // 0: every task replays the whole history
   // How long the server keeps a task of a cached run for this worker before it gives it to any.
   Duration sticky_schedule_to_start_timeout = std::chrono::seconds{10};
@@ -44,12 +61,19 @@ struct WorkerOptions {
   double max_activities_per_second = 0;             // 0: no limit; this worker
   double max_task_queue_activities_per_second = 0;  // 0: no limit; all workers of the queue
   std::size_t workflow_threads = 0;                 // 0: two, or one on a machine with one core
-  std::string identity;                             // empty: the client's
-  std::string build_id;                             // in log lines
-  std::optional<WorkerVersioning> versioning{};     // none: a worker without a version
+  // Workflow code that runs for so long without an await fails its task, with the place named, and
+  // its thread is replaced: it would hold up all others. 0: never, for debuggers.
+  Duration deadlock_timeout = std::chrono::seconds{2};
+  // Shown by `temporal worker list`. 0: never; a namespace that does not want them gets none.
+  Duration heartbeat_interval = std::chrono::seconds{60};
+  // What comes near a limit of the server is told in the log.
+  std::size_t payload_warning_bytes = std::size_t{512} << 10;
+  std::string identity;                          // empty: the client's
+  std::string build_id;                          // in log lines
+  std::optional<WorkerVersioning> versioning{};  // none: a worker without a version
   Logger log = Logger::standard();
   WorkerInterceptors interceptors{};
-  std::shared_ptr<Metrics> metrics = no_metrics();
+  std::shared_ptr<Metrics> metrics{};  // none: the client's
 };
 
 class Worker {

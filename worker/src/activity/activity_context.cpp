@@ -1,5 +1,8 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <tempora/activity.hpp>
+#include <tempora/failure.hpp>
 
 #include "activity_state.hpp"
 
@@ -29,7 +32,16 @@ bool ActivityState::wait_cancelled(Duration at_most) const {
   return cancelled_.wait_for(lock, wait, [this] { return reasons_ != 0; });
 }
 
+// The server would fail an activity that sends more.
 void ActivityState::beat(Payloads details) {
+  if (const std::size_t bytes = details.ByteSizeLong();
+      details_limit_bytes > 0 && bytes > details_limit_bytes) {
+    throw ApplicationError{
+        fmt::format("[TMPRL1103] the heartbeat details of activity {} have {} bytes, the server "
+                    "takes {}",
+                    info.activity_type, bytes, details_limit_bytes),
+        "PayloadsTooLarge", true};
+  }
   {
     const std::lock_guard lock{mutex_};
     latest_ = details;

@@ -34,6 +34,7 @@ class ActivityState {
   const Payloads earlier_details;
   // Set before the activity starts; null in tests of activities.
   std::function<void(Payloads)> on_heartbeat;
+  std::size_t details_limit_bytes = 0;  // 0: none
 
  private:
   const std::shared_ptr<const Logger> worker_log_;

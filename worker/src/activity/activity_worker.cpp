@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "interceptor/chain.hpp"
+#include "metrics/measure.hpp"
+#include "pollers/poller_hint.hpp"
 #include "pollers/version.hpp"
 
 namespace tempora::activity {
@@ -17,9 +19,6 @@ using pollers::Permit;
 
 namespace {
 
-// The server's limit of one payload list; a result above it would be recorded
-// as a failure that cannot be retried.
-constexpr std::size_t kLargestResultBytes = std::size_t{2} * 1024 * 1024;
 // An answer is given up after this long if the activity has no time-out of its
 // own.
 constexpr std::chrono::minutes kAnswerWithoutTimeout{10};
@@ -63,10 +62,6 @@ FailureProto application_failure(std::string_view type, std::string message,
   return ApplicationError{std::move(message), std::string{type}, non_retryable}.proto();
 }
 
-double seconds_between(TimePoint from, TimePoint to) {
-  return std::max(0.0, std::chrono::duration<double>{to - from}.count());
-}
-
 }  // namespace
 
 struct ActivityWorker::Running {
@@ -95,8 +90,13 @@ ActivityWorker::ActivityWorker(std::shared_ptr<const pollers::CallEnvironment> e
       registry_(std::move(registry)),
       options_(std::move(options)),
       log_(std::make_shared<const Logger>(options_.log)),
-      slots_(std::make_shared<pollers::SlotPool>(options_.max_concurrent)),
-      threads_(std::make_shared<pollers::ThreadPool>(options_.max_concurrent)) {}
+      slots_(std::make_shared<pollers::SlotPool>(
+          options_.max_concurrent,
+          metrics::slot_gauges(options_.metrics, options_.namespace_, options_.task_queue,
+                               "ActivityWorker"),
+          pollers::gate_for(options_.resources, environment_->timers))),
+      threads_(std::make_shared<pollers::ThreadPool>(options_.max_concurrent)),
+      type_limits_(options_.max_by_type) {}
 
 void ActivityWorker::start() {
   auto request = std::make_unique<api::PollActivityTaskQueueRequest>();
@@ -131,6 +131,10 @@ void ActivityWorker::start() {
             const MetricTag tags[] = {{"namespace", space}, {"task_queue", queue}};
             if (empty) metrics->count("temporal_activity_poll_no_task", 1, tags);
           },
+      .on_open = metrics::poll_gauge(options_.metrics, options_.namespace_, options_.task_queue,
+                                     "activity_task"),
+      .hint = pollers::scaling_hint<Task>(options_.most_polls),
+      .most_polls = std::min(options_.most_polls, options_.max_concurrent),
       .rate = options_.max_per_second > 0
                   ? std::make_shared<pollers::RateLimit>(options_.max_per_second)
                   : nullptr,
@@ -167,7 +171,8 @@ void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit, bool eage
                             {"activity_type", info.activity_type}};
   options_.metrics->observe_seconds(
       "temporal_activity_schedule_to_start_latency",
-      seconds_between(info.current_attempt_scheduled_time, info.started_time), tags);
+      metrics::seconds_between(info.current_attempt_scheduled_time, info.started_time), tags);
+  options_.metrics->count("temporal_activity_task_received", 1, tags);
   // Time-outs are counted from here on, not by the server's clock: the two may
   // differ.
   if (info.start_to_close > Duration::zero()) running->runs_at_most = info.start_to_close;
@@ -192,6 +197,7 @@ void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit, bool eage
         if (answer.reset) alive->cancel(CancelReason::kReset);
         if (answer.not_found) alive->cancel(CancelReason::kNotFound);
       });
+  running->state->details_limit_bytes = options_.payload_limit_bytes;
   running->state->on_heartbeat = [beats = running->heartbeater](Payloads details) {
     beats->beat(std::move(details));
   };
@@ -201,7 +207,9 @@ void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit, bool eage
     running_.emplace(running.get(), running);
   }
   watch(running);
-  threads_->post([self = shared_from_this(), running] { self->run(running); });
+  type_limits_.run(running->state->info.activity_type, [self = shared_from_this(), running] {
+    self->threads_->post([self, running] { self->run(running); });
+  });
 }
 
 // Tells the activity that one of its time-outs has passed, although it may not
@@ -241,6 +249,7 @@ void ActivityWorker::run(const std::shared_ptr<Running>& running) {
         fmt::format("activity type {} is not registered on this worker; registered: {}", type,
                     fmt::join(registry_->types(), ", ")));
   }
+  type_limits_.ended(type);
   running->ended = true;
   running->heartbeater->close();
   answer(running, std::move(outcome));
@@ -255,14 +264,7 @@ ActivityWorker::Answer ActivityWorker::call_function(Running& running,
     outcome.result = tempora::detail::run_activity(options_.interceptors, function, context,
                                                    running.task->input());
     outcome.kind = Answer::Kind::kCompleted;
-    if (const std::size_t bytes = outcome.result.ByteSizeLong(); bytes > kLargestResultBytes) {
-      outcome.kind = Answer::Kind::kFailed;
-      outcome.failure = application_failure(
-          "PayloadsTooLarge",
-          fmt::format("[TMPRL1103] the result has {} bytes, the server takes {}", bytes,
-                      kLargestResultBytes),
-          true);
-    }
+    check_result(running, outcome);
   } catch (const CompleteElsewhere&) {
     outcome.kind = Answer::Kind::kNone;
   } catch (const ActivityCancelled&) {
@@ -281,9 +283,25 @@ ActivityWorker::Answer ActivityWorker::call_function(Running& running,
                             {"task_queue", options_.task_queue},
                             {"activity_type", running.state->info.activity_type}};
   options_.metrics->observe_seconds("temporal_activity_execution_latency",
-                                    std::chrono::duration<double>{Clock::now() - began}.count(),
-                                    tags);
+                                    metrics::seconds_since(began), tags);
   return outcome;
+}
+
+// The server would record a result above its limit as a failure that says less.
+void ActivityWorker::check_result(const Running& running, Answer& outcome) const {
+  const std::size_t bytes = outcome.result.ByteSizeLong();
+  const std::size_t from = options_.payload_warning_bytes > 0 ? options_.payload_warning_bytes
+                                                              : options_.payload_limit_bytes;
+  if (bytes <= std::min(from, options_.payload_limit_bytes)) return;
+  const std::string what =
+      fmt::format("[TMPRL1103] the result of activity {} has {} bytes, the server takes {}",
+                  running.state->info.activity_type, bytes, options_.payload_limit_bytes);
+  if (bytes > options_.payload_limit_bytes) {
+    outcome.kind = Answer::Kind::kFailed;
+    outcome.failure = application_failure("PayloadsTooLarge", what, true);
+  } else {
+    running.state->log().warn("{}", what);
+  }
 }
 
 // The answer of an activity that stopped because it was told to. `Canceled` is
@@ -323,6 +341,7 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
   switch (answer.kind) {
     case Answer::Kind::kNone: return finish(running);
     case Answer::Kind::kCompleted: {
+      count_success(*running);
       api::RespondActivityTaskCompletedRequest request;
       request.set_task_token(token);
       request.set_namespace_(options_.namespace_);
@@ -348,6 +367,7 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
       } else {
         running->state->log().warn("activity failed: {}", answer.failure.message());
         count("temporal_activity_execution_failed", *running->task);
+        ++failed_;
       }
       api::RespondActivityTaskFailedRequest request;
       request.set_task_token(token);
@@ -404,6 +424,7 @@ void ActivityWorker::finish(const std::shared_ptr<Running>& running) {
     const std::lock_guard lock{mutex_};
     running_.erase(running.get());
   }
+  ++processed_;
   running->permit.release();
 }
 
@@ -438,6 +459,23 @@ void ActivityWorker::count(std::string_view name, const Task& task) const {
   options_.metrics->count(name, 1, tags);
 }
 
+void ActivityWorker::count_success(const Running& running) const {
+  const MetricTag tags[] = {{"namespace", options_.namespace_},
+                            {"task_queue", options_.task_queue},
+                            {"activity_type", running.task->activity_type().name()}};
+  options_.metrics->observe_seconds(
+      "temporal_activity_succeed_endtoend_latency",
+      metrics::seconds_between(running.state->info.scheduled_time, metrics::wall_clock()), tags);
+}
+
+ActivityWorker::Numbers ActivityWorker::numbers() const {
+  return {.slots = slots_->capacity(),
+          .used = slots_->used(),
+          .polls = polls_ == nullptr ? 0 : polls_->open(),
+          .processed = processed_,
+          .failed = failed_};
+}
+
 void ActivityWorker::stop_polling() {
   stopping_ = true;
   if (polls_ != nullptr) polls_->stop();
@@ -467,7 +505,10 @@ void ActivityWorker::cancel_running(CancelReason reason) {
   for (const auto& each : running) each->state->cancel(reason);
 }
 
-bool ActivityWorker::stop_threads(Clock::time_point until) { return threads_->stop(until); }
+bool ActivityWorker::stop_threads(Clock::time_point until) {
+  type_limits_.clear();
+  return threads_->stop(until);
+}
 
 void ActivityWorker::abandon() {
   abandoned_ = true;

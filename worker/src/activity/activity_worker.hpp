@@ -20,11 +20,13 @@
 
 #include "../pollers/calls.hpp"
 #include "../pollers/poll_group.hpp"
+#include "../pollers/resources.hpp"
 #include "../pollers/slots.hpp"
 #include "../pollers/thread_pool.hpp"
 #include "activity_registry.hpp"
 #include "activity_state.hpp"
 #include "heartbeat.hpp"
+#include "type_limits.hpp"
 
 namespace tempora::activity {
 
@@ -34,8 +36,13 @@ struct ActivityWorkerOptions {
   std::string identity;
   std::string worker_instance_key;
   std::size_t max_concurrent = 100;
+  std::shared_ptr<pollers::Resources> resources;  // or null
   std::size_t polls = 5;
+  std::size_t most_polls = 0;  // above 0: the server's hints move the number up to this
   HeartbeatThrottle heartbeats;
+  std::map<std::string, std::size_t> max_by_type{};
+  std::size_t payload_limit_bytes = std::size_t{2} << 20;
+  std::size_t payload_warning_bytes = 0;
   double max_per_second = 0;             // 0: no limit; this worker
   double max_task_queue_per_second = 0;  // 0: no limit; the whole queue, enforced by the server
   std::optional<WorkerVersioning> versioning{};
@@ -74,6 +81,16 @@ class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
   // As after a crash: nothing that ends from now on is answered.
   void abandon();
 
+  // For the worker's heartbeats.
+  struct Numbers {
+    std::size_t slots = 0;
+    std::size_t used = 0;
+    std::size_t polls = 0;
+    std::int32_t processed = 0;
+    std::int32_t failed = 0;
+  };
+  Numbers numbers() const;
+
  private:
   struct Running;
   struct Answer;
@@ -87,6 +104,8 @@ class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
   void watch(const std::shared_ptr<Running>& running);
   SendHeartbeat heartbeat_sender(const Task& task) const;
   void count(std::string_view name, const Task& task) const;
+  void count_success(const Running& running) const;
+  void check_result(const Running& running, Answer& outcome) const;
   void answer_refused(const std::shared_ptr<Running>& running, const std::string& why);
   void finish(const std::shared_ptr<Running>& running);
 
@@ -97,6 +116,9 @@ class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
   const std::shared_ptr<pollers::SlotPool> slots_;
   const std::shared_ptr<pollers::ThreadPool> threads_;
   std::shared_ptr<pollers::PollGroup> polls_;
+  TypeLimits type_limits_;
+  std::atomic<std::int32_t> processed_{0};
+  std::atomic<std::int32_t> failed_{0};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> abandoned_{false};
   std::mutex mutex_;

@@ -1,6 +1,7 @@
 #include "local_runner.hpp"
 
 #include "interceptor/chain.hpp"
+#include "metrics/measure.hpp"
 
 #include <fmt/format.h>
 
@@ -29,10 +30,6 @@ FailureProto time_out_failure(enums::TimeoutType type) {
   failure.set_source("tempora");
   failure.mutable_timeout_failure_info()->set_timeout_type(type);
   return failure;
-}
-
-TimePoint wall_clock() {
-  return std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
 }
 
 }  // namespace
@@ -101,7 +98,7 @@ void LocalRunner::begin_attempt(const std::shared_ptr<Call>& call) {
       info.task_queue = options_.task_queue;
       info.attempt = attempt = ++call->attempt;
       info.scheduled_time = call->request.scheduled_time;
-      info.current_attempt_scheduled_time = info.started_time = wall_clock();
+      info.current_attempt_scheduled_time = info.started_time = metrics::wall_clock();
       info.headers = call->request.headers;
       info.schedule_to_close = call->request.schedule_to_close;
       info.start_to_close = call->request.start_to_close;
@@ -176,8 +173,7 @@ void LocalRunner::run(const std::shared_ptr<Call>& call, int attempt,
                             {"task_queue", options_.task_queue},
                             {"activity_type", call->request.activity_type}};
   options_.metrics->observe_seconds("temporal_local_activity_execution_latency",
-                                    std::chrono::duration<double>{Clock::now() - began}.count(),
-                                    tags);
+                                    metrics::seconds_since(began), tags);
   attempt_ended(call, attempt, std::move(result));
 }
 
@@ -277,6 +273,12 @@ void LocalRunner::finish(const std::shared_ptr<Call>& call, LocalResult result) 
   } else if (result.kind == LocalResult::Kind::kCancelled) {
     count("temporal_local_activity_execution_cancelled", *call);
     result.failure = CanceledError{"local activity canceled"}.proto();
+  } else {
+    const MetricTag tags[] = {{"namespace", options_.namespace_},
+                              {"task_queue", options_.task_queue},
+                              {"activity_type", call->request.activity_type}};
+    options_.metrics->observe_seconds("temporal_local_activity_succeed_endtoend_latency",
+                                      metrics::seconds_since(call->began), tags);
   }
   result.seq = call->request.seq;
   result.elapsed = std::chrono::duration_cast<Duration>(Clock::now() - call->began);

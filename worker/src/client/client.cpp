@@ -7,8 +7,11 @@
 #include <tempora/client.hpp>
 #include <tempora/schedule.hpp>
 
+#include "../metrics/metrics_transport.hpp"
 #include "../transport/codec_transport.hpp"
 #include "../transport/grpc_transport.hpp"
+#include "../transport/size_limits.hpp"
+#include "../transport/size_transport.hpp"
 #include "client_core.hpp"
 #include "describe.hpp"
 #include "start_request.hpp"
@@ -61,8 +64,10 @@ ClientCore::ClientCore(std::shared_ptr<Transport> transport, ConnectionOptions g
     : options(std::move(given)),
       namespace_(options.namespace_),
       identity(options.identity.empty() ? default_identity() : options.identity),
-      caller(with_codecs(std::move(transport), options.codecs), metadata_of(options),
-             std::move(clock)) {}
+      caller(with_codecs(with_size_checks(with_metrics(std::move(transport), options.metrics),
+                                          options.max_payload_bytes),
+                         options.codecs),
+             metadata_of(options), std::move(clock)) {}
 
 ClientError invalid_argument(std::string message, std::string where) {
   ClientError error;
@@ -185,6 +190,7 @@ Outcome<Client> Client::connect(ConnectionOptions options) {
 const std::string& Client::namespace_name() const { return core_->namespace_; }
 const std::string& Client::identity() const { return core_->identity; }
 const ServerInfo& Client::server() const { return core_->server; }
+const std::shared_ptr<Metrics>& Client::metrics() const { return core_->options.metrics; }
 std::shared_ptr<Transport> Client::transport() const { return core_->caller.transport(); }
 
 WorkflowHandle Client::handle(std::string id, std::string run_id, std::string first_run_id) const {
@@ -349,6 +355,31 @@ Outcome<void> Client::remove_search_attributes(const std::vector<std::string>& n
   return {};
 }
 
+Outcome<WorkerPage> Client::list_workers(std::string_view query, int page_size,
+                                         std::string page_token) const {
+  api::ListWorkersRequest request;
+  request.set_namespace_(core_->namespace_);
+  request.set_query(std::string{query});
+  request.set_page_size(page_size);
+  request.set_next_page_token(std::move(page_token));
+  const auto response =
+      core_->call<api::ListWorkersResponse>(methods::kListWorkers, request, query, Access::kReads);
+  if (!response) return std::unexpected(response.error());
+  WorkerPage page{.workers = {}, .next_page_token = response->next_page_token()};
+  for (const auto& each : response->workers()) {
+    WorkerDescription& worker = page.workers.emplace_back();
+    worker.instance_key = each.worker_instance_key();
+    worker.identity = each.worker_identity();
+    worker.task_queue = each.task_queue();
+    worker.host = each.host_name();
+    worker.process_id = each.process_id();
+    worker.sdk = each.sdk_name() + " " + each.sdk_version();
+    worker.running = each.status() == enums::WORKER_STATUS_RUNNING;
+    if (each.has_start_time()) worker.started = detail::to_time(each.start_time());
+  }
+  return page;
+}
+
 Outcome<TaskQueueDescription> Client::describe_task_queue(std::string_view name,
                                                           TaskKind kind) const {
   api::DescribeTaskQueueRequest request;
@@ -384,6 +415,7 @@ Outcome<NamespaceInfo> Client::describe_namespace(std::string_view name) const {
       methods::kDescribeNamespace, request, request.namespace_(), Access::kReads);
   if (!response) return std::unexpected(response.error());
   const auto& info = response->namespace_info();
+  if (request.namespace_() == core_->namespace_) transport()->learn(detail::limits_of(info));
   return NamespaceInfo{
       .name = info.name(),
       .description = info.description(),

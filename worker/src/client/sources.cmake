@@ -7,6 +7,7 @@ list(APPEND WORKER_SOURCES
   src/transport/codec_transport.cpp
   src/transport/grpc_transport.cpp
   src/transport/retrying_caller.cpp
+  src/transport/size_transport.cpp
   src/transport/timer_queue.cpp
   src/client/async_activity.cpp
   src/client/batches.cpp
@@ -22,6 +23,7 @@ list(APPEND WORKER_SOURCES
 list(APPEND WORKER_PRIVATE gRPC::grpc++ fmt::fmt OpenSSL::Crypto PkgConfig::tomlplusplus)
 list(APPEND WORKER_TESTS
   src/transport/retrying_caller_test.cpp
+  src/transport/size_transport_test.cpp
   src/client/client_test.cpp
   src/client/profile_test.cpp)
 addrflow_test(NAME worker_client_server SOURCES src/client/client_server_test.cpp LIBS worker LABELS integration)

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <tempora/failure.hpp>
 
+#include "engine/place.hpp"
 #include "engine/run_state.hpp"
 #include "machines/activity.hpp"
 #include "machines/child.hpp"
@@ -43,6 +44,7 @@ bool RunState::may_command(const char* what) const {
 bool RunState::enter_scope(detail::FutureState& future, const char* what, SourceLocation where) {
   future.what = what;
   future.where = where;
+  Place::of_this_thread().set(what, where);
   detail::ScopeState& scope = scheduler_.scope ? *scheduler_.scope : *root_scope_;
   if (scope.cancelled()) {
     future.fail(std::make_exception_ptr(CanceledError{scope.reason()}));
@@ -329,7 +331,13 @@ void RunState::check_sizes(
     const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion)
     const {
   const auto check = [&](std::string_view what, std::size_t size) {
-    if (size <= options_.payload_limit_bytes) return;
+    if (size <= options_.payload_limit_bytes) {
+      if (options_.payload_warning_bytes > 0 && size > options_.payload_warning_bytes) {
+        logger().warn("[TMPRL1103] {} is {} bytes, the limit is {}", what, size,
+                      options_.payload_limit_bytes);
+      }
+      return;
+    }
     throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE,
                       fmt::format("[TMPRL1103] {} is {} bytes, the limit is {}", what, size,
                                   options_.payload_limit_bytes)};

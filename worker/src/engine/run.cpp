@@ -30,5 +30,6 @@ bool Run::expects(const WorkflowTask& task) const { return state_->expects(task)
 const std::optional<ReplayError>& Run::nondeterminism() const { return state_->nondeterminism(); }
 bool Run::closed() const { return state_->closed(); }
 const std::string& Run::workflow_type() const { return state_->workflow_type(); }
+TimePoint Run::start_time() const { return state_->info().start_time; }
 
 }  // namespace tempora::engine

@@ -29,6 +29,7 @@ struct RunOptions {
       true;  // ask for eager starts on our own queue; the poller withdraws what it has no slot for
   std::size_t payload_limit_bytes =
       std::size_t{2} * 1024 * 1024;  // the server terminates the workflow beyond it
+  std::size_t payload_warning_bytes = std::size_t{512} * 1024;  // 0: no warnings
   std::size_t completion_limit_bytes =
       std::size_t{4} * 1024 * 1024 -
       std::size_t{64} * 1024;  // of the request, the poller's fields included
@@ -81,6 +82,7 @@ class Run {
   const std::optional<ReplayError>& nondeterminism() const;
   bool closed() const;  // the terminal command was accepted or recorded
   const std::string& workflow_type() const;
+  TimePoint start_time() const;  // as the server has it
 
   // For the replayer: `task` is a whole history, nothing is new work, nothing is answered.
   TaskOutcome replay(const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task);

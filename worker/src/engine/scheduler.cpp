@@ -3,6 +3,7 @@
 #include <tempora/failure.hpp>
 #include <tempora/workflow.hpp>
 
+#include "engine/place.hpp"
 #include "engine/root.hpp"
 
 namespace tempora::detail {
@@ -61,6 +62,8 @@ void Suspension::capture(std::coroutine_handle<> self, FutureState* waiting_for)
 void Suspension::schedule() { Scheduler::required().push(handle, root); }
 
 void Suspension::restore() {
+  if (root != nullptr && root->waiting_for != nullptr)
+    engine::Place::of_this_thread().go_on(root->waiting_for->what, root->waiting_for->where);
   set_waiting_for(root, nullptr);
   Scheduler::required().scope = std::move(scope);
 }

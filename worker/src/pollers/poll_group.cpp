@@ -33,6 +33,10 @@ PollGroup::PollGroup(std::shared_ptr<const CallEnvironment> environment,
       settings_(std::move(settings)) {}
 
 void PollGroup::start() {
+  {
+    const std::lock_guard lock{mutex_};
+    wanted_ = lanes_ = settings_.polls;
+  }
   for (std::size_t i = 0; i < settings_.polls; ++i) next(std::make_shared<Lane>());
 }
 
@@ -64,8 +68,43 @@ bool PollGroup::wait_closed(Clock::time_point until) {
   return closed_.wait_until(lock, until, [this] { return open_.empty(); });
 }
 
+std::size_t PollGroup::open() const {
+  const std::lock_guard lock{mutex_};
+  return open_.size();
+}
+
+std::size_t PollGroup::wanted() const {
+  const std::lock_guard lock{mutex_};
+  return wanted_;
+}
+
+// Under the lock.
+void PollGroup::opened() {
+  if (settings_.on_open) settings_.on_open(open_.size());
+}
+
+void PollGroup::scale(int by) {
+  std::size_t missing = 0;
+  {
+    const std::lock_guard lock{mutex_};
+    const auto most = static_cast<std::ptrdiff_t>(std::max(settings_.most_polls, settings_.polls));
+    wanted_ = static_cast<std::size_t>(
+        std::clamp<std::ptrdiff_t>(static_cast<std::ptrdiff_t>(wanted_) + by, 1, most));
+    missing = wanted_ > lanes_ ? wanted_ - lanes_ : 0;
+    lanes_ += missing;
+  }
+  for (; missing > 0; --missing) next(std::make_shared<Lane>());
+}
+
+bool PollGroup::one_too_many() {
+  const std::lock_guard lock{mutex_};
+  if (lanes_ <= wanted_) return false;
+  --lanes_;
+  return true;
+}
+
 void PollGroup::next(std::shared_ptr<Lane> lane) {
-  if (stopping()) return;
+  if (stopping() || one_too_many()) return;
   const auto reserve = [self = shared_from_this(), lane] {
     if (self->stopping()) return;
     self->slots_->reserve([self, lane](Permit permit) { self->poll(lane, std::move(permit)); });
@@ -83,6 +122,7 @@ void PollGroup::poll(std::shared_ptr<Lane> lane, Permit permit) {
     if (stopping_) return;
     id = next_id_++;
     open_.emplace(id, nullptr);
+    opened();
   }
   struct Attempt {
     MessagePtr response;
@@ -115,6 +155,12 @@ void PollGroup::answered(const std::shared_ptr<Lane>& lane, std::size_t id, Call
     lane->failures = 0;
     const bool empty = settings_.is_empty(*response);
     if (settings_.on_answer) settings_.on_answer(empty);
+    if (settings_.hint) {
+      const std::optional<int> by = settings_.hint(*response);
+      if (by.has_value()) hinted_ = true;
+      // A poll that brought nothing, from a server that would have said if it wanted more of them.
+      if (by.has_value() || (empty && hinted_)) scale(by.value_or(-1));
+    }
     // The task is handed over before the poll counts as closed: a shutdown that
     // waits for open polls sees its slot used.
     if (empty) {
@@ -128,6 +174,7 @@ void PollGroup::answered(const std::shared_ptr<Lane>& lane, std::size_t id, Call
   {
     const std::lock_guard lock{mutex_};
     open_.erase(id);
+    opened();
     if (open_.empty()) closed_.notify_all();
     if (stopping_) return;
   }
@@ -144,6 +191,10 @@ void PollGroup::back_off(const std::shared_ptr<Lane>& lane, const CallStatus& st
       Clock::now() - began > kLongEnoughForAnEmptyPoll) {
     lane->failures = 0;
     return next(lane);
+  }
+  if (hinted_) {
+    const bool throttled = status.code == grpc_code::kResourceExhausted;
+    scale(throttled ? -static_cast<int>(wanted() / 2) : -1);
   }
   const std::size_t doublings = std::min<std::size_t>(lane->failures++, 6);
   const bool hopeless = !is_retryable(status) && status.code != grpc_code::kCancelled &&

@@ -5,12 +5,14 @@
 
 #include <google/protobuf/message.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <tempora/logging.hpp>
 #include <tempora/metrics.hpp>
@@ -48,7 +50,11 @@ class PollGroup : public std::enable_shared_from_this<PollGroup> {
     std::function<bool(const google::protobuf::Message&)> is_empty;
     std::function<void(MessagePtr, Permit)> on_task;  // on a transport thread; must not block
     std::function<void(bool empty)> on_answer;        // for metrics
-    std::shared_ptr<RateLimit> rate;                  // or null
+    std::function<void(std::size_t open)> on_open;    // for metrics; null, or fast
+    // What the server thinks of the number of polls: to be added to it. Null: the number is fixed.
+    std::function<std::optional<int>(const google::protobuf::Message&)> hint;
+    std::size_t most_polls = 0;       // with `hint`
+    std::shared_ptr<RateLimit> rate;  // or null
     std::size_t polls = 1;
     std::chrono::milliseconds deadline{70'000};
     Logger log;
@@ -60,6 +66,7 @@ class PollGroup : public std::enable_shared_from_this<PollGroup> {
   void start();
   // No new poll starts. Open ones go on until the server ends them.
   void stop();
+  std::size_t open() const;
   // Ends the open polls. A task that the server has already matched to one of
   // them is lost until it times out.
   void cancel_open();
@@ -77,6 +84,12 @@ class PollGroup : public std::enable_shared_from_this<PollGroup> {
   void back_off(const std::shared_ptr<Lane>& lane, const CallStatus& status,
                 TimerQueue::Clock::time_point began);
   bool stopping() const;
+  void opened();
+  // Moves the number of polls that are wanted, and starts those that are missing.
+  void scale(int by);
+  // True if there are more than are wanted: then the caller's lane ends.
+  bool one_too_many();
+  std::size_t wanted() const;
 
   const std::shared_ptr<const CallEnvironment> environment_;
   const std::shared_ptr<SlotPool> slots_;
@@ -85,6 +98,9 @@ class PollGroup : public std::enable_shared_from_this<PollGroup> {
   std::condition_variable closed_;
   std::unordered_map<std::size_t, std::shared_ptr<PendingCall>> open_;
   std::size_t next_id_ = 0;
+  std::size_t lanes_ = 0;            // polls that are open or about to be
+  std::size_t wanted_ = 0;           // how many there should be
+  std::atomic<bool> hinted_{false};  // the server has had an opinion: without one, nothing shrinks
   bool stopping_ = false;
   bool cancelling_ = false;
 };

@@ -4,6 +4,7 @@
 #include <temporal/api/workflowservice/v1/request_response.pb.h>
 
 #include "fake_transport.hpp"
+#include "poller_hint.hpp"
 
 namespace tempora::pollers {
 namespace {
@@ -16,7 +17,8 @@ struct Polling {
   std::shared_ptr<PollGroup> group;
   std::vector<Permit> tasks;
 
-  Polling(std::size_t polls, std::size_t capacity) : slots(std::make_shared<SlotPool>(capacity)) {
+  Polling(std::size_t polls, std::size_t capacity, std::size_t most = 0)
+      : slots(std::make_shared<SlotPool>(capacity)) {
     const auto environment = std::make_shared<CallEnvironment>(transport, "default");
     PollGroup::Settings settings{
         .method = methods::kPollActivityTask,
@@ -31,6 +33,8 @@ struct Polling {
         .on_task = [this](PollGroup::MessagePtr,
                           Permit permit) { tasks.push_back(std::move(permit)); },
         .on_answer = nullptr,
+        .hint = scaling_hint<api::PollActivityTaskQueueResponse>(most),
+        .most_polls = most,
         .rate = nullptr,
         .polls = polls,
         .deadline = std::chrono::milliseconds{70'000},
@@ -45,6 +49,11 @@ struct Polling {
     api::PollActivityTaskQueueResponse task;
     task.set_task_token("token");
     return task;
+  }
+  static api::PollActivityTaskQueueResponse hint(int by) {
+    api::PollActivityTaskQueueResponse answer;
+    answer.mutable_poller_scaling_decision()->set_poll_request_delta_suggestion(by);
+    return answer;
   }
 };
 
@@ -93,6 +102,29 @@ TEST(PollGroup, EndsItsOpenPollsWhenCancelled) {
   polling.group->cancel_open();
   EXPECT_TRUE(polling.group->wait_closed(TimerQueue::Clock::now()));
   EXPECT_EQ(polling.slots->used(), 0U);
+}
+
+TEST(PollGroup, GrowsAndShrinksAsTheServerSays) {
+  Polling polling{1, 10, 3};
+  polling.transport->take()->answer(Polling::hint(2));
+  EXPECT_EQ(polling.group->open(), 3U);
+  polling.transport->take()->answer(Polling::hint(5));
+  EXPECT_EQ(polling.group->open(), 3U) << "never more than the limit";
+  polling.transport->take()->answer(Polling::hint(-1));
+  EXPECT_EQ(polling.group->open(), 2U);
+  polling.transport->take()->answer(Polling::hint(-5));
+  EXPECT_EQ(polling.group->open(), 1U) << "the other one is too many, too, once it is answered";
+  polling.transport->take()->answer(Polling::hint(0));
+  EXPECT_EQ(polling.group->open(), 1U) << "never less than one";
+}
+
+TEST(PollGroup, ShrinksWithEachEmptyAnswerIfTheServerGivesHints) {
+  Polling polling{3, 10, 3};
+  polling.transport->take()->answer(api::PollActivityTaskQueueResponse{});
+  EXPECT_EQ(polling.group->open(), 3U) << "this server has no opinion";
+  polling.transport->take()->answer(Polling::hint(0));
+  polling.transport->take()->answer(api::PollActivityTaskQueueResponse{});
+  EXPECT_EQ(polling.group->open(), 2U);
 }
 
 TEST(RateLimit, SpacesGrantsAfterAFirstBurst) {

@@ -24,6 +24,7 @@ RunCache::Taken RunCache::take(WorkflowTask task) {
     idle_.erase(entry->idle_position);
     return {entry, std::move(task)};
   }
+  if (entry->stuck) return {nullptr, std::move(task)};
   if (entry->mailbox == nullptr) entry->mailbox = std::make_unique<std::deque<WorkflowTask>>();
   std::deque<WorkflowTask>& mailbox = *entry->mailbox;
   if (!is_query(task)) {
@@ -37,9 +38,19 @@ RunCache::Taken RunCache::take(WorkflowTask task) {
   return {};
 }
 
+std::deque<WorkflowTask> RunCache::mark_stuck(const std::string& run_id) {
+  const std::lock_guard lock{mutex_};
+  const auto found = runs_.find(run_id);
+  if (found == runs_.end() || !found->second->in_hand) return {};
+  found->second->stuck = true;
+  const auto waiting = std::exchange(found->second->mailbox, nullptr);
+  return waiting == nullptr ? std::deque<WorkflowTask>{} : std::move(*waiting);
+}
+
 std::optional<WorkflowTask> RunCache::give_back(
     CachedRun* entry, std::vector<std::unique_ptr<engine::Run>>& dropped) {
   const std::lock_guard lock{mutex_};
+  entry->stuck = false;
   if (entry->mailbox != nullptr) {
     WorkflowTask next = std::move(entry->mailbox->front());
     entry->mailbox->pop_front();

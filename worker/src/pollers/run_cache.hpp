@@ -42,6 +42,7 @@ struct CachedRun {
  private:
   friend class RunCache;
   bool in_hand = false;
+  bool stuck = false;                                 // whoever has it in hand has been given up
   std::unique_ptr<std::deque<WorkflowTask>> mailbox;  // made on first use: idle runs have none
   std::list<CachedRun*>::iterator idle_position;
 };
@@ -51,13 +52,17 @@ class RunCache {
   explicit RunCache(std::size_t max_runs) : max_runs_(max_runs) {}
 
   struct Taken {
-    CachedRun* entry = nullptr;  // null: the task waits in the mailbox
+    CachedRun* entry = nullptr;  // null: the task waits in the mailbox, or is handed back
     WorkflowTask task;
   };
   // Takes the run in hand for this task, or leaves the task to the one who has
   // it. Of several waiting tasks that are not queries only the newest is kept:
   // the server has given up the older ones.
   Taken take(WorkflowTask task);
+
+  // Until the run is given back its tasks are not kept but handed back by `take`; those that wait
+  // already, now.
+  std::deque<WorkflowTask> mark_stuck(const std::string& run_id);
 
   // Gives the run back, with or without its state, or hands over the next
   // waiting task (the run stays in hand). Runs that fall out of the cache are

@@ -41,11 +41,28 @@ class Permit {
   std::shared_ptr<SlotPool> pool_;
 };
 
+// Something beside their number that may hold slots back.
+struct SlotGate {
+  std::function<bool()> open{};  // null: always. Called under the pool's lock.
+  std::size_t least = 1;         // so many are granted all the same
+  // Calls back somewhat later; whoever waits is looked at again then.
+  std::function<void(std::function<void()>)> later{};
+};
+
 class SlotPool : public std::enable_shared_from_this<SlotPool> {
  public:
   using Waiter = std::move_only_function<void(Permit)>;
 
-  explicit SlotPool(std::size_t capacity) : free_(capacity), capacity_(capacity) {}
+  // Told of each change, under the pool's lock: it must not block and not use the pool.
+  using OnChange = std::function<void(std::size_t used, std::size_t free)>;
+
+  explicit SlotPool(std::size_t capacity, OnChange on_change = nullptr, SlotGate gate = {})
+      : on_change_(std::move(on_change)),
+        gate_(std::move(gate)),
+        free_(capacity),
+        capacity_(capacity) {
+    changed();
+  }
 
   // A slot, unless all are taken or somebody waits already.
   std::optional<Permit> try_reserve();
@@ -63,13 +80,23 @@ class SlotPool : public std::enable_shared_from_this<SlotPool> {
  private:
   friend class Permit;
   void give_back();
+  bool may_grant() const;
+  // Under the lock: the next one who waits and may have a slot, or null.
+  Waiter next_waiter();
+  void look_again();
+  void changed() const {
+    if (on_change_) on_change_(capacity_ - free_, free_);
+  }
 
+  const OnChange on_change_;
+  const SlotGate gate_;
   mutable std::mutex mutex_;
   std::condition_variable idle_;
   std::deque<Waiter> waiters_;
   std::size_t free_;
   const std::size_t capacity_;
   bool closed_ = false;
+  bool will_look_ = false;
 };
 
 }  // namespace tempora::pollers

@@ -7,18 +7,26 @@ list(APPEND WORKER_SOURCES
   src/activity/local_runner.cpp
   src/metrics/logging.cpp
   src/metrics/metrics.cpp
+  src/metrics/metrics_transport.cpp
+  src/metrics/prometheus.cpp
   src/pollers/history_fetch.cpp
   src/pollers/poll_group.cpp
+  src/pollers/resources.cpp
   src/pollers/run_cache.cpp
   src/pollers/slots.cpp
   src/pollers/thread_pool.cpp
+  src/pollers/watchdog.cpp
   src/pollers/worker.cpp
+  src/pollers/worker_heartbeat.cpp
   src/pollers/workflow_worker.cpp)
 list(APPEND WORKER_PUBLIC fmt::fmt nlohmann_json::nlohmann_json)
 list(APPEND WORKER_PRIVATE spdlog::spdlog Threads::Threads)
 list(APPEND WORKER_TESTS
   src/activity/heartbeat_test.cpp
+  src/activity/type_limits_test.cpp
+  src/metrics/prometheus_test.cpp
   src/pollers/history_fetch_test.cpp
   src/pollers/poll_group_test.cpp
+  src/pollers/resources_test.cpp
   src/pollers/run_cache_test.cpp
   src/pollers/slots_test.cpp)

@@ -39,6 +39,20 @@ void ThreadPool::post(Job job) {
   std::thread{&ThreadPool::loop, state_}.detach();
 }
 
+void ThreadPool::replace_one() {
+  const std::lock_guard lock{state_->mutex};
+  if (state_->stopping) return;
+  ++state_->max_threads;
+  ++state_->threads;
+  std::thread{&ThreadPool::loop, state_}.detach();
+}
+
+void ThreadPool::replaced_one_is_back() {
+  const std::lock_guard lock{state_->mutex};
+  --state_->max_threads;
+  state_->work.notify_one();
+}
+
 bool ThreadPool::stop(std::chrono::steady_clock::time_point until) {
   std::deque<Job> dropped;
   std::unique_lock lock{state_->mutex};
@@ -52,7 +66,7 @@ bool ThreadPool::stop(std::chrono::steady_clock::time_point until) {
 
 void ThreadPool::loop(std::shared_ptr<State> state) {
   std::unique_lock lock{state->mutex};
-  while (!state->stopping) {
+  while (!state->stopping && state->threads <= state->max_threads) {
     if (state->jobs.empty()) {
       ++state->idle;
       state->work.wait(lock);

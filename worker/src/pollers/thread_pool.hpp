@@ -20,6 +20,9 @@ class ThreadPool {
 
   // Jobs must not throw. Ignored after `stop`.
   void post(Job job);
+  // One more thread, for one whose job does not return; the other one ends when it does.
+  void replace_one();
+  void replaced_one_is_back();
   // Drops jobs that have not begun and waits for those that have, until
   // `until`. A thread that is still busy then is left to itself: it ends when
   // its job returns. False if such a thread was left.

@@ -16,8 +16,10 @@
 #include "../activity/activity_registry.hpp"
 #include "../activity/activity_worker.hpp"
 #include "../engine/run.hpp"
+#include "../transport/size_limits.hpp"
 #include "../transport/virtual_time.hpp"
 #include "calls.hpp"
+#include "worker_heartbeat.hpp"
 #include "workflow_worker.hpp"
 
 namespace tempora {
@@ -93,6 +95,23 @@ void check(const WorkerOptions& options) {
   if (options.max_heartbeat_throttle_interval <= Duration::zero()) {
     throw std::invalid_argument{"max_heartbeat_throttle_interval must be above 0"};
   }
+  for (const auto& [type, most] : options.max_concurrent_by_activity_type) {
+    if (most == 0) {
+      throw std::invalid_argument{
+          fmt::format("max_concurrent_by_activity_type: {} must have at least 1", type)};
+    }
+  }
+  if (options.resources && options.resources->least < least) {
+    throw std::invalid_argument{fmt::format("resources.least must be at least {}", least)};
+  }
+  if (options.deadlock_timeout < Duration::zero()) {
+    throw std::invalid_argument{"deadlock_timeout must not be negative"};
+  }
+  if (options.heartbeat_interval != Duration::zero() &&
+      (options.heartbeat_interval < std::chrono::seconds{1} ||
+       options.heartbeat_interval > std::chrono::seconds{60})) {
+    throw std::invalid_argument{"heartbeat_interval must be 0 or 1 s to 60 s"};
+  }
   if (options.max_activities_per_second < 0) {
     throw std::invalid_argument{"max_activities_per_second must not be negative"};
   }
@@ -121,6 +140,14 @@ struct Worker::Impl {
   void shutdown();
   void abandon();
   bool server_ends_polls(std::chrono::milliseconds budget);
+  void start_activities();
+  void start_workflows();
+  void start_heartbeats();
+  void fill(pollers::WorkerHeartbeats::Heartbeat& beat) const;
+  void count_start(std::string_view worker_type) const;
+  bool on_virtual_time() const {
+    return dynamic_cast<const VirtualTime*>(environment->caller.transport().get()) != nullptr;
+  }
   bool tell_server();
   void close_polls();
   void end_activities(Clock::time_point began);
@@ -137,8 +164,12 @@ struct Worker::Impl {
   std::shared_ptr<activity::ActivityWorker> activity_worker;
   std::shared_ptr<activity::LocalRunner> local_runner;
   std::shared_ptr<pollers::WorkflowWorker> workflow_worker;
-  std::optional<bool>
-      ends_polls;  // the namespace's capability; unknown until the server was reached
+  std::shared_ptr<pollers::Resources> resources;  // or null
+  std::shared_ptr<pollers::WorkerHeartbeats> heartbeats;
+  // Of the namespace; unknown until the server was reached.
+  std::optional<bool> ends_polls;
+  bool wants_heartbeats = false;
+  SizeLimits limits;
   bool started = false;
   bool ended = false;
 };
@@ -156,7 +187,11 @@ bool Worker::Impl::server_ends_polls(std::chrono::milliseconds budget) {
                      status.message);
     return false;
   }
-  ends_polls = answer.namespace_info().capabilities().worker_poll_complete_on_shutdown();
+  const auto& can = answer.namespace_info().capabilities();
+  ends_polls = can.worker_poll_complete_on_shutdown();
+  wants_heartbeats = can.worker_heartbeats();
+  limits = detail::limits_of(answer.namespace_info());
+  environment->caller.transport()->learn(limits);
   return *ends_polls;
 }
 
@@ -168,64 +203,129 @@ void Worker::Impl::start() {
   server_ends_polls(kDescribeBudget);
   started = true;
   sticky_queue = fmt::format("{}-{}", options.identity, random_uuid());
-  if (!activities->empty()) {
-    activity_worker = std::make_shared<activity::ActivityWorker>(
-        environment, activities,
-        activity::ActivityWorkerOptions{
-            .namespace_ = namespace_,
-            .task_queue = options.task_queue,
-            .identity = options.identity,
-            .worker_instance_key = worker_instance_key,
-            .max_concurrent = options.max_concurrent_activities,
-            .polls = options.activity_pollers,
-            .heartbeats = {.without_timeout = options.default_heartbeat_throttle_interval,
-                           .longest = options.max_heartbeat_throttle_interval},
-            .max_per_second = options.max_activities_per_second,
-            .max_task_queue_per_second = options.max_task_queue_activities_per_second,
-            .versioning = options.versioning,
-            .log = options.log,
-            .interceptors = options.interceptors.activities,
-            .metrics = options.metrics});
-  }
-  if (!workflows->empty()) {
-    const std::size_t threads =
-        options.workflow_threads > 0
-            ? options.workflow_threads
-            : std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 2);
-    const bool virtual_time =
-        dynamic_cast<const VirtualTime*>(environment->caller.transport().get()) != nullptr;
-    local_runner = std::make_shared<activity::LocalRunner>(
-        activities, environment->timers,
-        activity::LocalRunner::Options{.namespace_ = namespace_,
-                                       .task_queue = options.task_queue,
-                                       .max_concurrent = options.max_concurrent_local_activities,
-                                       .pauses_are_timers = virtual_time,
-                                       .log = options.log,
-                                       .interceptors = options.interceptors.activities,
-                                       .metrics = options.metrics});
-    workflow_worker = std::make_shared<pollers::WorkflowWorker>(
-        environment, workflows,
-        pollers::WorkflowWorkerOptions{.namespace_ = namespace_,
-                                       .task_queue = options.task_queue,
-                                       .sticky_queue = sticky_queue,
-                                       .identity = options.identity,
-                                       .worker_instance_key = worker_instance_key,
-                                       .max_concurrent = options.max_concurrent_workflow_tasks,
-                                       .polls = options.workflow_pollers,
-                                       .max_cached = options.max_cached_workflows,
-                                       .sticky_timeout = options.sticky_schedule_to_start_timeout,
-                                       .threads = threads,
-                                       .versioning = options.versioning,
-                                       .log = options.log,
-                                       .interceptors = options.interceptors.workflows,
-                                       .metrics = options.metrics},
-        activity_worker, local_runner);
-  }
+  if (options.resources) resources = std::make_shared<pollers::Resources>(*options.resources);
+  if (!activities->empty()) start_activities();
+  if (!workflows->empty()) start_workflows();
   if (activity_worker != nullptr) activity_worker->start();
   if (workflow_worker != nullptr) workflow_worker->start();
-  const MetricTag tags[] = {{"namespace", namespace_}, {"task_queue", options.task_queue}};
-  options.metrics->count("temporal_worker_start", 1, tags);
+  start_heartbeats();
   options.log.info("worker started");
+}
+
+void Worker::Impl::start_activities() {
+  activity_worker = std::make_shared<activity::ActivityWorker>(
+      environment, activities,
+      activity::ActivityWorkerOptions{
+          .namespace_ = namespace_,
+          .task_queue = options.task_queue,
+          .identity = options.identity,
+          .worker_instance_key = worker_instance_key,
+          .max_concurrent = options.max_concurrent_activities,
+          .resources = resources,
+          .polls = options.activity_pollers,
+          .most_polls = options.max_pollers,
+          .heartbeats = {.without_timeout = options.default_heartbeat_throttle_interval,
+                         .longest = options.max_heartbeat_throttle_interval},
+          .max_by_type = options.max_concurrent_by_activity_type,
+          .payload_limit_bytes = limits.payloads,
+          .payload_warning_bytes = options.payload_warning_bytes,
+          .max_per_second = options.max_activities_per_second,
+          .max_task_queue_per_second = options.max_task_queue_activities_per_second,
+          .versioning = options.versioning,
+          .log = options.log,
+          .interceptors = options.interceptors.activities,
+          .metrics = options.metrics});
+  count_start("ActivityWorker");
+}
+
+void Worker::Impl::start_workflows() {
+  const std::size_t threads =
+      options.workflow_threads > 0
+          ? options.workflow_threads
+          : std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 2);
+  local_runner = std::make_shared<activity::LocalRunner>(
+      activities, environment->timers,
+      activity::LocalRunner::Options{.namespace_ = namespace_,
+                                     .task_queue = options.task_queue,
+                                     .max_concurrent = options.max_concurrent_local_activities,
+                                     .pauses_are_timers = on_virtual_time(),
+                                     .log = options.log,
+                                     .interceptors = options.interceptors.activities,
+                                     .metrics = options.metrics});
+  workflow_worker = std::make_shared<pollers::WorkflowWorker>(
+      environment, workflows,
+      pollers::WorkflowWorkerOptions{
+          .namespace_ = namespace_,
+          .task_queue = options.task_queue,
+          .sticky_queue = sticky_queue,
+          .identity = options.identity,
+          .worker_instance_key = worker_instance_key,
+          .max_concurrent = options.max_concurrent_workflow_tasks,
+          .resources = resources,
+          .polls = options.workflow_pollers,
+          .most_polls = options.max_pollers,
+          .max_cached = options.max_cached_workflows,
+          .sticky_timeout = options.sticky_schedule_to_start_timeout,
+          // In a test on virtual time somebody may sit in a debugger.
+          .deadlock_timeout = on_virtual_time() ? Duration{} : options.deadlock_timeout,
+          .payload_limit_bytes = limits.payloads,
+          .payload_warning_bytes = options.payload_warning_bytes,
+          .threads = threads,
+          .versioning = options.versioning,
+          .log = options.log,
+          .interceptors = options.interceptors.workflows,
+          .metrics = options.metrics},
+      activity_worker, local_runner);
+  count_start("WorkflowWorker");
+}
+
+void Worker::Impl::count_start(std::string_view worker_type) const {
+  const MetricTag tags[] = {
+      {"namespace", namespace_}, {"task_queue", options.task_queue}, {"worker_type", worker_type}};
+  options.metrics->count("temporal_worker_start", 1, tags);
+}
+
+void Worker::Impl::start_heartbeats() {
+  if (!wants_heartbeats || options.heartbeat_interval == Duration::zero()) return;
+  // `stop` comes before the end of this object.
+  heartbeats = std::make_shared<pollers::WorkerHeartbeats>(
+      environment, namespace_, options.identity, options.heartbeat_interval,
+      [this](pollers::WorkerHeartbeats::Heartbeat& beat) { fill(beat); });
+  heartbeats->start();
+}
+
+void Worker::Impl::fill(pollers::WorkerHeartbeats::Heartbeat& beat) const {
+  beat.set_worker_instance_key(worker_instance_key);
+  beat.set_task_queue(options.task_queue);
+  if (options.versioning) {
+    beat.mutable_deployment_version()->set_deployment_name(options.versioning->version.deployment);
+    beat.mutable_deployment_version()->set_build_id(options.versioning->version.build_id);
+  }
+  const auto write_slots = [this](const auto& numbers, auto* slots) {
+    slots->set_slot_supplier_kind(resources == nullptr ? "Fixed" : "ResourceBased");
+    slots->set_current_used_slots(static_cast<std::int32_t>(numbers.used));
+    slots->set_current_available_slots(static_cast<std::int32_t>(numbers.slots - numbers.used));
+    slots->set_total_processed_tasks(numbers.processed);
+    slots->set_total_failed_tasks(numbers.failed);
+  };
+  const auto write_polls = [this](std::size_t open, auto* polls) {
+    polls->set_current_pollers(static_cast<std::int32_t>(open));
+    polls->set_is_autoscaling(options.max_pollers > 0);
+  };
+  if (workflow_worker != nullptr) {
+    const auto now = workflow_worker->numbers();
+    write_slots(now, beat.mutable_workflow_task_slots_info());
+    write_polls(now.normal_polls, beat.mutable_workflow_poller_info());
+    write_polls(now.sticky_polls, beat.mutable_workflow_sticky_poller_info());
+    beat.set_total_sticky_cache_hit(now.cache_hits);
+    beat.set_total_sticky_cache_miss(now.cache_misses);
+    beat.set_current_sticky_cache_size(static_cast<std::int32_t>(workflow_worker->cached_runs()));
+  }
+  if (activity_worker != nullptr) {
+    const auto now = activity_worker->numbers();
+    write_slots(now, beat.mutable_activity_task_slots_info());
+    write_polls(now.polls, beat.mutable_activity_poller_info());
+  }
 }
 
 void Worker::Impl::stop_polling() {
@@ -247,6 +347,7 @@ bool Worker::Impl::tell_server() {
   }
   if (activity_worker != nullptr) request.add_task_queue_types(enums::TASK_QUEUE_TYPE_ACTIVITY);
   request.set_reason("graceful shutdown");
+  if (heartbeats != nullptr) *request.mutable_worker_heartbeat() = heartbeats->last();
   const auto [status, answer] = call_and_wait<api::ShutdownWorkerResponse>(
       *environment, methods::kShutdownWorker, request, kShutdownCallBudget);
   if (!status.ok()) options.log.debug("ShutdownWorker, code {}: {}", status.code, status.message);
@@ -291,6 +392,7 @@ void Worker::Impl::shutdown() {
   options.log.info("worker stops");
   stop_polling();
   close_polls();
+  if (heartbeats != nullptr) heartbeats->stop();
   if (workflow_worker != nullptr) {
     const Clock::time_point until = Clock::now() + kWorkflowTasksBudget;
     if (!workflow_worker->wait_idle(until)) options.log.warn("a workflow task was left unanswered");
@@ -305,6 +407,7 @@ void Worker::Impl::shutdown() {
 void Worker::Impl::abandon() {
   if (!started || ended) return;
   ended = true;
+  if (heartbeats != nullptr) heartbeats->stop();
   if (workflow_worker != nullptr) {
     workflow_worker->abandon();
     local_runner->cancel_all(CancelReason::kNotFound);
@@ -323,6 +426,7 @@ Worker::Worker(std::shared_ptr<Transport> transport, std::string namespace_, Wor
 Worker::Worker(const Client& client, WorkerOptions options)
     : Worker(client.transport(), client.namespace_name(), [&] {
         if (options.identity.empty()) options.identity = client.identity();
+        if (options.metrics == nullptr) options.metrics = client.metrics();
         return std::move(options);
       }()) {}
 

@@ -10,7 +10,10 @@
 #include <mutex>
 #include <utility>
 
+#include "converter/time.hpp"
 #include "history_fetch.hpp"
+#include "metrics/measure.hpp"
+#include "poller_hint.hpp"
 
 namespace tempora::pollers {
 
@@ -89,7 +92,10 @@ WorkflowWorker::WorkflowWorker(std::shared_ptr<const CallEnvironment> environmen
       options_(std::move(options)),
       activities_(std::move(activities)),
       locals_(std::move(locals)),
-      slots_(std::make_shared<SlotPool>(options_.max_concurrent)),
+      slots_(std::make_shared<SlotPool>(options_.max_concurrent,
+                                        metrics::slot_gauges(options_.metrics, options_.namespace_,
+                                                             options_.task_queue, "WorkflowWorker"),
+                                        gate_for(options_.resources, environment_->timers))),
       threads_(std::make_shared<ThreadPool>(options_.threads)),
       cache_(options_.max_cached) {}
 
@@ -97,7 +103,7 @@ WorkflowWorker::WorkflowWorker(std::shared_ptr<const CallEnvironment> environmen
 // for runs that are cached here. There are never more polls than slots, so that
 // neither kind can take all slots for itself.
 void WorkflowWorker::start() {
-  const std::size_t polls = std::clamp<std::size_t>(options_.polls, 1, options_.max_concurrent);
+  const std::size_t polls = std::clamp<std::size_t>(options_.polls, 1, sure_slots());
   if (!caching()) {
     polls_.push_back(make_polls(false, polls));
   } else {
@@ -105,7 +111,18 @@ void WorkflowWorker::start() {
     polls_.push_back(make_polls(false, normal));
     polls_.push_back(make_polls(true, std::max<std::size_t>(1, polls - normal)));
   }
+  watchdog_ = std::make_shared<Watchdog>(environment_->timers, options_.deadlock_timeout,
+                                         [weak = weak_from_this()](const Watchdog::Stuck& stuck) {
+                                           if (const auto self = weak.lock()) self->give_up(stuck);
+                                         });
+  watchdog_->start();
   for (const auto& group : polls_) group->start();
+}
+
+// Those that are granted whatever the machine says.
+std::size_t WorkflowWorker::sure_slots() const {
+  if (options_.resources == nullptr) return options_.max_concurrent;
+  return std::min(options_.max_concurrent, options_.resources->least());
 }
 
 std::shared_ptr<PollGroup> WorkflowWorker::make_polls(bool sticky, std::size_t polls) {
@@ -141,6 +158,10 @@ std::shared_ptr<PollGroup> WorkflowWorker::make_polls(bool sticky, std::size_t p
                                  : "temporal_workflow_task_queue_poll_succeed",
                            1, tags);
           },
+      .on_open = metrics::poll_gauge(options_.metrics, options_.namespace_, options_.task_queue,
+                                     sticky ? "workflow_sticky_task" : "workflow_task"),
+      .hint = scaling_hint<PolledTask>(options_.most_polls),
+      .most_polls = std::min(options_.most_polls, sure_slots() / (caching() ? 2 : 1)),
       .rate = nullptr,
       .polls = polls,
       .deadline = kPollDeadline,
@@ -151,12 +172,25 @@ std::shared_ptr<PollGroup> WorkflowWorker::make_polls(bool sticky, std::size_t p
 
 void WorkflowWorker::accept(WorkflowTask task) {
   if (abandoned_) return;
+  started(*task.response);
   RunCache::Taken taken = cache_.take(std::move(task));
-  if (taken.entry == nullptr) return;
+  if (taken.task.response == nullptr) return;
+  if (taken.entry == nullptr) return refuse(std::move(taken.task));
   auto hand = std::make_unique<InHand>();
   hand->entry = taken.entry;
   hand->task = std::move(taken.task);
   prepare(std::move(hand));
+}
+
+void WorkflowWorker::started(const PolledTask& task) const {
+  if (task.has_query() || task.attempt() > 1) return;  // these waited for nobody here
+  const MetricTag tags[] = {{"namespace", options_.namespace_},
+                            {"task_queue", options_.task_queue},
+                            {"workflow_type", task.workflow_type().name()}};
+  options_.metrics->observe_seconds(
+      "temporal_workflow_task_schedule_to_start_latency",
+      metrics::seconds_between(from_proto(task.scheduled_time()), from_proto(task.started_time())),
+      tags);
 }
 
 void WorkflowWorker::prepare(Hand hand) {
@@ -169,6 +203,7 @@ void WorkflowWorker::prepare(Hand hand) {
   const bool lines_up = hand->entry->run != nullptr && hand->entry->run->expects(task);
   if (caching() && task.previous_started_event_id() > 0) {
     count(lines_up ? "temporal_sticky_cache_hit" : "temporal_sticky_cache_miss", *hand);
+    ++(lines_up ? cache_hits_ : cache_misses_);
   }
   hand->fresh_run = !lines_up;
   hand->task.full_history = whole_already;
@@ -198,6 +233,8 @@ void WorkflowWorker::process(Hand hand) {
   std::unique_ptr<engine::Run>& run = hand->entry->run;
   const auto began = Clock::now();
   engine::TaskOutcome outcome;
+  const bool rebuilds = hand->fresh_run && task.previous_started_event_id() > 0;
+  Watchdog::Watch watch{*watchdog_, task};
   try {
     if (hand->fresh_run) {
       run.reset();
@@ -210,6 +247,8 @@ void WorkflowWorker::process(Hand hand) {
       options.task_queue = options_.task_queue;
       options.logger = options_.log;
       options.interceptors = options_.interceptors;
+      options.payload_limit_bytes = options_.payload_limit_bytes;
+      options.payload_warning_bytes = options_.payload_warning_bytes;
       run = std::make_unique<engine::Run>(*registry_, std::move(options));
     }
     outcome = run->process(task);
@@ -219,12 +258,16 @@ void WorkflowWorker::process(Hand hand) {
     outcome.cause = enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE;
     outcome.failure = runtime_failure("RuntimeError", error.what());
   }
+  if (watch.end()) return came_back(std::move(hand));
   const MetricTag tags[] = {{"namespace", options_.namespace_},
                             {"task_queue", options_.task_queue},
                             {"workflow_type", task.workflow_type().name()}};
   options_.metrics->observe_seconds("temporal_workflow_task_execution_latency",
-                                    std::chrono::duration<double>{Clock::now() - began}.count(),
-                                    tags);
+                                    metrics::seconds_since(began), tags);
+  if (rebuilds) {
+    options_.metrics->observe_seconds("temporal_workflow_task_replay_latency",
+                                      metrics::seconds_since(began), tags);
+  }
   dispatch(std::move(hand), std::move(outcome));
 }
 
@@ -347,12 +390,14 @@ void WorkflowWorker::go_on(Hand hand) {
       }
     }
     engine::TaskOutcome outcome;
+    Watchdog::Watch watch{*watchdog_, *hand->task.response};
     if (beat) {
       outcome = run.heartbeat(*hand->task.response);
     } else {
       session->calls.erase(result.seq);
       outcome = run.resolve(*hand->task.response, result);
     }
+    if (watch.end()) return came_back(std::move(hand));
     if (outcome.kind != engine::TaskOutcome::Kind::kLocalActivities)
       return dispatch(std::move(hand), std::move(outcome));
     order_locals(*hand, std::move(outcome.local));
@@ -409,6 +454,7 @@ void WorkflowWorker::complete(Hand hand, engine::TaskOutcome outcome) {
 void WorkflowWorker::completed(Hand hand, const CallStatus& status, CompletionAnswer& answer) {
   if (abandoned_) return;
   if (!status.ok()) return not_completed(std::move(hand), status);
+  ++processed_;
   start_eager(*hand, answer);
   if (hand->run_closed) {
     count_end_of_run(*hand);
@@ -452,23 +498,9 @@ void WorkflowWorker::not_completed(Hand hand, const CallStatus& status) {
   finish(std::move(hand), false);
 }
 
-// Only the first attempt is reported: after that the task is left to time out,
-// so that the server slows down.
-void WorkflowWorker::fail(Hand hand, enums::WorkflowTaskFailedCause cause,
-                          temporal::api::failure::v1::Failure failure) {
-  const PolledTask& task = *hand->task.response;
-  const MetricTag tags[] = {{"namespace", options_.namespace_},
-                            {"task_queue", options_.task_queue},
-                            {"workflow_type", task.workflow_type().name()},
-                            {"failure_reason", failure_reason(cause)}};
-  options_.metrics->count("temporal_workflow_task_execution_failed", 1, tags);
-  if (task.attempt() > 1) {
-    log_of(*hand).warn("workflow task failed again ({}): {}",
-                       enums::WorkflowTaskFailedCause_Name(cause), failure.message());
-    return finish(std::move(hand), false);
-  }
-  log_of(*hand).error("workflow task failed ({}): {}", enums::WorkflowTaskFailedCause_Name(cause),
-                      failure.message());
+api::RespondWorkflowTaskFailedRequest WorkflowWorker::failed_request(
+    const PolledTask& task, enums::WorkflowTaskFailedCause cause,
+    temporal::api::failure::v1::Failure failure) const {
   api::RespondWorkflowTaskFailedRequest request;
   request.set_task_token(task.task_token());
   request.set_namespace_(options_.namespace_);
@@ -476,6 +508,23 @@ void WorkflowWorker::fail(Hand hand, enums::WorkflowTaskFailedCause cause,
   write_version(options_.versioning, request);
   request.set_cause(cause);
   *request.mutable_failure() = std::move(failure);
+  return request;
+}
+
+// Only the first attempt is reported: after that the task is left to time out,
+// so that the server slows down.
+void WorkflowWorker::fail(Hand hand, enums::WorkflowTaskFailedCause cause,
+                          temporal::api::failure::v1::Failure failure) {
+  const PolledTask& task = *hand->task.response;
+  count_failed(task, cause);
+  if (task.attempt() > 1) {
+    log_of(*hand).warn("workflow task failed again ({}): {}",
+                       enums::WorkflowTaskFailedCause_Name(cause), failure.message());
+    return finish(std::move(hand), false);
+  }
+  log_of(*hand).error("workflow task failed ({}): {}", enums::WorkflowTaskFailedCause_Name(cause),
+                      failure.message());
+  auto request = failed_request(task, cause, std::move(failure));
   call_retrying<api::RespondWorkflowTaskFailedResponse>(
       *environment_, methods::kWorkflowTaskFailed, std::move(request), kAnswerPlan,
       [self = shared_from_this(), hand = std::move(hand)](const CallStatus& status,
@@ -484,6 +533,57 @@ void WorkflowWorker::fail(Hand hand, enums::WorkflowTaskFailedCause cause,
           self->log_of(*hand).debug("failure not taken, code {}: {}", status.code, status.message);
         self->finish(std::move(hand), false);
       });
+}
+
+// The thread is lost for now, and so is the slot of the task; everything else goes on.
+void WorkflowWorker::give_up(const Watchdog::Stuck& stuck) {
+  if (abandoned_) return;
+  const std::string message = fmt::format(
+      "[TMPRL1101] the workflow's code has run for {:.1f} s without an await, {}: it holds up its "
+      "thread",
+      std::chrono::duration<double>{stuck.since}.count(), stuck.place);
+  threads_->replace_one();
+  for (WorkflowTask& waiting : cache_.mark_stuck(stuck.task.workflow_execution().run_id()))
+    refuse(std::move(waiting));
+  report_stuck(stuck.task, message);
+}
+
+void WorkflowWorker::refuse(WorkflowTask task) {
+  if (!task.response->has_query()) return;  // it times out, and comes again
+  report_stuck(*task.response,
+               "[TMPRL1101] the workflow's code runs without an await: nobody can ask it");
+}
+
+void WorkflowWorker::report_stuck(const PolledTask& task, const std::string& message) {
+  const Logger log = log_of(task);
+  log.error("{}", message);
+  if (task.has_query()) {
+    api::RespondQueryTaskCompletedRequest answer;
+    answer.set_task_token(task.task_token());
+    answer.set_namespace_(options_.namespace_);
+    answer.set_completed_type(enums::QUERY_RESULT_TYPE_FAILED);
+    *answer.mutable_failure() = runtime_failure("Deadlock", message);
+    answer.set_error_message(message);
+    return call_retrying<api::RespondQueryTaskCompletedResponse>(
+        *environment_, methods::kQueryTaskCompleted, std::move(answer), kAnswerPlan,
+        [](const CallStatus&, const auto&) {});
+  }
+  const auto cause = enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE;
+  count_failed(task, cause);
+  if (task.attempt() > 1) return;
+  call_retrying<api::RespondWorkflowTaskFailedResponse>(
+      *environment_, methods::kWorkflowTaskFailed,
+      failed_request(task, cause, runtime_failure("Deadlock", message)), kAnswerPlan,
+      [log](const CallStatus& status, const auto&) {
+        if (!status.ok()) log.debug("failure not taken, code {}: {}", status.code, status.message);
+      });
+}
+
+// The task was failed in the meantime: what its code brings is not used.
+void WorkflowWorker::came_back(Hand hand) {
+  log_of(*hand).warn("the workflow's code came back after its task was given up");
+  threads_->replaced_one_is_back();
+  finish(std::move(hand), false);
 }
 
 void WorkflowWorker::answer_query(Hand hand, api::RespondQueryTaskCompletedRequest answer) {
@@ -525,6 +625,7 @@ void WorkflowWorker::finish(Hand hand, bool keep_run) {
   }
   std::vector<std::unique_ptr<engine::Run>> dropped;
   std::optional<WorkflowTask> next = cache_.give_back(hand->entry, dropped);
+  if (caching()) count_cache(dropped.size());
   dropped.clear();
   hand->eager.clear();
   hand->task.permit.release();
@@ -565,8 +666,9 @@ void WorkflowWorker::start_eager(InHand& hand, CompletionAnswer& answer) {
   hand.eager.clear();
 }
 
-Logger WorkflowWorker::log_of(const InHand& hand) const {
-  const PolledTask& task = *hand.task.response;
+Logger WorkflowWorker::log_of(const InHand& hand) const { return log_of(*hand.task.response); }
+
+Logger WorkflowWorker::log_of(const PolledTask& task) const {
   return options_.log.with("WorkflowType", task.workflow_type().name())
       .with("WorkflowID", task.workflow_execution().workflow_id())
       .with("RunID", task.workflow_execution().run_id())
@@ -580,7 +682,43 @@ void WorkflowWorker::count(std::string_view name, const InHand& hand) const {
   options_.metrics->count(name, 1, tags);
 }
 
+void WorkflowWorker::count_failed(const PolledTask& task, enums::WorkflowTaskFailedCause cause) {
+  ++failed_;
+  const MetricTag tags[] = {{"namespace", options_.namespace_},
+                            {"task_queue", options_.task_queue},
+                            {"workflow_type", task.workflow_type().name()},
+                            {"failure_reason", failure_reason(cause)}};
+  options_.metrics->count("temporal_workflow_task_execution_failed", 1, tags);
+}
+
+void WorkflowWorker::count_cache(std::size_t evicted) const {
+  const MetricTag tags[] = {{"namespace", options_.namespace_},
+                            {"task_queue", options_.task_queue}};
+  options_.metrics->gauge("temporal_sticky_cache_size", static_cast<double>(cache_.cached()), tags);
+  if (evicted > 0) {
+    options_.metrics->count("temporal_sticky_cache_total_forced_eviction", evicted, tags);
+  }
+}
+
+WorkflowWorker::Numbers WorkflowWorker::numbers() const {
+  Numbers now{.slots = slots_->capacity(),
+              .used = slots_->used(),
+              .processed = processed_,
+              .failed = failed_,
+              .cache_hits = cache_hits_,
+              .cache_misses = cache_misses_};
+  if (!polls_.empty()) now.normal_polls = polls_.front()->open();
+  if (polls_.size() > 1) now.sticky_polls = polls_.back()->open();
+  return now;
+}
+
 void WorkflowWorker::count_end_of_run(const InHand& hand) const {
+  const MetricTag tags[] = {{"namespace", options_.namespace_},
+                            {"task_queue", options_.task_queue},
+                            {"workflow_type", hand.task.response->workflow_type().name()}};
+  options_.metrics->observe_seconds(
+      "temporal_workflow_endtoend_latency",
+      metrics::seconds_between(hand.entry->run->start_time(), metrics::wall_clock()), tags);
   switch (hand.terminal_command) {
     case enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION:
       return count("temporal_workflow_completed", hand);
@@ -614,6 +752,7 @@ bool WorkflowWorker::wait_polls_closed(Clock::time_point until) {
 bool WorkflowWorker::wait_idle(Clock::time_point until) { return slots_->wait_idle(until); }
 
 void WorkflowWorker::stop_threads(Clock::time_point until) {
+  if (watchdog_ != nullptr) watchdog_->stop();
   threads_->stop(until);
   cache_.drop_idle().clear();
 }

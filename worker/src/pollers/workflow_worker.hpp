@@ -29,9 +29,11 @@
 #include "../engine/run.hpp"
 #include "calls.hpp"
 #include "poll_group.hpp"
+#include "resources.hpp"
 #include "run_cache.hpp"
 #include "slots.hpp"
 #include "thread_pool.hpp"
+#include "watchdog.hpp"
 
 namespace tempora::pollers {
 
@@ -42,15 +44,22 @@ struct WorkflowWorkerOptions {
   std::string identity;
   std::string worker_instance_key;
   std::size_t max_concurrent = 100;
+  std::shared_ptr<Resources> resources;  // or null
   std::size_t polls = 5;
+  std::size_t most_polls = 0;      // above 0: the server's hints move the number up to this
   std::size_t max_cached = 1'000;  // 0: no sticky queue, every task brings the whole history
   std::chrono::nanoseconds sticky_timeout{};
+  std::chrono::nanoseconds deadlock_timeout{};  // 0: workflow code may run for ever
+  std::size_t payload_limit_bytes = std::size_t{2} << 20;
+  std::size_t payload_warning_bytes = 0;
   std::size_t threads = 1;
   std::optional<WorkerVersioning> versioning{};
   Logger log;
   std::vector<WorkflowInterceptorFactory> interceptors{};
   std::shared_ptr<Metrics> metrics;
 };
+
+using PolledTask = temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse;
 
 class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
  public:
@@ -76,6 +85,19 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
 
   std::size_t cached_runs() const { return cache_.cached(); }
 
+  // For the worker's heartbeats.
+  struct Numbers {
+    std::size_t slots = 0;
+    std::size_t used = 0;
+    std::size_t normal_polls = 0;
+    std::size_t sticky_polls = 0;
+    std::int32_t processed = 0;
+    std::int32_t failed = 0;
+    std::int32_t cache_hits = 0;
+    std::int32_t cache_misses = 0;
+  };
+  Numbers numbers() const;
+
  private:
   // A task and the run it is for, which nobody else has.
   struct InHand {
@@ -91,7 +113,13 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
   friend struct LocalSession;
 
   std::shared_ptr<PollGroup> make_polls(bool sticky, std::size_t polls);
+  std::size_t sure_slots() const;
   void accept(WorkflowTask task);
+  void started(const PolledTask& task) const;
+  // Of a run whose code has been given up and may come back: the server sends it again.
+  void refuse(WorkflowTask task);
+  void give_up(const Watchdog::Stuck& stuck);
+  void report_stuck(const PolledTask& task, const std::string& message);
   void prepare(Hand hand);
   void fetch(Hand hand, bool whole);
   void process(Hand hand);
@@ -111,6 +139,7 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
   void answer_query(Hand hand,
                     temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest answer);
   void fail_query(Hand hand, std::string message);
+  void came_back(Hand hand);
   void finish(Hand hand, bool keep_run);
 
   void request_eager(
@@ -120,7 +149,14 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
       InHand& hand,
       temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& answer);
   bool caching() const { return options_.max_cached > 0; }
+  temporal::api::workflowservice::v1::RespondWorkflowTaskFailedRequest failed_request(
+      const PolledTask& task, temporal::api::enums::v1::WorkflowTaskFailedCause cause,
+      temporal::api::failure::v1::Failure failure) const;
   Logger log_of(const InHand& hand) const;
+  Logger log_of(const PolledTask& task) const;
+  void count_failed(const PolledTask& task,
+                    temporal::api::enums::v1::WorkflowTaskFailedCause cause);
+  void count_cache(std::size_t evicted) const;
   void count(std::string_view name, const InHand& hand) const;
   void count_end_of_run(const InHand& hand) const;
 
@@ -131,10 +167,15 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
   const std::shared_ptr<activity::LocalRunner> locals_;
   const std::shared_ptr<SlotPool> slots_;
   const std::shared_ptr<ThreadPool> threads_;
+  std::shared_ptr<Watchdog> watchdog_;
   RunCache cache_;
   std::vector<std::shared_ptr<PollGroup>> polls_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> abandoned_{false};
+  std::atomic<std::int32_t> processed_{0};
+  std::atomic<std::int32_t> failed_{0};
+  mutable std::atomic<std::int32_t> cache_hits_{0};
+  mutable std::atomic<std::int32_t> cache_misses_{0};
 };
 
 }  // namespace tempora::pollers

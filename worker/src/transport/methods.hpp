@@ -106,6 +106,7 @@ inline constexpr std::string_view kUnpauseActivity = TEMPORA_WORKFLOW_SERVICE("U
 inline constexpr std::string_view kResetActivity = TEMPORA_WORKFLOW_SERVICE("ResetActivity");
 inline constexpr std::string_view kRecordWorkerHeartbeat =
     TEMPORA_WORKFLOW_SERVICE("RecordWorkerHeartbeat");
+inline constexpr std::string_view kListWorkers = TEMPORA_WORKFLOW_SERVICE("ListWorkers");
 inline constexpr std::string_view kShutdownWorker = TEMPORA_WORKFLOW_SERVICE("ShutdownWorker");
 
 inline constexpr std::string_view kAddSearchAttributes =

@@ -5,6 +5,7 @@
 #include <google/protobuf/message.h>
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -35,9 +36,17 @@ class PendingCall {
   virtual void cancel() = 0;
 };
 
+// What the server takes.
+struct SizeLimits {
+  std::size_t payloads = std::size_t{2} << 20;  // one list of arguments, one result, one command
+  std::size_t memo = std::size_t{2} << 20;      // all of it
+};
+
 class Transport {
  public:
   virtual ~Transport() = default;
+  // Once the server has told. Handed down to whoever checks.
+  virtual void learn(const SizeLimits&) {}
   // Starts one attempt of `method` ("/package.Service/Method"). `request` is read before `start`
   // returns or must be kept until `done`, like `response`. `done` runs exactly once, on a thread of
   // the transport: it must not block.

@@ -1,0 +1,184 @@
+// What is too large for the server never reaches it: it would end the workflow.
+#include <temporal/api/enums/v1/event_type.pb.h>
+#include <temporal/api/history/v1/message.pb.h>
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <peers.hpp>
+
+#include "stage.hpp"
+
+namespace tempora::behaviour {
+namespace {
+
+namespace enums = temporal::api::enums::v1;
+
+constexpr std::size_t kTooMuch = (std::size_t{2} << 20) + 100;
+const RetryPolicy kOnce{.maximum_attempts = 1};
+
+const ActivityType<std::string, std::string> kEchoes{"echoes",
+                                                     {.start_to_close = 20s, .retry = kOnce}};
+const ActivityType<std::string, std::string> kBeats{
+    "beats", {.start_to_close = 20s, .heartbeat = 10s, .retry = kOnce}};
+
+// What `how` names is too large until the code is mended.
+struct Large {
+  static std::atomic<bool> mended;
+  static std::string much() { return std::string(mended ? 10 : kTooMuch, 'x'); }
+  std::string note;
+
+  Task<std::string> run(Context& ctx, std::string how) {
+    if (how == "memo") ctx.upsert_memo("note", much());
+    if (how == "update") co_await ctx.wait_until([this] { return !note.empty(); });
+    const std::string text = how == "input" ? much() : std::string(how == "near" ? 2'000 : 1, 'y');
+    if (how == "input" || how == "near") co_await ctx.execute(kEchoes, text);
+    const std::string large = "large";
+    if (how == "activity") co_await ctx.execute(kEchoes, large);
+    if (how == "local") co_await ctx.start_local(kEchoes, large);
+    if (how == "beat") co_await ctx.execute(kBeats, large);
+    co_return how == "result" ? much() : "done";
+  }
+  Task<std::string> set(Context&, std::string text) {
+    note = std::move(text);
+    co_return much();
+  }
+  std::string ask() const { return much(); }
+};
+std::atomic<bool> Large::mended = false;
+const Definition<Large> kLarge{"Large", run(&Large::run), update("set", &Large::set),
+                               query("ask", &Large::ask)};
+
+void play(Stage& stage) {
+  stage.runs(kLarge)
+      .does(kEchoes,
+            [](ActivityContext&, const std::string& text) {
+              return text == "large" ? std::string(kTooMuch, 'x') : text;
+            })
+      .does(kBeats, [](ActivityContext& ctx, const std::string& text) {
+        ctx.heartbeat(std::string(kTooMuch, 'x'));
+        return text;
+      });
+}
+
+std::string task_failure(const WorkflowHandle& handle) {
+  for (const auto& event : must(handle.history())->events()) {
+    if (event.event_type() == enums::EVENT_TYPE_WORKFLOW_TASK_FAILED)
+      return event.workflow_task_failed_event_attributes().failure().message();
+  }
+  return {};
+}
+
+// The task fails, says what and how much, and the run goes on with code that is mended.
+TEST(Sizes, ACommandThatIsTooLargeFailsTheTaskAndNotTheWorkflow) {
+  NEEDS_SERVER();
+  const std::map<std::string, std::string> named = {
+      {"input", "the input of activity echoes is 209"},
+      {"memo", "ModifyWorkflowProperties is 209"},
+      {"result", "CompleteWorkflowExecution is 209"}};
+  for (const auto& [how, text] : named) {
+    SCOPED_TRACE(how);
+    Large::mended = false;
+    with_default_cache([&](Stage& stage) {
+      play(stage);
+      stage.start_worker();
+      const auto handle = stage.start(kLarge, how);
+      stage.wait_for_event(handle, enums::EVENT_TYPE_WORKFLOW_TASK_FAILED);
+      const std::string told = task_failure(handle);
+      EXPECT_NE(told.find("[TMPRL1103]"), std::string::npos) << told;
+      EXPECT_NE(told.find(text), std::string::npos) << told;
+      Large::mended = true;
+      EXPECT_TRUE(handle.result<std::string>());
+    });
+  }
+}
+
+TEST(Sizes, AnActivityThatReturnsTooMuchFails) {
+  NEEDS_SERVER();
+  for (const std::string how : {"activity", "local", "beat"}) {
+    SCOPED_TRACE(how);
+    with_default_cache([&](Stage& stage) {
+      play(stage);
+      stage.start_worker();
+      const auto result = stage.start(kLarge, how).result<std::string>();
+      ASSERT_FALSE(result);
+      ASSERT_NE(result.error().failure, nullptr) << result.error().text();
+      const ApplicationError* error = find_application_error(*result.error().failure);
+      ASSERT_NE(error, nullptr);
+      EXPECT_EQ(error->type(), "PayloadsTooLarge");
+      EXPECT_NE(std::string{error->what()}.find("20972"), std::string::npos) << error->what();
+    });
+  }
+}
+
+TEST(Sizes, ACallThatIsTooLargeIsRefusedByName) {
+  NEEDS_SERVER();
+  Large::mended = false;
+  with_default_cache([](Stage& stage) {
+    play(stage);
+    stage.start_worker();
+    const std::string much(kTooMuch, 'x');
+    const auto start = stage.client().start(kLarge, stage.start_options(), much);
+    ASSERT_FALSE(start);
+    EXPECT_EQ(start.error().code, ErrorCode::kMessageTooLarge) << start.error().text();
+    EXPECT_NE(start.error().message.find("input of StartWorkflowExecutionRequest has 20972"),
+              std::string::npos)
+        << start.error().text();
+
+    const auto handle = stage.start(kLarge, std::string{"update"});
+    EXPECT_EQ(handle.signal("set", much).error().code, ErrorCode::kMessageTooLarge);
+    EXPECT_EQ(handle.update<std::string>("set", {}, much).error().code,
+              ErrorCode::kMessageTooLarge);
+    const auto asked = handle.query<std::string>("ask");
+    ASSERT_FALSE(asked);
+    EXPECT_NE(asked.error().text().find("[TMPRL1103]"), std::string::npos) << asked.error().text();
+    Large::mended = true;
+    EXPECT_TRUE(handle.update<std::string>("set", {}, std::string{"go"}));
+    EXPECT_EQ(must(handle.result<std::string>()), "done");
+  });
+}
+
+TEST(Sizes, AClientMayBeStricterThanTheServer) {
+  NEEDS_SERVER();
+  const Client client = connect({.max_payload_bytes = 1'000});
+  const auto refused = client.start("Large", {.id = unique("strict"), .task_queue = "nobody"},
+                                    std::string(2'000, 'x'));
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("the server takes 1000"), std::string::npos);
+}
+
+class Lines final : public LogSink {
+ public:
+  bool enabled(LogLevel level) const override { return level >= LogLevel::kWarn; }
+  void write(LogLevel, std::string_view message, std::span<const LogField>) override {
+    const std::lock_guard lock{mutex_};
+    text_.append(message).append("\n");
+  }
+  std::string text() const {
+    const std::lock_guard lock{mutex_};
+    return text_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string text_;
+};
+
+TEST(Sizes, WhatComesNearTheLimitIsToldInTheLog) {
+  NEEDS_SERVER();
+  const auto lines = std::make_shared<Lines>();
+  with_default_cache([&](Stage& stage) {
+    play(stage);
+    stage.options.payload_warning_bytes = 1'000;
+    stage.options.log = Logger{lines};
+    stage.start_worker();
+    EXPECT_EQ(must(stage.start(kLarge, std::string{"near"}).result<std::string>()), "done");
+    stage.worker().shutdown();
+  });
+  const std::string told = lines->text();
+  EXPECT_NE(told.find("the input of activity echoes is 20"), std::string::npos) << told;
+  EXPECT_NE(told.find("the result of activity echoes has 20"), std::string::npos) << told;
+}
+
+}  // namespace
+}  // namespace tempora::behaviour
