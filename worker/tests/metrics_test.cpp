@@ -62,7 +62,7 @@ TEST(Measurements, HaveTheNamesThatDashboardsKnow) {
         "temporal_activity_schedule_to_start_latency_seconds_count",
         "temporal_activity_execution_latency_seconds_count",
         "temporal_activity_succeed_endtoend_latency_seconds_count",
-        "temporal_local_activity_total_total",
+        "temporal_local_activity_total{",
         "temporal_local_activity_succeed_endtoend_latency_seconds_count"}) {
     EXPECT_GE(value_of(text, name), 0) << name << "\n" << text;
   }

@@ -25,9 +25,13 @@ inline TimePoint wall_clock() {
   return std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
 }
 
+// Whoever counts often asks first, so that it costs nothing if nobody wants to know.
+inline bool wanted(const std::shared_ptr<Metrics>& metrics) { return metrics != no_metrics(); }
+
 inline std::function<void(std::size_t, std::size_t)> slot_gauges(
     const std::shared_ptr<Metrics>& metrics, const std::string& name_space,
     const std::string& task_queue, std::string worker_type) {
+  if (!wanted(metrics)) return nullptr;
   return [metrics, name_space, task_queue, worker_type = std::move(worker_type)](std::size_t used,
                                                                                  std::size_t free) {
     const MetricTag tags[] = {
@@ -41,6 +45,7 @@ inline std::function<void(std::size_t)> poll_gauge(const std::shared_ptr<Metrics
                                                    const std::string& name_space,
                                                    const std::string& task_queue,
                                                    std::string poller_type) {
+  if (!wanted(metrics)) return nullptr;
   return [metrics, name_space, task_queue, poller_type = std::move(poller_type)](std::size_t open) {
     const MetricTag tags[] = {
         {"namespace", name_space}, {"task_queue", task_queue}, {"poller_type", poller_type}};

@@ -79,6 +79,16 @@ struct Family {
   std::map<std::string, Series, std::less<>> series{};  // by labels
 };
 
+// A counter may have its suffix in its name already.
+std::string_view suffix_of(Type type, std::string_view name) {
+  switch (type) {
+    case Type::kCounter: return name.ends_with("_total") ? "" : "_total";
+    case Type::kHistogram: return "_seconds";
+    case Type::kGauge: return "";
+  }
+  return "";
+}
+
 std::string number(double value) {
   if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
   return std::isnan(value) ? "NaN" : fmt::format("{}", value);
@@ -190,7 +200,7 @@ std::string PrometheusMetrics::text() const {
     append_name(name, plain);
     const bool counter = family.type == Type::kCounter;
     const bool histogram = family.type == Type::kHistogram;
-    if (impl_->options.suffixes) name += counter ? "_total" : histogram ? "_seconds" : "";
+    if (impl_->options.suffixes) name += suffix_of(family.type, name);
     out += fmt::format("# TYPE {} {}\n", name,
                        counter ? "counter" : (histogram ? "histogram" : "gauge"));
     for (const auto& [labels, series] : family.series) {

@@ -43,6 +43,12 @@ TEST(PrometheusMetrics, NamesOfTheDocumentationWithoutSuffixes) {
   EXPECT_THAT(metrics.text(), HasSubstr("temporal_request 1\n"));
 }
 
+TEST(PrometheusMetrics, ACounterThatEndsInItsSuffixGetsNoSecond) {
+  PrometheusMetrics metrics;
+  metrics.count("temporal_local_activity_total", 1, {});
+  EXPECT_THAT(metrics.text(), HasSubstr("temporal_local_activity_total 1\n"));
+}
+
 TEST(PrometheusMetrics, ATagMayHoldAnything) {
   PrometheusMetrics metrics;
   const MetricTag tags[] = {{"task-queue", "a\"b\\c\nd"}};

@@ -15,6 +15,7 @@ list(APPEND WORKER_SOURCES
   src/pollers/run_cache.cpp
   src/pollers/slots.cpp
   src/pollers/thread_pool.cpp
+  src/pollers/thread_use.cpp
   src/pollers/watchdog.cpp
   src/pollers/worker.cpp
   src/pollers/worker_heartbeat.cpp
@@ -29,4 +30,5 @@ list(APPEND WORKER_TESTS
   src/pollers/poll_group_test.cpp
   src/pollers/resources_test.cpp
   src/pollers/run_cache_test.cpp
-  src/pollers/slots_test.cpp)
+  src/pollers/slots_test.cpp
+  src/pollers/thread_use_test.cpp)

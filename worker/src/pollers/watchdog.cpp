@@ -9,6 +9,9 @@ namespace tempora::pollers {
 
 namespace {
 
+// Of a look that came late only so many intervals count.
+constexpr int kMostBetween = 2;
+
 std::string describe(const engine::Place& place) {
   if (place.what() == nullptr) return "since its beginning";
   return fmt::format("since {} ({}:{})", place.what(), place.file(), place.line());
@@ -18,7 +21,7 @@ std::string describe(const engine::Place& place) {
 
 void Watchdog::start() {
   if (limit_ <= Clock::duration::zero() || stopped_) return;
-  timers_->after(limit_ / 4, [weak = weak_from_this()] {
+  timers_->after(interval(), [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (self == nullptr) return;
     self->look();
@@ -33,11 +36,14 @@ void Watchdog::look() {
     const Clock::time_point now = Clock::now();
     for (Watched& watched : watched_) {
       if (watched.reported) continue;
+      const auto use = ThreadUse::of(watched.thread);
       if (const auto steps = watched.place->steps(); steps != watched.steps) {
         watched.steps = steps;
-        watched.began = now;
+        watched.away.restart(now, use);
+        continue;
       }
-      if (now - watched.began < limit_) continue;
+      const Clock::duration away = watched.away.look(now, use, kMostBetween * interval());
+      if (away < limit_) continue;
       watched.reported = true;
       Stuck found;
       found.task.set_task_token(watched.task->task_token());
@@ -46,7 +52,7 @@ void Watchdog::look() {
       *found.task.mutable_workflow_execution() = watched.task->workflow_execution();
       if (watched.task->has_query()) *found.task.mutable_query() = watched.task->query();
       found.place = describe(*watched.place);
-      found.since = now - watched.began;
+      found.since = away;
       stuck.push_back(std::move(found));
     }
   }
@@ -60,7 +66,7 @@ Watchdog::Watch::Watch(Watchdog& dog, const PolledTask& task) : dog_(dog) {
   const std::lock_guard lock{dog.mutex_};
   place_ = dog.watched_.insert(
       dog.watched_.end(),
-      Watched{.task = &task, .place = &place, .began = Clock::now(), .steps = place.steps()});
+      Watched{.task = &task, .place = &place, .thread = ThreadUse::this_thread()});
 }
 
 bool Watchdog::Watch::end() {

@@ -17,14 +17,16 @@
 
 #include "../engine/place.hpp"
 #include "../transport/timer_queue.hpp"
+#include "thread_use.hpp"
 
 namespace tempora::pollers {
 
 struct Watched {  // read and written under the watchdog's lock, apart from the place
   const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse* task;
   const engine::Place* place;
-  TimerQueue::Clock::time_point began;  // or went on, as seen at the last look
-  std::uint64_t steps = 0;
+  pid_t thread;
+  std::optional<std::uint64_t> steps;  // as seen at the last look, if there was one
+  TimeAway away;                       // since then
   bool reported = false;
 };
 
@@ -66,6 +68,7 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
 
  private:
   void look();
+  Clock::duration interval() const { return limit_ / 4; }
 
   const std::shared_ptr<TimerQueue> timers_;
   const Clock::duration limit_;

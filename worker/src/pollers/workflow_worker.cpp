@@ -625,7 +625,7 @@ void WorkflowWorker::finish(Hand hand, bool keep_run) {
   }
   std::vector<std::unique_ptr<engine::Run>> dropped;
   std::optional<WorkflowTask> next = cache_.give_back(hand->entry, dropped);
-  if (caching()) count_cache(dropped.size());
+  if (caching() && metrics::wanted(options_.metrics)) count_cache(dropped.size());
   dropped.clear();
   hand->eager.clear();
   hand->task.permit.release();
