@@ -16,13 +16,13 @@ class TypeLimits {
  public:
   using Job = std::function<void()>;
 
-  explicit TypeLimits(const std::map<std::string, std::size_t>& limits) {
+  explicit TypeLimits(const std::map<std::string, std::size_t>& limits) : any_(!limits.empty()) {
     for (const auto& [type, limit] : limits) types_[type].free = limit;
   }
 
   // Runs `job` now or when `ended` makes room for it. Types without a limit run now.
   void run(const std::string& type, Job job) {
-    {
+    if (any_) {
       const std::lock_guard lock{mutex_};
       const auto found = types_.find(type);
       if (found != types_.end()) {
@@ -42,6 +42,7 @@ class TypeLimits {
 
   // Once for each job that ran.
   void ended(const std::string& type) {
+    if (!any_) return;
     Job next;
     {
       const std::lock_guard lock{mutex_};
@@ -62,6 +63,7 @@ class TypeLimits {
     std::size_t free = 0;
     std::deque<Job> waiting;
   };
+  const bool any_;  // without limits nobody waits for the lock either
   std::mutex mutex_;
   std::map<std::string, Type> types_;
 };
