@@ -219,7 +219,9 @@ TEST_F(ClientServerTest, UpdateWithStartSaysWhichOperationIsToBlame) {
 TEST_F(ClientServerTest, TooLargeAnInputIsRefusedWithoutRetries) {
   const auto refused = client->start("Sleeper", options, std::string(std::size_t{3} << 20, 'x'));
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument) << refused.error().text();
+  EXPECT_EQ(refused.error().code, ErrorCode::kMessageTooLarge) << refused.error().text();
+  EXPECT_NE(refused.error().message.find("input"), std::string::npos) << refused.error().text();
+  EXPECT_FALSE(refused.error().retryable);
   const auto larger = client->start("Sleeper", options, std::string(std::size_t{5} << 20, 'x'));
   ASSERT_FALSE(larger);
   EXPECT_EQ(larger.error().code, ErrorCode::kMessageTooLarge) << larger.error().text();
