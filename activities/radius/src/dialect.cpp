@@ -116,6 +116,7 @@ constexpr std::array kFields{std::string_view{"name"},
                              std::string_view{"coa.full"},
                              std::string_view{"coa.restricted"},
                              std::string_view{"coa.reauthenticate"},
+                             std::string_view{"coa.renumber"},
                              std::string_view{"identify"},
                              std::string_view{"coa"},
                              std::string_view{"nak"},
@@ -405,7 +406,7 @@ std::string describe(const Dialect& dialect, const Attribute& attribute) {
     return type.vendor == attribute.vendor && type.type == attribute.type;
   };
   for (const auto* items : {&dialect.identify_coa, &dialect.identify_disconnect, &dialect.full,
-                            &dialect.restricted, &dialect.reauthenticate}) {
+                            &dialect.restricted, &dialect.reauthenticate, &dialect.renumber}) {
     for (const Dialect::Item& item : *items) {
       if (is(item.type))
         return fmt::format("{} = {}", item.name, shown_value(item.type.kind, attribute.value));
@@ -433,6 +434,7 @@ Dialect parse_dialect(std::string_view toml, std::string_view origin) {
   dialect.full = reader.items("coa.full");
   dialect.restricted = reader.items("coa.restricted");
   dialect.reauthenticate = reader.items("coa.reauthenticate");
+  dialect.renumber = reader.items("coa.renumber");
   dialect.naks = reader.naks();
   const auto nothing = [&](std::string_view what) { reader.refuse_field(what, "is empty"); };
   if (dialect.identify_disconnect.empty()) nothing("identify.disconnect");
@@ -444,6 +446,7 @@ Dialect parse_dialect(std::string_view toml, std::string_view origin) {
   if (dialect.address_change == "reauthenticate" && dialect.reauthenticate.empty()) {
     nothing("coa.reauthenticate");
   }
+  if (dialect.address_change == "coa" && dialect.renumber.empty()) nothing("coa.renumber");
   for (const std::string& name : dialect.required) {
     const auto named = [&](const Dialect::Item& item) { return item.name == name; };
     if (std::ranges::none_of(dialect.identify_disconnect, named)) {

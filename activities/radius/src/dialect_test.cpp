@@ -95,6 +95,10 @@ TEST(ParseDialect, NamesTheFieldThatIsWrong) {
   refuses("name = 'x'\ntitle = 'x'\nidentify.disconnect = [['No-Such', 'x']]", "No-Such");
   refuses("name = 'x'\ntitle = 'x'\nidentify.disconnect = [['User-Name', '${username}']]",
           "identify.coa");
+  refuses(
+      "name = 'x'\ntitle = 'x'\naddress_change = 'coa'\ncoa_disconnects = true\n"
+      "identify.disconnect = [['User-Name', '${username}']]",
+      "coa.renumber");
   refuses("name = ", "trial.toml");
 }
 

@@ -103,6 +103,7 @@ struct RadiusEffects::Work {
   std::string username;
   std::vector<std::string> usernames;
   std::string framed_ip;
+  std::string delegated_prefix;
   std::string hinted_username;  // of a session that accounting does not know of
   std::string nas_hint;
   std::string spared_nas;  // a session there is where it belongs
@@ -167,6 +168,7 @@ void RadiusEffects::read_wish(Work& work) {
                                                                 : Operation::kRestore;
   work.username = text_of(wish, "username");
   work.framed_ip = text_of(wish, "framed_ip");
+  work.delegated_prefix = text_of(wish, "delegated_prefix");
   // A line that was moved or renamed has its session where, and as whom, it was before.
   const std::string former_nas = text_of(wish, "session_nas");
   work.nas_hint = former_nas.empty() ? text_of(wish, "nas_ip") : former_nas;
@@ -452,6 +454,8 @@ RadiusEffects::Prepared RadiusEffects::prepare_for(const Work& work, const ports
   variables["plan"] = plan;
   variables["restricted"] = settings_.restricted;
   for (auto& [name, value] : variables_of(session, nas)) variables[name] = std::move(value);
+  variables["wanted_ip"] = work.framed_ip;
+  variables["wanted_prefix"] = work.delegated_prefix;
 
   const auto& identify = prepared.disconnect ? dialect.identify_disconnect : dialect.identify_coa;
   auto attributes = fill(identify, variables, true);
@@ -476,6 +480,11 @@ RadiusEffects::Prepared RadiusEffects::prepare_for(const Work& work, const ports
                     fmt::format("dialect {}, plan {}: {}", dialect.name, plan, condition.error()));
     }
     std::ranges::move(*condition, std::back_inserter(*attributes));
+    if (renumber && dialect.address_change == "coa") {
+      auto space = fill(dialect.renumber, variables, true);
+      if (!space) return refuse("bad_dialect", space.error());
+      std::ranges::move(*space, std::back_inserter(*attributes));
+    }
   }
   auto request = request_to(nas, secrets_);
   if (!request) return refuse("bad_secret", fmt::format("NAS {}: {}", nas.name, request.error()));

@@ -1,5 +1,6 @@
 #include "addrflow/radius/effects.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -7,6 +8,8 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <future>
 
 #include "fake_nas.hpp"
@@ -311,6 +314,42 @@ TEST_F(EffectsTest, NewAddressIsTakenAsTheDialectSays) {
   EXPECT_TRUE(std::ranges::any_of(again.attributes, [](const Attribute& a) {
     return a.vendor == kHuawei && a.value == "A";
   })) << "it is told to ask the AAA server again";
+}
+
+TEST_F(EffectsTest, SessionIsGivenItsNewAddressWhereTheDialectCan) {
+  const auto place =
+      std::filesystem::temp_directory_path() / fmt::format("addrflow-dialects-{}", ::getpid());
+  std::filesystem::create_directory(place);
+  std::ofstream{place / "renumbering.toml"} << R"(
+name = "renumbering"
+title = "renumbers"
+address_change = "coa"
+identify.coa = [["Acct-Session-Id", "${session_id}"]]
+identify.disconnect = [["Acct-Session-Id", "${session_id}"]]
+[coa]
+full = [["Filter-Id", "${plan}"]]
+restricted = [["Filter-Id", "${restricted}"]]
+renumber = [["Framed-IP-Address", "${wanted_ip}"], ["Delegated-IPv6-Prefix", "${wanted_prefix}"]]
+)";
+  dialects = Dialects{place.string()};
+  std::filesystem::remove_all(place);
+  sessions.looks = {{session("1")}};  // at 203.0.113.7
+  network.record.dialect = "renumbering";
+  journal.leave.wish["framed_ip"] = "203.0.113.70";
+  const auto take = [&] {
+    auto reply = send();
+    const auto received = nas.receive();
+    nas.answer(received, Code::kCoaAck);
+    EXPECT_EQ(reply.get().status(), "confirmed");
+    return decode(received.octets).value();
+  };
+  EXPECT_EQ(take().find(attribute::kFramedIpAddress), nullptr) << "a change of condition only";
+  journal.leave.wish["renumber"] = true;
+  const Packet told = take();
+  EXPECT_EQ(told.code, Code::kCoaRequest);
+  EXPECT_EQ(told.find(11)->value, "gold");
+  ASSERT_NE(told.find(attribute::kFramedIpAddress), nullptr);
+  EXPECT_EQ(told.find(attribute::kFramedIpAddress)->value, (std::string{"\xCB\x00\x71\x46", 4}));
 }
 
 class RedundancyGroupTest : public EffectsTest {

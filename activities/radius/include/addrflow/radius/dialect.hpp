@@ -59,9 +59,10 @@ struct Dialect {
   bool judged = false;     // by a peer of this project that answers as the documents say
   std::uint16_t port = 0;  // where such devices listen as a rule
   // What a change of the address takes: "disconnect" (a new login), "reauthenticate" (the NAS asks
-  // the AAA server again), "coa" (the condition carries the new prefix).
+  // the AAA server again), "coa" (the session is given the new space).
   std::string address_change = "disconnect";
   std::vector<Item> reauthenticate;
+  std::vector<Item> renumber;                // after the condition; an empty variable leaves it out
   std::map<std::uint32_t, NakMeaning> naks;  // by Error-Cause; 0: a NAK without one
   bool coa_disconnects = false;              // a change of condition needs a new login
   bool disconnect_allowed = false;           // when the NAS refuses to change a session
