@@ -50,6 +50,7 @@ v1::Pace pace_of(const Settings::Pace& settings) {
   pace.set_effect_retry_ms(settings.effect_retry.count());
   pace.set_effect_retry_max_ms(settings.effect_retry_max.count());
   pace.set_gate_poll_ms(settings.gate_poll.count());
+  pace.set_gate_poll_max_ms(settings.gate_poll_max.count());
   pace.set_ledger_timeout_ms(settings.ledger_timeout.count());
   pace.set_netbox_timeout_ms(settings.netbox_timeout.count());
   pace.set_radius_timeout_ms(settings.radius_timeout.count());

@@ -171,7 +171,9 @@ std::vector<SettingField> fields_of(Settings& settings) {
   add("pace.answer_wait", &pace.answer_wait, "how long an answer waits for its effects");
   add("pace.effect_retry", &pace.effect_retry, "first wait before an effect is tried again");
   add("pace.effect_retry_max", &pace.effect_retry_max, "longest wait between two tries");
-  add("pace.gate_poll", &pace.gate_poll, "how often the release gate is looked at");
+  add("pace.gate_poll", &pace.gate_poll, "how soon the release gate is looked at again, at first");
+  add("pace.gate_poll_max", &pace.gate_poll_max,
+      "longest wait between two looks at a gate that has been closed for long");
   add("pace.ledger_timeout", &pace.ledger_timeout, "limit of a ledger or AAA activity");
   add("pace.netbox_timeout", &pace.netbox_timeout, "limit of a NetBox activity");
   add("pace.radius_timeout", &pace.radius_timeout, "limit of a RADIUS activity");

@@ -65,6 +65,7 @@ struct Settings {
     milliseconds effect_retry{2'000};
     milliseconds effect_retry_max{60'000};
     milliseconds gate_poll{15'000};
+    milliseconds gate_poll_max{600'000};
     milliseconds ledger_timeout{30'000};
     milliseconds netbox_timeout{70'000};
     milliseconds radius_timeout{45'000};

@@ -192,15 +192,21 @@ v1::CatchUpResult Ledger::catch_up(const v1::CatchUpRequest& request,
       "   AND e.updated_at < clock_timestamp() - $1::bigint * interval '1 second'),"
       " gate AS (SELECT DISTINCT h.service_id FROM holdings h WHERE h.releasing"
       "   AND upper_inf(h.period) AND NOT h.kept"
-      "   AND h.releasing_since < clock_timestamp() - $1::bigint * interval '1 second'),"
+      "   AND h.releasing_since < clock_timestamp() - $1::bigint * interval '1 second'"
+      // Its service looks by itself, ever more seldom (poll_after): two looks were left out.
+      "   AND coalesce(h.looked_at, h.releasing_since) < clock_timestamp()"
+      "     - greatest($1::bigint * interval '1 second', 2 * least($2::bigint * interval"
+      "     '1 millisecond', (clock_timestamp() - h.releasing_since) / 4))),"
       " due AS (SELECT service_id FROM effect UNION SELECT service_id FROM gate) ";
+  const auto seldom =
+      std::max<std::int64_t>(settings_.pace.gate_poll_ms(), settings_.pace.gate_poll_max_ms());
   v1::CatchUpResult result;
   std::vector<ServiceRef> due;
   store_->in_snapshot([&](Tx& tx) {
     const auto counted = tx.exec_params(std::string{kDue} +
                                             "SELECT (SELECT count(*) FROM effect), (SELECT count(*)"
                                             " FROM gate), (SELECT count(*) FROM due)",
-                                        older);
+                                        older, seldom);
     result.set_effects_due(counted[0][0].as<std::int64_t>());
     result.set_gates_due(counted[0][1].as<std::int64_t>());
     const auto all = counted[0][2].as<std::int64_t>();
@@ -210,8 +216,8 @@ v1::CatchUpResult Ledger::catch_up(const v1::CatchUpRequest& request,
     due = services_of(tx.exec_params(std::string{kDue} +
                                          "SELECT s.tenant_id, s.subscriber_id, s.service FROM due"
                                          " JOIN services s ON s.id = due.service_id"
-                                         " ORDER BY random() LIMIT $2",
-                                     older, most));
+                                         " ORDER BY random() LIMIT $3",
+                                     older, seldom, most));
     result.set_left(all - static_cast<std::int64_t>(due.size()));
     return true;
   });

@@ -303,6 +303,14 @@ TEST_F(EvidenceTest, StuckRevocationsAreWokenAndNeverReleasedByTheCleanup) {
       fmt::format("UPDATE holdings SET releasing_since = now() - interval '2 hours'"
                   " WHERE tenant_id = '{}'",
                   tenant));
+  const auto looked = [&](const std::string& when) {
+    sql("UPDATE holdings SET looked_at = clock_timestamp() - interval '" + when +
+        "' WHERE tenant_id = '" + tenant + "'");
+  };
+  looked("1 minute");
+  with_waker.catch_up(soon);
+  EXPECT_EQ(std::ranges::count(waker.woken, "stuck"), 0) << "it looks by itself";
+  looked("1 hour 30 minutes");
   soon.set_dry_run(true);
   EXPECT_GE(with_waker.catch_up(soon).gates_due(), 1);
   EXPECT_TRUE(waker.woken.empty());

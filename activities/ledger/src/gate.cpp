@@ -33,6 +33,7 @@ struct Facts {
   bool line_lives = false;  // with another family: its session may be there, and is not this one's
   bool hold_over = false;
   std::int64_t hold_left_ms = 0;
+  std::int64_t waited_ms = 0;  // since it is on its way out
   std::int64_t quarantine_s = 0;
   std::int64_t longest_quarantine_s = 0;
   system_clock::time_point withdrawn_at;
@@ -102,7 +103,8 @@ Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, const s
       " coalesce((SELECT o.before->>'nas_ip' FROM holdings n JOIN operations o ON o.id = "
       "n.opened_by"
       "  WHERE n.service_id = h.service_id AND n.family = h.family AND n.id > h.id"
-      "  AND o.operation = 'readdress' ORDER BY n.id LIMIT 1), '')"
+      "  AND o.operation = 'readdress' ORDER BY n.id LIMIT 1), ''),"
+      " (extract(epoch FROM clock_timestamp() - h.releasing_since) * 1000)::bigint"
       " FROM holdings h JOIN ip_reservations r ON r.holding_id = h.id"
       " JOIN ip_pools p ON p.id = h.pool_id"
       " WHERE h.service_id = $1 AND h.family = $2 AND upper_inf(h.period) AND h.releasing"
@@ -123,6 +125,7 @@ Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, const s
   facts.now = from_epoch(row[8]);
   facts.hold_left_ms = row[9].as<std::int64_t>();
   facts.hold_over = facts.hold_left_ms <= 0;
+  facts.waited_ms = row[11].as<std::int64_t>();
   const auto rows = read_rows(tx, head->id);
   facts.line_lives = std::ranges::any_of(rows, [](const Row& other) {
     return other.state == State::kAllocated || other.state == State::kActive ||
@@ -202,19 +205,30 @@ bool is_foreign(const Facts& facts, const ports::Session& session, const HeldEls
          elsewhere(session.username);
 }
 
+// What has waited long is looked at seldom: a look costs the service's history several events, and
+// thousands of lines may wait until their hold time is over. Nothing opens later than by a quarter
+// of the time it has waited.
+std::int64_t poll_after(std::int64_t waited_ms, const v1::Pace& pace) {
+  const std::int64_t often = std::max<std::int64_t>(pace.gate_poll_ms(), kSoonMs);
+  return std::clamp(waited_ms / 4, often, std::max(pace.gate_poll_max_ms(), often));
+}
+
 // Without accounting, or by it.
 Judgement judge(const Facts& facts, ports::SessionDirectory* sessions, seconds interim,
                 const Settings& settings, const HeldElsewhere& elsewhere) {
   if (facts.forced) return {"forced", "a person has released it"};
   if (!facts.exposed) return {"strong", "AAA has never handed it out"};
-  if (!facts.withdrawn) return closed("the AAA rows do not withhold it yet", kSoonMs);
+  const std::int64_t poll = poll_after(facts.waited_ms, settings.pace);
+  // By the first attempt as a rule, so soon at first.
+  if (!facts.withdrawn)
+    return closed("the AAA rows do not withhold it yet",
+                  std::clamp(facts.waited_ms, kSoonMs, poll));
   const Judgement hold_over{"hold_time", "the hold time is over"};
   if (sessions == nullptr) {
     return facts.hold_over
                ? hold_over
                : closed("accounting is not known: the hold time decides", facts.hold_left_ms);
   }
-  const std::int64_t poll = std::max<std::int64_t>(settings.pace.gate_poll_ms(), kSoonMs);
   Judgement judged;
   try {
     auto seen = sessions->evidence(facts.usernames, facts.space, facts.nas_ip, facts.withdrawn_at);
@@ -306,7 +320,6 @@ v1::GateReply Ledger::gate(const v1::GateRequest& request) {
   const ServiceRef service = checked(request.service());
   std::vector<std::string> families(request.families().begin(), request.families().end());
   if (families.empty()) families.emplace_back(domain::kFamilyIpv4);
-  const std::int64_t poll = std::max<std::int64_t>(settings_.pace.gate_poll_ms(), kSoonMs);
 
   // One holding of the family, from this id on; its id, or 0 where there is none.
   const auto look = [&](const std::string& family, std::int64_t from, v1::GateReply& reply) {
@@ -317,7 +330,11 @@ v1::GateReply Ledger::gate(const v1::GateRequest& request) {
       } catch (const Restored& error) {
         restored = error.what();
       }
-      return read_facts(tx, service, request.number(), family, from, Lock::kNo);
+      const Facts facts = read_facts(tx, service, request.number(), family, from, Lock::kNo);
+      tx.exec_params(
+          "UPDATE holdings SET looked_at = clock_timestamp() WHERE id = $1 AND upper_inf(period)",
+          facts.holding_id);
+      return facts;
     });
     reply.set_superseded(facts.superseded);
     if (facts.superseded || (from > 0 && !facts.held)) return std::int64_t{0};
@@ -336,7 +353,7 @@ v1::GateReply Ledger::gate(const v1::GateRequest& request) {
     };
     const Judgement judged = restored.empty()
                                  ? judge(facts, sessions_, interim, settings_, elsewhere)
-                                 : closed(restored, poll);
+                                 : closed(restored, poll_after(facts.waited_ms, settings_.pace));
     if (judged.open()) {
       reply.set_superseded(!store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
         return release(tx, service, request.number(), facts, judged);

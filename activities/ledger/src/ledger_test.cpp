@@ -208,6 +208,27 @@ TEST_F(LedgerTest, ADisconnectAckIsNoProofWhileAccountingIsStale) {
   EXPECT_TRUE(floor.view().bindings(0).space_held());
 }
 
+TEST_F(LedgerTest, AGateThatHasBeenShutForLongIsLookedAtSeldom) {
+  settings.pace.set_gate_poll_ms(2'000);
+  settings.pace.set_gate_poll_max_ms(600'000);
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+  pool();
+  allocate("s", "k", true);
+  const auto claim = revoke("s", "r", "timeout");
+  const auto look_after = [&](const std::string& waited) {
+    sql("UPDATE holdings SET releasing_since = clock_timestamp() - interval '" + waited +
+        "' WHERE releasing AND tenant_id = '" + tenant + "'");
+    return gate(claim).next_check_ms();
+  };
+  EXPECT_EQ(look_after("1 second"), 2'000);
+  const auto minute = look_after("60 seconds");
+  EXPECT_GE(minute, 15'000);
+  EXPECT_LT(minute, 20'000);
+  EXPECT_EQ(look_after("12 hours"), 600'000);
+  // And not a moment later than the end of the hold time.
+  EXPECT_LT(look_after("23 hours 59 minutes"), 61'000);
+}
+
 TEST_F(LedgerTest, OneTenantNeitherSeesNorMovesTheOthersRows) {
   pool();
   allocate("s", "k");
