@@ -55,10 +55,13 @@ std::vector<std::string> row_of(const v1::EffectDetail& detail) {
           effect.detail()};
 }
 
-// The workflow that is meant: by its id, or the line's composition that runs, else its last one.
+enum class Meant { kComposition, kAnyRun };
+
+// The workflow that is meant: by its id, or the line's that runs, else its last one.
 tempora::Outcome<tempora::WorkflowHandle> find_workflow(const Shell& shell,
                                                         const WorkflowArguments& arguments,
-                                                        const tempora::Client& client) {
+                                                        const tempora::Client& client,
+                                                        Meant meant) {
   if (!arguments.id.empty()) {
     return client.handle(arguments.id);
   }
@@ -69,11 +72,14 @@ tempora::Outcome<tempora::WorkflowHandle> find_workflow(const Shell& shell,
   service.set_tenant_id(arguments.target.tenant);
   service.set_subscriber_id(arguments.target.subscriber);
   service.set_service(arguments.target.service);
-  const auto known = ledger::Desk(ledger_settings(shell.settings)).last_composition(service);
+  ledger::Desk desk(ledger_settings(shell.settings));
+  const auto known =
+      meant == Meant::kAnyRun ? desk.last_run(service) : desk.last_composition(service);
   if (!known) {
-    throw ledger::LedgerError{domain::ErrorCode::kNotFound,
-                              "no provision, deprovision, suspend or reactivate of this line is "
-                              "known"};
+    const std::string changes = meant == Meant::kAnyRun ? ", and no change," : "";
+    throw ledger::LedgerError{
+        domain::ErrorCode::kNotFound,
+        "no provision, deprovision, suspend or reactivate" + changes + " of this line is known"};
   }
   return client.handle(known->workflow_id, known->run_id);
 }
@@ -107,13 +113,14 @@ Exit show_progress(const Output& output, const std::string& id,
 
 // Asks the workflow that is meant, and shows the progress that it answers with.
 template <class Ask>
-Exit with_workflow(const Shell& shell, const WorkflowArguments& arguments, const Ask& ask) {
+Exit with_workflow(const Shell& shell, const WorkflowArguments& arguments, Meant meant,
+                   const Ask& ask) {
   auto client = connect_temporal();
   if (!client) {
     return report(shell.output, client.error());
   }
   return guarded(shell, [&] {
-    const auto handle = find_workflow(shell, arguments, *client);
+    const auto handle = find_workflow(shell, arguments, *client, meant);
     if (!handle) {
       return report(shell.output, handle.error());
     }
@@ -217,14 +224,15 @@ Exit run_effect_abandon(const Shell& shell, std::int64_t id, const Target& targe
 }
 
 Exit run_progress(const Shell& shell, const WorkflowArguments& arguments) {
-  return with_workflow(shell, arguments, [](const tempora::WorkflowHandle& handle) {
+  const auto ask = [](const tempora::WorkflowHandle& handle) {
     return handle.query<v1::CompositionProgress>(workflows::kProgress);
-  });
+  };
+  return with_workflow(shell, arguments, Meant::kAnyRun, ask);
 }
 
 Exit run_workflow(const Shell& shell, const std::string& command,
                   const WorkflowArguments& arguments) {
-  return with_workflow(shell, arguments, [&](const tempora::WorkflowHandle& handle) {
+  const auto tell = [&](const tempora::WorkflowHandle& handle) {
     v1::OperatorRequest request;
     request.set_actor(arguments.target.actor);
     request.set_reason(arguments.target.reason);
@@ -232,7 +240,8 @@ Exit run_workflow(const Shell& shell, const std::string& command,
     tempora::UpdateOptions options;
     options.id = fmt::format("{}:{}", command, fresh_id());
     return handle.update<v1::CompositionProgress>(command, options, request);
-  });
+  };
+  return with_workflow(shell, arguments, Meant::kComposition, tell);
 }
 
 }  // namespace addrflow::cli

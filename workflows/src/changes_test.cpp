@@ -1,6 +1,8 @@
 // What changes a line as it lives, on the engine, with each step failing in turn.
+#include <addrflow/v1/operators.pb.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <addrflow/workflows/names.hpp>
 #include <addrflow/workflows/registry.hpp>
 #include <algorithm>
 
@@ -100,6 +102,34 @@ TEST_P(EachChange, WritesTheRowsThenTellsTheSessionAndKeepsTheState) {
   EXPECT_EQ(play.closing_command(), enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION);
 }
 
+TEST_P(EachChange, ShowsItsStepsAndWhatIsStillBlockedAfterItsAnswer) {
+  ledger.world[packet()] = [](int) { return effect_reply("unknown", "timeout", true); };
+  ask(operation());
+  play.settle();
+  const auto steps = [&] {
+    std::vector<std::string> steps;
+    for (const auto& step : play.query<v1::CompositionProgress>(kProgress).steps())
+      steps.push_back(step.name() + " " + step.status());
+    return steps;
+  };
+  const std::string last = packet() == "radius/coa" ? "radius_coa" : "radius_disconnect";
+  EXPECT_EQ(play.query<v1::CompositionProgress>(kProgress).state(), "running");
+  EXPECT_THAT(steps(), Contains("aaa_apply done"));
+  while (!play.update_answered(id()) && play.advance()) {
+  }
+  const auto shown = play.query<v1::CompositionProgress>(kProgress);
+  EXPECT_EQ(shown.state(), "finished");
+  EXPECT_EQ(shown.kind(), operation());
+  EXPECT_EQ(shown.service().subscriber_id(), "42");
+  EXPECT_THAT(steps(), Contains("claim done"));
+  EXPECT_THAT(steps(), Contains("change done"));
+  EXPECT_THAT(steps(), Contains(last + " blocked"));
+  const auto& packet_step = *std::ranges::find(shown.steps(), last, &v1::StepProgress::name);
+  EXPECT_GE(packet_step.attempts(), 1);
+  EXPECT_EQ(packet_step.last_error(), "timeout");
+  if (operation() == "readdress") EXPECT_THAT(steps(), Contains("reserve_ipv4 done"));
+}
+
 TEST_P(EachChange, IsUndoneWhenAaaRefusesItAndNoPacketLeaves) {
   ledger.world["aaa/apply"] = [](int) { return effect_reply("refused", "username_taken"); };
   ask(operation());
@@ -108,6 +138,12 @@ TEST_P(EachChange, IsUndoneWhenAaaRefusesItAndNoPacketLeaves) {
   EXPECT_EQ(answer(id()).code(), "aaa_failed");
   EXPECT_EQ(ledger.undone.size(), 1U);
   EXPECT_THAT(ledger.log, Not(Contains(packet())));
+  const auto shown = play.query<v1::CompositionProgress>(kProgress);
+  const auto& change = *std::ranges::find(shown.steps(), "change", &v1::StepProgress::name);
+  EXPECT_EQ(change.status(), "failed");
+  const auto& rows = *std::ranges::find(shown.steps(), "aaa_apply", &v1::StepProgress::name);
+  EXPECT_EQ(rows.status(), "refused");
+  EXPECT_EQ(rows.last_error(), "username_taken");
 }
 
 TEST_P(EachChange, IsPursuedWhileAaaIsAwayAndAnsweredAsPending) {
@@ -284,6 +320,29 @@ TEST_F(Changes, SpaceThatNetboxCallsTakenIsPassedOver) {
   play.finish();
   EXPECT_EQ(answer("readdress:k").address(), "203.0.113.72");
   EXPECT_EQ(std::ranges::count(ledger.log, "netbox/deprecate"), 1) << "what it had leaves once";
+}
+
+TEST_F(Changes, NetboxHearsOfTheNewSpaceBeforeTheFormerOneIsDeprecated) {
+  ledger.world["netbox/reserve"] = [](int attempt) {
+    return attempt < 3 ? effect_reply("unknown", "timeout", true) : effect_reply("confirmed");
+  };
+  play.update("readdress:k", "readdress", readdress("k"));
+  play.finish();
+  EXPECT_TRUE(answer("readdress:k").success());
+  EXPECT_EQ(std::ranges::count(ledger.log, "netbox/reserve"), 3);
+  EXPECT_EQ(std::ranges::count(ledger.log, "netbox/deprecate"), 1);
+  const auto deprecated = ledger.log.begin() + place("netbox/deprecate");
+  EXPECT_EQ(std::count(deprecated, ledger.log.end(), "netbox/reserve"), 0) << "all came before it";
+}
+
+TEST_F(Changes, NetboxPicksTheNewSpaceOfAnAuthoritativePool) {
+  ledger.netbox_picks = true;
+  play.update("readdress:k", "readdress", readdress("k"));
+  play.finish();
+  EXPECT_EQ(answer("readdress:k").address(), "203.0.113.70");
+  EXPECT_EQ(std::ranges::count(ledger.log, "netbox/take"), 1);
+  EXPECT_LT(place("netbox/take"), place("netbox/deprecate"));
+  EXPECT_THAT(ledger.log, Not(Contains("netbox/reserve")));
 }
 
 TEST_F(Changes, TheGateOfTheFormerSpaceIsWatchedThroughWhateverComesAfter) {

@@ -74,6 +74,7 @@ std::shared_ptr<Pursuit> ServiceLifecycle::start_pursuit(Context& context,
   pursuit->number = number;
   pursuit->after = std::move(after);
   pursuits_.push_back(pursuit);
+  progress_.pursues(pursuit);
   run_in_background(context, pursue(context, pursuit));
   return pursuit;
 }
@@ -138,6 +139,7 @@ Task<void> ServiceLifecycle::attempt(Context& context, std::shared_ptr<Pursuit> 
   *request.mutable_effect() = pursuit->effect;
   const std::string system = pursuit->effect.system();
   pursuit->in_flight = true;
+  if (!pursuit->first_attempt) pursuit->first_attempt = context.now();
   v1::EffectReply reply;
   try {
     reply =
@@ -152,6 +154,7 @@ Task<void> ServiceLifecycle::attempt(Context& context, std::shared_ptr<Pursuit> 
   }
   pursuit->in_flight = false;
   ++pursuit->attempts;
+  pursuit->last_answer = context.now();
   pursuit->last = std::move(reply);
   pursuit->settled = is_final(pursuit->last);
   if (pursuit->settled && !pursuit->confirmed()) {
@@ -209,17 +212,28 @@ Task<void> ServiceLifecycle::guarded(Context& context, Task<void> task) {
 void ServiceLifecycle::restate_later(Context& context, const v1::ClaimReply& claimed,
                                      const v1::TransitionRequest& move) {
   if (!claimed.restate()) return;
-  run_in_background(context, restate(context, move, milliseconds{claimed.restate_after_ms()}));
+  const milliseconds wait{claimed.restate_after_ms()};
+  run_in_background(context, restate(context, move, wait, "restate"));
+}
+
+// What is undone may have a packet under way too; its own step, so that it is not taken for the
+// restatement on account of what was there before the claim.
+void ServiceLifecycle::restate_undone(Context& context, const v1::Claim& claim, milliseconds wait) {
+  v1::TransitionRequest move;
+  *move.mutable_claim() = claim;
+  move.set_state("active");  // moves nothing: the ledger knows that the operation is undone
+  move.set_keep_state(true);
+  run_in_background(context, restate(context, move, wait, "restate-undone"));
 }
 
 // An older packet may still arrive: once it can leave no more, the present condition is stated
 // again.
 Task<void> ServiceLifecycle::restate(Context& context, v1::TransitionRequest move,
-                                     milliseconds wait) {
+                                     milliseconds wait, std::string step) {
   const std::int64_t number = move.claim().number();
   const std::function<bool()> superseded = [this, number] { return claim_.number() != number; };
   if (co_await context.wait_until(superseded, wait)) co_return;
-  move.set_step("restate");
+  move.set_step(step);
   const v1::TransitionReply moved = co_await transition(context, move);
   const Pursuits restated = start_pursuits(context, moved, number);
 }

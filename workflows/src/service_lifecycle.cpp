@@ -372,6 +372,22 @@ Task<v1::LifecycleResult> ServiceLifecycle::operate(Context& context, Order orde
 }
 
 Task<v1::LifecycleResult> ServiceLifecycle::carry_out(Context& context, Order order) {
+  progress_.begin(order, context.now());
+  v1::LifecycleResult result;
+  std::exception_ptr failed;
+  std::string why;
+  try {
+    result = co_await claim_and_finish(context, order);
+  } catch (const Failure& failure) {
+    failed = std::current_exception();
+    why = as_refusal(failure).message();
+  }
+  progress_.end(!failed, why, context.now());
+  if (failed) std::rethrow_exception(failed);
+  co_return result;
+}
+
+Task<v1::LifecycleResult> ServiceLifecycle::claim_and_finish(Context& context, Order order) {
   v1::ClaimRequest request = claim_request(order);
   request.set_workflow_id(context.info().workflow_id);
   request.set_run_id(context.info().run_id);
@@ -397,6 +413,7 @@ Task<v1::LifecycleResult> ServiceLifecycle::carry_out(Context& context, Order or
   if (refused) {
     // Somebody else owns the service now: what this operation left behind is theirs to see to.
     if (refused->type() == domain::to_string(ErrorCode::kSuperseded)) throw *refused;
+    progress_.undoing(refused->message(), context.now());
     outcome = co_await undo(context, claimed.claim(), refused->type(), refused->message());
   }
   if (outcome.success && !claimed.left_out().empty()) outcome.message = claimed.left_out();
@@ -467,6 +484,7 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::retry_steps(Context& context, 
 
 Task<v1::TransitionReply> ServiceLifecycle::transition(Context& context,
                                                        v1::TransitionRequest move) {
+  if (move.step().empty()) progress_.step("change", context.now());
   v1::TransitionReply moved =
       co_await context.execute(catalog::kTransition, move, pace_.ledger(id_.tenant));
   see(context, moved.view());
@@ -496,6 +514,8 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::allocate_steps(Context& contex
   const Move move = first_move(order, claimed);
   const v1::TransitionReply moved = co_await transition(context, move.request);
   const Pursuits aaa = start_pursuits(context, moved, claim.number());
+  if (claimed.restate() && context.patched("allocate-restates"))
+    restate_later(context, claimed, move.request);
   co_await await_answers(context, aaa);
   must_have_rows(aaa);
   // The Disconnect that an allocate carries for an older packet is pursued; it was the end of the
@@ -529,22 +549,34 @@ Task<std::string> ServiceLifecycle::leave_out(Context& context, v1::Claim claim,
 // else is not ours.
 Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Order order,
                                                            v1::Claim claim, std::string family) {
+  progress_.step("reserve_" + family, context.now());
   v1::ReserveRequest request = reservation_of(order, claim, family);
   const bool ipv4 = family == domain::kFamilyIpv4;
+  v1::EffectRef former;  // the space that a readdress leaves, as NetBox is to show it
   for (int i = 0; i < kMostConflicts; ++i) {
     Reserved reserved;
     reserved.reply = co_await context.execute(catalog::kReserve, request, pace_.ledger(id_.tenant));
-    if (reserved.reply.former().effect_id() != 0)
-      start_pursuit(context, reserved.reply.former(), claim.number());
+    if (reserved.reply.former().effect_id() != 0) former = reserved.reply.former();
+    if (former.effect_id() != 0 && !context.patched("netbox-knows-the-new-space-first")) {
+      start_pursuit(context, former, claim.number());
+      former.Clear();
+    }
     if (reserved.reply.netbox_picks()) {
       reserved = co_await take(context, request, reserved.reply);
-      if (!reserved.reply.address().empty()) co_return reserved;
+      if (reserved.reply.former().effect_id() != 0) former = reserved.reply.former();
+      if (!reserved.reply.address().empty()) {
+        let_go(context, former, claim.number(), reserved.netbox);
+        co_return reserved;
+      }
       // The ledger cannot have NetBox's pick, or NetBox has none left in that pool.
       if (reserved.reply.refused().empty()) request.add_exhausted(pool_id_of(reserved.reply));
       request.set_netbox_asked(!reserved.reply.refused().empty());
       continue;
     }
-    if (reserved.reply.netbox().effect_id() == 0) co_return reserved;
+    if (reserved.reply.netbox().effect_id() == 0) {
+      let_go(context, former, claim.number(), nullptr);
+      co_return reserved;
+    }
     const bool required = order.fail_on_netbox || reserved.reply.netbox_mode() == "authoritative";
     reserved.netbox = start_pursuit(context, reserved.reply.netbox(), claim.number());
     const Pursuits asked{reserved.netbox};
@@ -556,6 +588,7 @@ Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Ord
         throw refusal(ErrorCode::kNetboxFailed,
                       "NetBox did not confirm the reservation: " + reserved.netbox->last.detail());
       }
+      let_go(context, former, claim.number(), reserved.netbox);
       co_return reserved;
     }
     if (!request.requested_address().empty()) {
@@ -566,6 +599,12 @@ Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Ord
     request.add_avoid(reserved.reply.address());
   }
   throw refusal(ErrorCode::kNetboxConflict, "every address that was tried is taken in NetBox");
+}
+
+// NetBox learns that the former space is left when it knows of the new one.
+void ServiceLifecycle::let_go(Context& context, const v1::EffectRef& former, std::int64_t number,
+                              std::shared_ptr<Pursuit> after) {
+  if (former.effect_id() != 0) start_pursuit(context, former, number, std::move(after));
 }
 
 // NetBox picks, and the ledger writes down what it picked. Without an address: `refused` says why
@@ -709,6 +748,7 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::undo(Context& context, v1::Cla
     if (effect.system() == "aaa") rows = pursuit;
     outcome.pursuits.push_back(std::move(pursuit));
   }
+  if (undone.restate()) restate_undone(context, claim, milliseconds{undone.restate_after_ms()});
   co_await await_answers(context, outcome.pursuits);
   // Space that AAA has seen comes free through the gate only.
   const std::vector<std::string> held = families_on_the_way_out(undone.view());
@@ -813,6 +853,7 @@ const tempora::Definition<ServiceLifecycle> kServiceLifecycle{
     signal(names::kReactivate, &W::on_reactivate),
     signal(names::kRevoke, &W::on_revoke),
     signal(names::kWake, &W::on_wake),
-    query(names::kStatus, &W::status)};
+    query(names::kStatus, &W::status),
+    query(kProgress, &W::progress)};
 
 }  // namespace addrflow::workflows

@@ -9,6 +9,8 @@
 
 #include "order.hpp"
 #include "pace.hpp"
+#include "pursuit.hpp"
+#include "service_progress.hpp"
 
 #include <addrflow/catalog/catalog.hpp>
 #include <addrflow/domain/ids.hpp>
@@ -21,26 +23,6 @@ namespace addrflow::workflows {
 
 using tempora::Context;
 using tempora::Task;
-
-// An effect that is tried until it is confirmed. Shared by the operation that waits for it and the
-// coroutine that tries.
-struct Pursuit {
-  v1::EffectRef effect;
-  std::int64_t number = 0;  // of the transition that wants it
-  std::shared_ptr<Pursuit>
-      after;  // nothing leaves before this one is confirmed: AAA rows come before the packet
-  v1::EffectReply last;  // the newest outcome; status empty: none yet
-  int attempts = 0;
-  bool in_flight = false;
-  bool settled = false;  // no further attempt would help
-  bool stopped = false;  // not wanted any more
-  bool ended = false;    // its coroutine is gone
-
-  bool confirmed() const {
-    return last.status() == "confirmed" || last.status() == "not_applicable";
-  }
-};
-using Pursuits = std::vector<std::shared_ptr<Pursuit>>;
 
 std::vector<std::string> families_in(const v1::ServiceView& view, std::string_view state);
 // Those whose space is held although they are not live any more: their gate is still to open.
@@ -89,6 +71,7 @@ class ServiceLifecycle {
   void on_wake();
 
   v1::ServiceStatus status() const;
+  v1::CompositionProgress progress() const { return progress_.shown(); }
 
  private:
   // What came of an operation's steps. The effects that it waits for are in `pursuits`.
@@ -116,12 +99,15 @@ class ServiceLifecycle {
   Task<v1::LifecycleResult> plan(Context& context, Order order);
   Task<v1::LifecycleResult> operate(Context& context, Order order);
   Task<v1::LifecycleResult> carry_out(Context& context, Order order);
+  Task<v1::LifecycleResult> claim_and_finish(Context& context, Order order);
   Task<void> audit(Context& context, std::string event, std::string code, std::string detail);
 
   // --- what each operation does between claim and finish
   Task<Outcome> steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Outcome> allocate_steps(Context& context, Order order, v1::ClaimReply claimed);
   Task<Reserved> reserve(Context& context, Order order, v1::Claim claim, std::string family);
+  void let_go(Context& context, const v1::EffectRef& former, std::int64_t number,
+              std::shared_ptr<Pursuit> after);
   Task<Reserved> take(Context& context, v1::ReserveRequest request, v1::ReserveReply asked);
   Task<std::string> leave_out(Context& context, v1::Claim claim, std::string family,
                               tempora::ApplicationError why);
@@ -154,9 +140,11 @@ class ServiceLifecycle {
   // --- the background
   void run_in_background(Context& context, Task<void> task);
   Task<void> guarded(Context& context, Task<void> task);
-  Task<void> restate(Context& context, v1::TransitionRequest move, milliseconds wait);
+  Task<void> restate(Context& context, v1::TransitionRequest move, milliseconds wait,
+                     std::string step);
   void restate_later(Context& context, const v1::ClaimReply& claimed,
                      const v1::TransitionRequest& move);
+  void restate_undone(Context& context, const v1::Claim& claim, milliseconds wait);
   Task<void> settle_revoke(Context& context, v1::Claim claim, std::vector<std::string> families,
                            Pursuits pursuits);
   void leave_session(Context& context, std::int64_t number);
@@ -180,8 +168,9 @@ class ServiceLifecycle {
   Pace pace_;
   bool loaded_ = false;
   v1::ServiceView view_;
-  v1::Claim claim_;          // of the newest transition; what older ones want is superseded
-  std::string running_;      // the operation that holds the mutex
+  v1::Claim claim_;      // of the newest transition; what older ones want is superseded
+  std::string running_;  // the operation that holds the mutex
+  OperationProgress progress_;
   int waiting_ = 0;          // operations that wait for it
   int revokes_waiting_ = 0;  // a revoke pre-empts the waits of what is before it
   Pursuits pursuits_;

@@ -245,6 +245,34 @@ TEST_F(Lifecycle, AfterAnUnknownOlderEffectTheConditionIsStatedAgain) {
   EXPECT_GE(play.elapsed(), std::chrono::seconds{30});
 }
 
+TEST_F(Lifecycle, AnAllocateStatesTheConditionAgainAsWell) {
+  ledger.restate = true;
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  ASSERT_EQ(ledger.moves.size(), 2U);
+  EXPECT_EQ(ledger.moves[0].step(), "");
+  EXPECT_EQ(ledger.moves[1].step(), "restate");
+  EXPECT_GE(play.elapsed(), std::chrono::seconds{30});
+}
+
+TEST_F(Lifecycle, AnUndoStatesTheConditionOnceMoreWhenItsOwnPacketCanLeaveNoMore) {
+  ledger.state = State::kActive;
+  ledger.held = {"ipv4"};
+  ledger.restate = true;
+  ledger.undo_tells = true;
+  ledger.world["aaa/apply"] = [](int) { return effect_reply("refused", "aaa_failed"); };
+  auto wanted = request<v1::ChangePlanRequest>("c");
+  wanted.set_plan("gold");
+  play.update("change_plan:c", "change_plan", wanted);
+  play.finish();
+  EXPECT_FALSE(answer("change_plan:c").success());
+  ASSERT_EQ(ledger.moves.size(), 3U);
+  EXPECT_EQ(ledger.moves[1].step(), "restate");
+  EXPECT_EQ(ledger.moves[2].step(), "restate-undone");
+  EXPECT_EQ(ledger.moves[2].claim().number(), ledger.moves[0].claim().number());
+  EXPECT_GE(play.elapsed(), std::chrono::seconds{40});
+}
+
 TEST_F(Lifecycle, AccessReturnsWhenTheLastHoldIsGone) {
   ledger.state = State::kSuspended;
   ledger.holds = {"billing", "abuse"};

@@ -1,5 +1,6 @@
 // Lines that change as they live: another NAS, username, plan or space, of either family.
 #include <gmock/gmock.h>
+#include <addrflow/v1/json.hpp>
 #include <algorithm>
 
 #include "ledger_fixture.hpp"
@@ -92,6 +93,13 @@ class ChangesTest : public LedgerTest, public ::testing::WithParamInterface<std:
   v1::ClaimRequest rename(const std::string& key, const std::string& name) const {
     auto request = ask_for("rebind", key);
     request.set_username(tenant + name);
+    return request;
+  }
+  v1::ClaimRequest of(const std::string& operation, const std::string& subscriber,
+                      const std::string& name) const {
+    auto request = ask(operation, subscriber, operation + name);
+    request.add_families(family());
+    request.set_username(name);
     return request;
   }
   v1::ClaimRequest of_eve(const std::string& name, const std::string& key) const {
@@ -524,6 +532,75 @@ TEST_P(ChangesTest, ANameLeftWithoutACutIsHeldForTheHoldTime) {
   EXPECT_TRUE(is_free(tenant + "-s"));
 }
 
+TEST_P(ChangesTest, NoOperationTakesANameThatIsAnotherLines) {
+  bring_up();
+  give_to_eve(tenant + "-eve");
+  for (const char* operation : {"revoke", "suspend", "change_plan"}) {
+    auto request = ask_for(operation, operation);
+    request.set_username(tenant + "-eve");
+    EXPECT_EQ(code_of([&] { ledger->claim(request); }), ErrorCode::kUsernameTaken) << operation;
+  }
+  EXPECT_EQ(ledger->view(service("s")).username(), tenant + "-s");
+  const auto first = ledger->claim(of("allocate", "fay", tenant + "-fay")).claim();
+  take(first, false);
+  ledger->transition(move(first, "allocated"));
+  finish(first);
+  EXPECT_EQ(code_of([&] { ledger->claim(of("activate", "fay", tenant + "-eve")); }),
+            ErrorCode::kUsernameTaken);
+
+  // A free one is the line's from the claim on, and the one that it had is held.
+  auto request = ask_for("revoke", "r");
+  request.set_username(tenant + "-new");
+  claim = ledger->claim(request).claim();
+  EXPECT_EQ(ledger->view(service("s")).username(), tenant + "-new");
+  EXPECT_FALSE(is_free(tenant + "-new"));
+  EXPECT_FALSE(is_free(tenant + "-s"));
+}
+
+TEST_P(ChangesTest, ALineWithoutANameOfItsOwnLeavesItsSubscribers) {
+  bring_up();
+  sql("UPDATE services SET username = '' WHERE subscriber_id = 's' AND tenant_id = '" + tenant +
+      "'");
+  const auto moved = change(rename("n", "-new"), "disconnect");
+  EXPECT_EQ(wish(moved.aaa()).at("former_usernames"), nlohmann::json::array({"s"}));
+  EXPECT_EQ(wish(moved.radius()).at("session_username"), "s");
+  EXPECT_FALSE(is_free("s"));
+  send(claim, moved.aaa(), "aaa_failed", "refused");
+  static_cast<void>(undo());
+  finish(claim, false);
+  EXPECT_EQ(ledger->view(service("s")).username(), "s");
+  // The name is no other test's business.
+  sql("UPDATE services SET username = tenant_id || '-s', former_usernames = '{}'"
+      " WHERE subscriber_id = 's' AND tenant_id = '" +
+      tenant + "'");
+}
+
+TEST_P(ChangesTest, WhoRepeatsARequestWhoseRunWasLostIsToldWhatWasDone) {
+  bring_up();
+  auto request = rename("n", "-new");
+  request.set_request_hash("the same");
+  ledger->claim(request);
+  request.set_run_id("the next run");
+  const auto moved = change(request, "disconnect");
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "ack");
+  v1::FinishRequest done;
+  *done.mutable_claim() = claim;
+  done.mutable_result()->set_success(true);
+  done.mutable_result()->set_code("ok");
+  done.mutable_result()->set_message("done");
+  done.mutable_result()->add_effects()->set_effect_id(moved.radius().effect_id());
+  const auto first = ledger->finish(done).result();
+  auto again = rename("n2", "-new");
+  again.set_request_hash("the same");
+  auto repeated = ledger->claim(again);
+  EXPECT_EQ(repeated.outcome(), "nothing");
+  EXPECT_EQ(v1::to_json(repeated.result()), v1::to_json(first));
+  // Who asks for something else that is so already is told that.
+  again = rename("n3", "-new");
+  EXPECT_EQ(ledger->claim(again).result().effects_size(), 0);
+}
+
 TEST_P(ChangesTest, ANameWhoseSessionWasCutIsNotHeldForLaterPackets) {
   bring_up();
   const auto moved = change(rename("n", "-new"), "disconnect");
@@ -737,6 +814,84 @@ TEST_P(ChangesTest, ARestatementAfterTheUndoStatesWhatIsAndNotWhatWasUndone) {
   ASSERT_EQ(restated.radius().action(), "coa");
   EXPECT_EQ(wish(restated.radius()).at("plan"), "silver");
   EXPECT_EQ(wish(restated.radius()).at("condition"), "restricted");
+}
+
+TEST_P(ChangesTest, APacketOfAnUndoneOperationThatMayComeLateIsFollowedByTheConditionAsItIs) {
+  bring_up("silver");
+  auto request = ask_for("change_plan", "p");
+  request.set_plan("gold");
+  const auto moved = change(request, "coa");
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "timeout", "unknown");
+  const auto undone = undo();
+  EXPECT_TRUE(undone.restate());
+  ASSERT_EQ(undone.more_size(), 1);
+  send(claim, undone.more(0), "ack");
+  finish(claim, false);
+  auto again = move(claim, "active");
+  again.set_keep_state(true);
+  again.set_step("restate-undone");
+  const auto restated = ledger->transition(again);
+  ASSERT_EQ(restated.radius().action(), "coa");
+  EXPECT_EQ(wish(restated.radius()).at("plan"), "silver");
+  send(claim, restated.radius(), "ack");
+
+  // And so does whatever comes next while it may still leave, though newer ones were answered.
+  const auto deadline = [&](const std::string& when) {
+    sql(fmt::format("UPDATE effects SET hard_deadline = clock_timestamp() {} WHERE id = {}", when,
+                    moved.radius().effect_id()));
+  };
+  deadline("+ interval '1 hour'");
+  const auto suspended = ledger->claim(ask_for("suspend", "late"));
+  EXPECT_TRUE(suspended.restate());
+  claim = suspended.claim();
+  auto wanted = move(claim, "suspended");
+  wanted.set_add_hold("billing");
+  wanted.set_plan_radius("coa");
+  const auto told = ledger->transition(wanted);
+  send(claim, told.aaa());
+  send(claim, told.radius(), "ack");
+  finish(claim);
+  deadline("- interval '1 second'");
+  EXPECT_FALSE(ledger->claim(ask_for("reactivate", "later")).restate());
+}
+
+TEST_P(ChangesTest, ARestatementIsAPacketAlsoWhereTheOperationItselfSentNone) {
+  bring_up();
+  suspend("timeout");
+  const auto claimed = ledger->claim(ask_for("readdress", "r"));
+  EXPECT_TRUE(claimed.restate());
+  claim = claimed.claim();
+  take(claim, true);
+  send(claim, change("coa", false, true).radius(), "ack");
+  auto again = move(claim, "active");
+  again.set_keep_state(true);
+  again.set_step("restate");
+  const auto restated = ledger->transition(again);
+  ASSERT_EQ(restated.radius().action(), "coa");
+  EXPECT_EQ(wish(restated.radius()).at("condition"), "restricted");
+}
+
+TEST_P(ChangesTest, APacketOfAnUndoneOperationThatNeverLeftIsNotOwed) {
+  bring_up("silver");
+  auto request = ask_for("change_plan", "p");
+  request.set_plan("gold");
+  send(claim, change(request, "coa").aaa(), "aaa_failed", "refused");
+  EXPECT_EQ(undo().more_size(), 0);
+  finish(claim, false);
+  request = ask_for("change_plan", "p2");
+  request.set_plan("gold");
+  EXPECT_EQ(change(request, "").radius().effect_id(), 0);
+  finish(claim);
+
+  // One of an operation that stands is.
+  request = ask_for("change_plan", "p3");
+  request.set_plan("bronze");
+  send(claim, change(request, "coa").aaa());
+  finish(claim);
+  request = ask_for("change_plan", "p4");
+  request.set_plan("gold");
+  EXPECT_EQ(change(request, "").radius().action(), "coa");
 }
 
 // The session on the NAS that the line moves to may be the very one that missed something.

@@ -156,8 +156,10 @@ class Claiming {
       throw LedgerError{ErrorCode::kUnavailable,
                         "the request of this caller.key is under way: ask for its answer"};
     }
-    tx_.exec_params("UPDATE operations SET workflow_id = $2, run_id = $3 WHERE id = $1", id,
-                    request_.workflow_id(), request_.run_id());
+    tx_.exec_params(
+        "UPDATE operations SET workflow_id = $2, run_id = $3, resumed = resumed OR run_id <> $3"
+        " WHERE id = $1",
+        id, request_.workflow_id(), request_.run_id());
     moving_ = words_of(row[5].c_str());
     left_out_ = row[6].c_str();
     fill_claim(reply, id, row[3].as<std::int64_t>());
@@ -189,7 +191,7 @@ class Claiming {
                           "nas_ip: there is no such NAS: " + request_.nas_ip()};
     }
     if (operation_ == Operation::kMove || operation_ == Operation::kReaddress) check_pools();
-    if (operation_ != Operation::kAllocate && operation_ != Operation::kRebind) return;
+    if (!names_line()) return;
     const std::string username = wanted_username();
     if (supposed_ == nullptr)
       tx_.exec_params("SELECT pg_advisory_xact_lock(hashtextextended($1, 7))", username);
@@ -215,26 +217,38 @@ class Claiming {
     return request_.username().empty() ? username_now() : request_.username();
   }
 
+  // Whichever operation brings another name, the line is known by it from then on.
+  bool names_line() const {
+    return operation_ == Operation::kAllocate || operation_ == Operation::kRebind ||
+           wanted_username() != username_now();
+  }
+
+  bool has_something() const {
+    return std::ranges::any_of(rows_, [](const Row& row) {
+      return row.state != domain::State::kRevoked || row.space_held;
+    });
+  }
+
   // Only what moves the line renames it: a request that is answered with what there is already
   // tells neither AAA nor the session.
   void take_username() {
-    if (operation_ != Operation::kAllocate && operation_ != Operation::kRebind) return;
+    if (!names_line()) return;
     const std::string username = wanted_username();
-    if (supposed_ != nullptr) return supposed_->take_username(username);
+    // A line without a name of its own goes by its subscriber's.
+    const std::string before = has_something() ? username_now() : head_.username;
+    if (supposed_ != nullptr) return supposed_->take_username(username, before);
     tx_.exec_params(
-        "UPDATE services SET username = $2, former_usernames = CASE WHEN username IN ('', $2)"
+        "UPDATE services SET username = $2, former_usernames = CASE WHEN $3::text IN ('', $2)"
         " THEN array_remove(former_usernames, $2)"
-        " ELSE array_append(array_remove(former_usernames, $2), username) END WHERE id = $1",
-        head_.id, username);
+        " ELSE array_append(array_remove(array_remove(former_usernames, $2), $3), $3) END"
+        " WHERE id = $1",
+        head_.id, username, before);
   }
 
   // The name that the line stops using, under which it may have a session.
   std::string left_username() const {
-    const bool renames = operation_ == Operation::kAllocate || operation_ == Operation::kRebind;
-    const bool has_something = std::ranges::any_of(rows_, [](const Row& row) {
-      return row.state != domain::State::kRevoked || row.space_held;
-    });
-    return renames && has_something && wanted_username() != head_.username ? head_.username : "";
+    return names_line() && has_something() && wanted_username() != username_now() ? username_now()
+                                                                                  : "";
   }
 
   // Space of a site's own pool cannot be taken along to a NAS that the pool does not serve.
@@ -443,18 +457,9 @@ class Claiming {
     // The claim itself supersedes what is still open; a look has not done so.
     const char* superseded =
         supposed_ == nullptr ? "{superseded}" : "{superseded,planned,sent,unknown}";
-    const auto unknown = tx_.exec_params(
-        "SELECT coalesce(max(greatest(0, extract(epoch FROM hard_deadline - clock_timestamp())"
-        " * 1000))::bigint, -1) FROM effects WHERE service_id = $1 AND number < $2"
-        " AND system = 'radius' AND action = 'coa' AND attempts > 0 AND hard_deadline IS NOT NULL"
-        " AND status = ANY($3::text[])"
-        " AND id > coalesce((SELECT max(c.id) FROM effects c WHERE c.service_id = $1 AND"
-        " c.system = 'radius' AND c.number < $2 AND c.status IN ('confirmed', 'not_applicable')),"
-        " 0)",
-        head_.id, number, superseded);
-    const auto wait = unknown[0][0].as<std::int64_t>();
-    reply.set_restate(wait >= 0);
-    reply.set_restate_after_ms(std::max<std::int64_t>(wait, 0));
+    const auto wait = late_packet_ms(tx_, head_.id, number, superseded);
+    reply.set_restate(wait.has_value());
+    reply.set_restate_after_ms(wait.value_or(0));
   }
 
   v1::ClaimReply nothing() {
@@ -463,6 +468,7 @@ class Claiming {
     *reply.mutable_result() =
         answer_from(reply.view(), request_.operation(), families_,
                     message_.empty() ? "nothing to do: it is so already" : message_);
+    if (auto unheard = answer_unheard()) *reply.mutable_result() = *std::move(unheard);
     if (supposed_ != nullptr) return reply;
     const auto id = insert_operation(head_.number, "finished");
     tx_.exec_params(
@@ -470,6 +476,20 @@ class Claiming {
         id, v1::to_json_text(reply.result()));
     audit("nothing");
     return reply;
+  }
+
+  // It is so because the same was asked for before, and the run that did it was lost before it
+  // could say so: the answer is the one that nobody has heard.
+  std::optional<v1::LifecycleResult> answer_unheard() {
+    const auto found = tx_.exec_params(
+        "SELECT outcome::text FROM operations WHERE id = $1 AND resumed AND phase = 'finished'"
+        " AND operation = $2 AND request_hash = $3",
+        head_.last_operation, request_.operation(), request_.request_hash());
+    if (found.empty()) return std::nullopt;
+    v1::LifecycleResult result;
+    const auto json = nlohmann::json::parse(found[0][0].c_str());
+    if (!v1::from_json(json, result) || !result.success()) return std::nullopt;
+    return result;
   }
 
   // An operation whose run is gone: what it created is undone, what it moved stays and is the base
@@ -555,7 +575,8 @@ class Claiming {
         " 'holds', coalesce((SELECT jsonb_agg(jsonb_build_object('reason', reason,"
         " 'family', family, 'actor', actor, 'since', since)) FROM holds WHERE service_id = $1), "
         "'[]'))::text",
-        head_.id, head_.username, head_.nas_ip, head_.plan, head_.restrict_when, left_);
+        head_.id, left_.empty() ? head_.username : left_, head_.nas_ip, head_.plan,
+        head_.restrict_when, left_);
     return found[0][0].c_str();
   }
 

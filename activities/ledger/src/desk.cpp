@@ -257,19 +257,42 @@ v1::EffectDetail Desk::abandon_effect(std::int64_t id, const std::string& actor,
   return store_->as_owner([&](Tx& tx) { return give_up_on(tx, id, actor, reason); });
 }
 
-std::optional<CompositionRef> Desk::last_composition(const v1::ServiceRef& asked) {
+namespace {
+
+std::optional<CompositionRef> newest(Store& store, const v1::ServiceRef& asked,
+                                     const std::string& from) {
   const ServiceRef service = checked(asked);
-  return store_->as_tenant(service.tenant_id(), [&](Tx& tx) -> std::optional<CompositionRef> {
-    const auto found = tx.exec_params(
-        "SELECT workflow_id, run_id, kind, phase FROM compositions WHERE tenant_id = $1"
-        " AND subscriber_id = $2 AND service = $3 ORDER BY phase = 'open' DESC, id DESC LIMIT 1",
-        service.tenant_id(), service.subscriber_id(), service.service());
+  return store.as_tenant(service.tenant_id(), [&](Tx& tx) -> std::optional<CompositionRef> {
+    const auto found =
+        tx.exec_params("SELECT workflow_id, run_id, kind, phase FROM (" + from +
+                           ") w WHERE tenant_id = $1 AND subscriber_id = $2 AND service = $3"
+                           " ORDER BY phase = 'open' DESC, started_at DESC LIMIT 1",
+                       service.tenant_id(), service.subscriber_id(), service.service());
     if (found.empty()) return std::nullopt;
     return CompositionRef{.workflow_id = found[0][0].c_str(),
                           .run_id = found[0][1].c_str(),
                           .kind = found[0][2].c_str(),
                           .open = std::string{found[0][3].c_str()} == "open"};
   });
+}
+
+constexpr const char* kCompositions =
+    "SELECT tenant_id, subscriber_id, service, workflow_id, run_id, kind, phase, started_at"
+    " FROM compositions";
+// Operations that come without a composition around them.
+constexpr const char* kChanges =
+    " UNION ALL SELECT tenant_id, subscriber_id, service, workflow_id, run_id, operation, phase,"
+    " started_at FROM operations WHERE workflow_id <> ''"
+    " AND operation IN ('move', 'rebind', 'change_plan', 'readdress')";
+
+}  // namespace
+
+std::optional<CompositionRef> Desk::last_composition(const v1::ServiceRef& service) {
+  return newest(*store_, service, kCompositions);
+}
+
+std::optional<CompositionRef> Desk::last_run(const v1::ServiceRef& service) {
+  return newest(*store_, service, std::string{kCompositions} + kChanges);
 }
 
 }  // namespace addrflow::ledger

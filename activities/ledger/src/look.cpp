@@ -78,7 +78,8 @@ class Looking : public LedgerLook {
             "SELECT EXISTS (SELECT 1 FROM effects e WHERE e.service_id = $1 AND e.system = $2"
             " AND (e.status IN ('superseded', 'planned', 'sent', 'unknown')"
             " OR (e.status = 'refused' AND coalesce((e.reply->>'retry')::boolean, false)))"
-            " AND e.id > coalesce((SELECT max(c.id) FROM effects c WHERE c.service_id = $1"
+            " AND e.code <> 'never-left' AND e.id > coalesce((SELECT max(c.id) FROM effects c "
+            "WHERE c.service_id = $1"
             " AND c.system = $2 AND c.status IN ('confirmed', 'not_applicable')), 0))",
             supposed_.head.id, system)[0][0]
         .as<bool>();
@@ -193,7 +194,10 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
     effects_.back().set_note("the next one that is free now: another request may come first");
   if (picked.pool.netbox_mode == "authoritative")
     effects_.back().set_note("NetBox has the last word on what is free");
-  if (former) leave(*former);
+  if (former) {
+    effects_.back().add_changes(
+        fmt::format("- {} {} leaves through the release gate", former->family, former->address));
+  }
   if (row == nullptr) row = &supposed_.session.rows.emplace_back();
   *row = {.family = family,
           .state = former ? former->state : State::kPending,
@@ -209,9 +213,9 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
   binding.set_family(family);
   binding.set_pool(picked.pool.name);
   supposed_.show();
-  const bool picks =
-      picked.pool.netbox_mode == "authoritative" && picked.method == "auto" && !former;
+  const bool picks = picked.pool.netbox_mode == "authoritative" && picked.method == "auto";
   plan_object(supposed_.reserved[family], picks ? "take" : "reserve");
+  if (former) leave(*former);
 
   v1::ReserveReply reply;
   reply.set_address(picked.space);
@@ -222,8 +226,6 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
 }
 
 void Looking::leave(const Row& former) {
-  effects_.back().add_changes(
-      fmt::format("- {} {} leaves through the release gate", former.family, former.address));
   const auto facts = read_netbox_facts(tx_, former.id);
   if (facts) plan_object(*facts, "deprecate");
 }
@@ -270,7 +272,8 @@ void Looking::transition(const v1::TransitionRequest& request) {
   if (!to) throw LedgerError{ErrorCode::kInvalidArgument, "state is not known: " + request.state()};
   const nlohmann::json before = session_wish(service_, supposed_.session);
   const Supposed was = supposed_;
-  if (!request.username().empty()) supposed_.take_username(request.username());
+  if (!request.username().empty())
+    supposed_.take_username(request.username(), supposed_.session.username);
   supposed_.take_names(request.nas_ip(), request.plan());
   std::vector<std::string> changes = names_changed(was);
   change_holds(request, *to, changes);
@@ -309,12 +312,12 @@ void Looking::transition(const v1::TransitionRequest& request) {
 
 }  // namespace
 
-void Supposed::take_username(const std::string& username) {
+void Supposed::take_username(const std::string& username, const std::string& before) {
   for (auto* former : {&session.former_usernames, &session.left_usernames}) {
     std::erase(*former, username);
-    if (session.username.empty() || session.username == username) continue;
-    std::erase(*former, session.username);
-    former->push_back(session.username);
+    if (before.empty() || before == username) continue;
+    std::erase(*former, before);
+    former->push_back(before);
   }
   session.username = head.username = username;
 }

@@ -20,7 +20,7 @@ struct Supposed {
   v1::ServiceView view;
 
   // As in the ledger, a name that goes stays known: an old session may still run under it.
-  void take_username(const std::string& username);
+  void take_username(const std::string& username, const std::string& before);
   void take_names(const std::string& nas_ip, const std::string& plan,
                   const std::string& restrict_when = {});
   void add_hold(const std::string& family, const std::string& reason);

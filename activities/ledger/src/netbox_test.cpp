@@ -423,6 +423,47 @@ TEST_F(AuthoritativePool, AFormerHolderGetsItsSpaceAndItsObjectAgain) {
   EXPECT_EQ(leave_for(claimed.claim(), reserved.netbox()).wish["key"], key);
 }
 
+TEST_F(AuthoritativePool, AReaddressedLineGetsNetboxsPickAndLeavesItsOwnOnlyThen) {
+  const auto former = line_with("a", "198.51.100.9");
+  const auto claimed = ledger->claim(ask("readdress", "a", "r")).claim();
+  auto request = wish(claimed);
+  request.set_instead(true);
+  const auto asked = ledger->reserve(request);
+  EXPECT_TRUE(asked.netbox_picks());
+  EXPECT_EQ(asked.former().effect_id(), 0) << "there is nothing else yet";
+  EXPECT_EQ(ledger->view(service("a")).bindings(0).address(), former);
+  EXPECT_EQ(ledger->view(service("a")).leaving_size(), 0);
+  const auto reserved = reserve_with(request, "198.51.100.20");
+  EXPECT_EQ(reserved.address(), "198.51.100.20");
+  EXPECT_GT(reserved.former().effect_id(), reserved.netbox().effect_id());
+  EXPECT_EQ(
+      one("SELECT action FROM effects WHERE id = " + std::to_string(reserved.former().effect_id())),
+      "deprecate");
+  const auto view = ledger->view(service("a"));
+  EXPECT_EQ(view.bindings(0).address(), "198.51.100.20");
+  EXPECT_EQ(view.bindings(0).state(), "allocated");
+  EXPECT_EQ(view.leaving_size(), 1);
+}
+
+TEST_F(AuthoritativePool, AReaddressThatNetboxDoesNotAnswerLeavesTheLineAsItWas) {
+  const auto former = line_with("a", "198.51.100.9");
+  const auto claimed = ledger->claim(ask("readdress", "a", "r")).claim();
+  auto request = wish(claimed);
+  request.set_instead(true);
+  const auto asked = ledger->reserve(request);
+  static_cast<void>(leave_for(claimed, asked.netbox()));
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = claimed;
+  undo.set_code("netbox_failed");
+  const auto undone = ledger->undo(undo);
+  EXPECT_EQ(undone.netbox().action(), "release") << "what it may have picked";
+  finish(claimed, false);
+  const auto view = ledger->view(service("a"));
+  EXPECT_EQ(view.bindings(0).address(), former);
+  EXPECT_EQ(view.bindings(0).state(), "allocated");
+  EXPECT_EQ(view.leaving_size(), 0);
+}
+
 TEST_F(AuthoritativePool, WithoutNetboxItIsRefused) {
   settings.netbox = false;
   ledger = std::make_unique<Ledger>(settings, &sessions);

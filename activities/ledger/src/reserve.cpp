@@ -36,8 +36,7 @@ std::int64_t next_generation(Tx& tx, const Head& head, std::int64_t operation) {
 }
 
 // The space that the line had leaves through the gate; its chapter is over, the line's goes on.
-v1::EffectRef leave(Tx& tx, const ServiceRef& service, const Head& head, const Row& row,
-                    const v1::Claim& claim) {
+void leave(Tx& tx, const Row& row) {
   tx.exec_params(
       "UPDATE holdings SET releasing = true, releasing_since = clock_timestamp()"
       " WHERE id = $1 AND upper_inf(period)",
@@ -46,8 +45,6 @@ v1::EffectRef leave(Tx& tx, const ServiceRef& service, const Head& head, const R
       "UPDATE ip_reservations SET lifecycle_state = 'revoked', updated_at = clock_timestamp(),"
       " lifecycle_revoked_at = clock_timestamp() WHERE id = $1",
       row.id);
-  return plan_netbox(tx, service, head.id, claim.operation_id(), claim.number(), row.id,
-                     "deprecate");
 }
 
 // The other space is in the state that the line is in.
@@ -268,16 +265,15 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
               .service_id = head.id,
               .nas_ip = head.nas_ip,
               .exhausted = {request.exhausted().begin(), request.exhausted().end()},
-              .netbox_picks = settings_.netbox && !request.netbox_asked() && !request.instead()};
+              .netbox_picks = settings_.netbox && !request.netbox_asked()};
     std::int64_t generation = next_generation(tx, head, operation);
     std::optional<Picked> again;
     std::optional<Row> former;
-    v1::EffectRef left;
+    bool leaves = false;  // once there is other space
     if (request.instead()) {
       const FormerNames names = names_before(tx, service, operation);
       former = instead_of(tx, head, row, operation, names.nas_ip, wish, generation);
-      if (row == nullptr || row->created_by_operation != operation)
-        left = leave(tx, service, head, *former, request.claim());
+      leaves = row == nullptr || row->created_by_operation != operation;
     } else if (row != nullptr && row->created_by_operation == operation) {
       // NetBox calls it taken: it is blocked, and another one is picked in its place.
       generation = row->generation;
@@ -302,7 +298,6 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
     const bool exposed = again.has_value();
     const std::optional<Taken> taken = taken_in(tx, request, head);
     v1::ReserveReply reply;
-    *reply.mutable_former() = left;
     const auto found = [&]() -> std::optional<Picked> {
       if (again) return again;
       return taken ? have(tx, *taken, wish, reply) : std::optional{pick(tx, wish)};
@@ -324,6 +319,7 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
       record_step(tx, service.tenant_id(), operation, step, reply);
       return reply;
     }
+    if (leaves) leave(tx, *former);
     const std::int64_t holding =
         open_holding(tx, service, wish, generation, picked, operation, exposed);
     const std::string key = taken ? taken->key : object_key(tx, service, wish, picked);
@@ -336,6 +332,11 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
       note_taken(tx, id, *taken, reply);
     } else {
       *reply.mutable_netbox() = plan_netbox(tx, service, head.id, operation, number, id, "reserve");
+    }
+    // After the new one, in the catch-up too: the line is never without an object in NetBox.
+    if (leaves) {
+      *reply.mutable_former() =
+          plan_netbox(tx, service, head.id, operation, number, former->id, "deprecate");
     }
     write_audit(tx, service, "reserve", "", picked.space, picked.pool.id, "ok", picked.method);
     record_step(tx, service.tenant_id(), operation, step, reply);

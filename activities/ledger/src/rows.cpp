@@ -267,11 +267,28 @@ bool owes(Tx& tx, std::int64_t service_id, const std::string& system) {
   return tx
       .exec_params(
           "SELECT EXISTS (SELECT 1 FROM effects e WHERE e.service_id = $1 AND e.system = $2"
-          " AND e.status = 'superseded' AND e.id > coalesce((SELECT max(c.id) FROM effects c"
+          " AND e.status = 'superseded' AND e.code <> 'never-left' AND e.id > coalesce((SELECT "
+          "max(c.id) FROM effects c"
           " WHERE c.service_id = $1 AND c.system = $2"
           " AND c.status IN ('confirmed', 'not_applicable')), 0))",
           service_id, system)[0][0]
       .as<bool>();
+}
+
+// One that was answered later does not excuse an older one that may leave after it.
+std::optional<std::int64_t> late_packet_ms(Tx& tx, std::int64_t service_id, std::int64_t number,
+                                           const std::string& statuses) {
+  const auto late = tx.exec_params(
+      "SELECT max(greatest(0, extract(epoch FROM hard_deadline - clock_timestamp()) * "
+      "1000))::bigint"
+      " FROM effects WHERE service_id = $1 AND number < $2 AND system = 'radius' AND action = 'coa'"
+      " AND attempts > 0 AND hard_deadline IS NOT NULL AND status = ANY($3::text[])"
+      " AND (hard_deadline > clock_timestamp() OR id > coalesce((SELECT max(c.id) FROM effects c"
+      "  WHERE c.service_id = $1 AND c.system = 'radius' AND c.number < $2"
+      "  AND c.status IN ('confirmed', 'not_applicable')), 0))",
+      service_id, number, statuses);
+  if (late[0][0].is_null()) return std::nullopt;
+  return late[0][0].as<std::int64_t>();
 }
 
 void write_audit(Tx& tx, const ServiceRef& service, const std::string& event,

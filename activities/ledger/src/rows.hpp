@@ -135,6 +135,11 @@ v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t servic
 // An older AAA or RADIUS effect that nobody confirmed before it was superseded.
 bool owes(Tx& tx, std::int64_t service_id, const std::string& system);
 
+// How long a CoA of a number below this one, in one of these states ("{…}"), may still leave its
+// sender; none: nothing may, or the session was told since.
+std::optional<std::int64_t> late_packet_ms(Tx& tx, std::int64_t service_id, std::int64_t number,
+                                           const std::string& statuses);
+
 // What older transitions left undone: AAA, the session's condition, a Disconnect, its new space.
 struct Owed {
   bool aaa = false;

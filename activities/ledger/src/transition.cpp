@@ -255,6 +255,7 @@ WantedEffects wanted_effects(const v1::TransitionRequest& request, State to,
   const bool live = wish.at("condition") != "refused";
   if (wanted.radius.empty() && live && to != State::kAllocated && owed.radius)
     wanted.radius = "coa";
+  if (request.step() == "restate" && live && wanted.radius.empty()) wanted.radius = "coa";
   if (request.step().empty() && owed.cut) wanted.radius = "disconnect";
   return wanted;
 }
@@ -339,7 +340,7 @@ v1::TransitionReply Ledger::transition(const v1::TransitionRequest& request) {
       *reply.mutable_view() = read_view(tx, service);
       return reply;
     }
-    if (request.step() == "restate" && is_undone(tx, operation)) {
+    if (request.step().starts_with("restate") && is_undone(tx, operation)) {
       // What it was to state is undone: the session is told what is.
       const auto packet = restate_undone(tx, service, head, operation, request.claim().number());
       if (packet.effect_id() != 0) *reply.mutable_radius() = packet;

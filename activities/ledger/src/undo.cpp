@@ -239,8 +239,10 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
   const Told told = read_told(tx, head, operation);
   const bool touched = has_touched_aaa(tx, head, operation);
   const bool owed = owes(tx, head.id, "radius");  // before its own packets are superseded as well
+  // What never left told nobody anything: nothing is owed on its account.
   tx.exec_params(
-      "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
+      "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp(),"
+      " code = CASE WHEN attempts = 0 THEN 'never-left' ELSE code END"
       " WHERE service_id = $1 AND operation_id = $2 AND system IN ('aaa', 'radius')"
       " AND status IN ('planned', 'sent', 'unknown', 'refused')",
       head.id, operation);
@@ -253,6 +255,11 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
   const bool cut = taken_up && touched && wish.at("condition") == "refused";
   const auto packet = plan_packet(tx, service, head, operation, number, told, owed, cut);
   if (packet.effect_id() != 0) *reply.add_more() = packet;
+  if (const auto late = late_packet_ms(tx, head.id, number + 1, "{superseded}");
+      late && wish.at("condition") != "refused") {
+    reply.set_restate(true);
+    reply.set_restate_after_ms(*late);
+  }
   // Space that was to leave stays with the line.
   for (const auto& row : tx.exec_params(
            "SELECT DISTINCT r.id, r.lifecycle_state::text FROM effects e"

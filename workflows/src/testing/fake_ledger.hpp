@@ -146,7 +146,9 @@ struct FakeLedger {
     if (!reserve_refusal.empty() && meant)
       throw refused(reserve_refusal, "No available IP addresses");
     v1::ReserveReply reply;
-    if (request.instead()) {
+    const bool asks = netbox_picks && request.family() == "ipv4" && request.taken_effect() == 0 &&
+                      request.exhausted().empty() && !request.netbox_asked();
+    if (request.instead() && !asks) {
       if (netbox && leaving.insert(request.family()).second)
         *reply.mutable_former() = effect("netbox", "deprecate");
       prefix = "2001:db8:3400::/56";
@@ -156,8 +158,7 @@ struct FakeLedger {
       reply.set_netbox_mode("off");
       return reply;
     }
-    if (netbox_picks && request.taken_effect() == 0 && request.exhausted().empty() &&
-        !request.netbox_asked()) {
+    if (asks) {
       reply.set_netbox_picks(true);
       reply.set_netbox_mode("authoritative");
       (*reply.mutable_metadata())["pool_id"] = "p1";
@@ -223,6 +224,8 @@ struct FakeLedger {
     if (undo_tells) {
       *reply.mutable_aaa() = effect("aaa", "apply");
       *reply.add_more() = effect("radius", "coa");
+      reply.set_restate(restate);
+      reply.set_restate_after_ms(restate ? 40'000 : 0);
     }
     *reply.mutable_view() = view();
     return reply;

@@ -36,6 +36,7 @@ inline constexpr const char* kReaddress = "readdress";         // v1::ReaddressR
 inline constexpr const char* kWake = "wake";
 
 inline constexpr const char* kStatus = "status";  // query → v1::ServiceStatus
+// The query `progress` (below) answers for the newest operation of the run: its steps and effects.
 }  // namespace service_lifecycle
 
 // The composed workflows. Each answers the query `progress` with `v1::CompositionProgress` and

@@ -38,6 +38,8 @@ class Desk {
                                   const std::string& reason);
   // The one that runs, else the newest.
   std::optional<CompositionRef> last_composition(const v1::ServiceRef& service);
+  // The same, of compositions and of the changes that the service's own workflow makes.
+  std::optional<CompositionRef> last_run(const v1::ServiceRef& service);
 
  private:
   std::unique_ptr<Store> store_;
