@@ -1183,7 +1183,7 @@ class Changes(SystemTest):
                         "--secret", f"file:{self.world.peers['RADIUS_NAS_SECRET_FILE']}", **known)
         self.world.stop_worker(self.worker)
         self.worker = self.world.start_worker(**known)
-        self.provision("hera")
+        self.provision("hera", "--nas-ip", self.world.nas_ip)  # whose accounting has to be fresh
         address, session = self.login_and_start("hera")
         username, wanted = f"hera@{self.tenant}", f"{self.net}.78"
         changed = self.change("readdress", "hera", "--address", wanted)
