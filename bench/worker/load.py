@@ -28,6 +28,12 @@ OWN_CALLS = {"StartWorkflowExecution", "PollWorkflowExecutionHistory", "SignalWo
 LOOPS_PER_TIMER = 10
 
 
+def cpu_of(stat):
+    """Seconds of user and system time of all threads, from the text of /proc/PID/stat."""
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Server:
     """Temporal's development server below a temporary directory, deleted at the end."""
 
@@ -49,6 +55,10 @@ class Server:
 
     def port(self, name):
         return int((self.directory / f"{name}.port").read_text())
+
+    def cpu(self):
+        pid = (self.directory / "temporal.pid").read_text().split()[0]
+        return cpu_of(pathlib.Path(f"/proc/{pid}/stat").read_text())
 
     def counters(self, pattern):
         """Of each of the server's counters whose name matches: the name, its labels, its value."""
@@ -102,9 +112,7 @@ class Worker:
         return pathlib.Path(f"/proc/{self.process.pid}/{name}").read_text()
 
     def cpu(self):
-        """Seconds of user and system time, of all its threads."""
-        fields = self.proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_of(self.proc("stat"))
 
     def resident(self):
         return int(re.search(r"VmRSS:\s+(\d+) kB", self.proc("status"))[1]) * 1024
