@@ -2,6 +2,8 @@
 list(APPEND WORKER_SOURCES
   src/converter/aes_gcm_codec.cpp
   src/converter/codec.cpp
+  src/converter/codec_endpoint.cpp
+  src/converter/codec_server.cpp
   src/interceptor/interceptor.cpp
   src/interceptor/tracing.cpp
   src/transport/codec_transport.cpp
@@ -27,4 +29,7 @@ list(APPEND WORKER_TESTS
   src/client/client_test.cpp
   src/client/profile_test.cpp)
 addrflow_test(NAME worker_client_server SOURCES src/client/client_server_test.cpp LIBS worker LABELS integration)
-addrflow_test(NAME worker_edges_unit SOURCES src/converter/codec_test.cpp src/interceptor/tracing_test.cpp LIBS worker LABELS fast)
+addrflow_test(NAME worker_edges_unit SOURCES src/converter/codec_test.cpp src/converter/codec_endpoint_test.cpp src/interceptor/tracing_test.cpp LIBS worker LABELS fast)
+if(TARGET worker_edges_unit)
+  target_include_directories(worker_edges_unit PRIVATE src)
+endif()
