@@ -123,6 +123,20 @@ struct NotedWorkflow final : WorkflowInterceptor {
     co_return PayloadCodec<std::string>::encode(PayloadCodec<std::string>::decode(result) +
                                                 " started by " + by);
   }
+  // Who asks is told apart, and what is asked may be changed on either way.
+  Payload query(Context&, InboundCall call, const NextQuery& next) override {
+    const std::string by = PayloadCodec<std::string>::decode(call.headers.at("by"));
+    if (call.name == "secret") throw ApplicationError{"not for " + by, "Refused"};
+    call.input = encode_all(std::string{"asked"});
+    const Payload answer = next(std::move(call));
+    return PayloadCodec<std::string>::encode(PayloadCodec<std::string>::decode(answer) + " by " +
+                                             by);
+  }
+  void validate(Context&, InboundCall call, const NextValidate& next) override {
+    if (decode_argument<std::string>(call.input) == "rude")
+      throw ApplicationError{"no such words", "Refused"};
+    next(std::move(call));
+  }
   void outbound(Context&, OutboundCall& call) override {
     call.headers["by"] = PayloadCodec<std::string>::encode("workflow");
   }
@@ -140,9 +154,18 @@ struct Spoken {
     co_return;
   }
   Task<std::string> echo(Context&, std::string what) { co_return what; }
+  void may_echo(const std::string& what) const {
+    if (what.empty()) throw ApplicationError{"nothing to echo", "Empty"};
+  }
+  std::string look(std::string how) const { return how + " " + (word.empty() ? "early" : word); }
+  std::string secret(std::string) const { return "never told"; }
 };
-const Definition<Spoken> kSpoken{"Spoken", run(&Spoken::run), signal("say", &Spoken::say),
-                                 update("echo", &Spoken::echo)};
+const Definition<Spoken> kSpoken{"Spoken",
+                                 run(&Spoken::run),
+                                 signal("say", &Spoken::say),
+                                 update("echo", &Spoken::echo, &Spoken::may_echo),
+                                 query("look", &Spoken::look),
+                                 query("secret", &Spoken::secret)};
 
 TEST(Interceptors, AreAroundCallsHandlersAndActivities) {
   NEEDS_SERVER();
@@ -157,6 +180,18 @@ TEST(Interceptors, AreAroundCallsHandlersAndActivities) {
         stage.start_worker();
         const auto handle = must(stage.client().start(kSpoken, stage.start_options()));
         EXPECT_EQ(must(handle.update<std::string>("echo", {}, std::string{"x"})), "x");
+        const auto rude = handle.update<std::string>("echo", {}, std::string{"rude"});
+        ASSERT_FALSE(rude);
+        EXPECT_EQ(rude.error().message, "no such words") << rude.error().text();
+        const auto empty = handle.update<std::string>("echo", {}, std::string{});
+        ASSERT_FALSE(empty);
+        EXPECT_EQ(empty.error().message, "nothing to echo") << "the validator inside is asked, too";
+        EXPECT_EQ(must(handle.query<std::string>("look", std::string{"?"})),
+                  "asked early by client");
+        const auto secret = handle.query<std::string>("secret", std::string{"?"});
+        ASSERT_FALSE(secret);
+        EXPECT_NE(secret.error().message.find("not for client"), std::string::npos)
+            << secret.error().text();
         must(handle.signal("say", std::string{"word"}));
         EXPECT_EQ(must(handle.result<std::string>()), "changed done by workflow started by client");
         const auto refused = handle.signal("forbidden");
@@ -166,7 +201,7 @@ TEST(Interceptors, AreAroundCallsHandlersAndActivities) {
       with_client(std::make_shared<NotedClient>(notes)));
   EXPECT_EQ(notes.count("made Spoken"), 3);
   EXPECT_EQ(notes.count("made say"), 3);
-  EXPECT_EQ(notes.count("made echo"), 3);
+  EXPECT_EQ(notes.count("made echo"), 9) << "a rejected update is a call that was made, too";
 }
 
 }  // namespace

@@ -41,6 +41,13 @@ class Stage {
     registrations_.push_back([definition](Worker& worker) { worker.add(definition); });
     return *this;
   }
+  // Whatever else is asked for.
+  template <class W>
+  Stage& runs_any(const Definition<W>& definition) {
+    registry_.add_fallback(definition);
+    registrations_.push_back([definition](Worker& worker) { worker.add_fallback(definition); });
+    return *this;
+  }
   template <class I, class O, class F>
   Stage& does(const ActivityType<I, O>& type, F function) {
     registrations_.push_back([type, function](Worker& worker) { worker.add(type, function); });

@@ -49,6 +49,12 @@ struct WorkflowDefinition {
   std::map<std::string, Update, std::less<>> updates;
   // Take what has no handler of its own.
   std::function<Task<void>(void*, Context&, const std::string&, const Payloads&)> dynamic_signal;
+  std::function<Payload(const void*, const std::string&, const Payloads&)> dynamic_query;
+  struct DynamicUpdate {
+    std::function<void(const void*, const std::string&, const Payloads&)> validate;
+    std::function<Task<Payload>(void*, Context&, const std::string&, const Payloads&)> start;
+  };
+  DynamicUpdate dynamic_update;  // with `start`, or there is none
 };
 
 namespace detail {
@@ -186,6 +192,15 @@ template <class M>
 struct DynamicSignalPart {
   M member;
 };
+template <class M>
+struct DynamicQueryPart {
+  M member;
+};
+template <class M, class V>
+struct DynamicUpdatePart {
+  M member;
+  V validator;
+};
 
 }  // namespace detail
 
@@ -219,6 +234,24 @@ template <class M>
 detail::DynamicSignalPart<M> signal_dynamic(M member) {
   return {member};
 }
+// `member(std::string name, Payloads arguments) const`, for queries that have no handler of their
+// own; it throws for a name that it does not know. A `RawPayload` is answered as it is.
+template <class M>
+detail::DynamicQueryPart<M> query_dynamic(M member) {
+  return {member};
+}
+// `member(Context&, std::string name, Payloads arguments)`, for updates that have no handler of
+// their own. Names can only be refused by a validator: without one every update is accepted.
+template <class M>
+detail::DynamicUpdatePart<M, std::nullptr_t> update_dynamic(M member) {
+  return {member, nullptr};
+}
+// `validator(const std::string& name, const Payloads& arguments) const` throws to reject.
+template <class M, class V>
+  requires std::is_member_function_pointer_v<V>
+detail::DynamicUpdatePart<M, V> update_dynamic(M member, V validator) {
+  return {member, validator};
+}
 
 template <class W>
 class Definition {
@@ -248,6 +281,20 @@ class Definition {
   static constexpr int kIsRun = 0;
   template <class M>
   static constexpr int kIsRun<detail::RunPart<M>> = 1;
+
+  template <class M>
+  static constexpr void check_query() {
+    static_assert(detail::kIsConstMember<M>, "a query is const");
+    static_assert(!detail::Member<M>::kTakesContext,
+                  "a query has no context: it can command nothing");
+  }
+  template <class M>
+  static Payload encode_answer(M member, const void* self,
+                               typename detail::Member<M>::Arguments arguments) {
+    using Result = std::remove_cvref_t<typename detail::Member<M>::Result>;
+    return PayloadCodec<Result>::encode(
+        detail::call(member, static_cast<const W*>(self), nullptr, std::move(arguments)));
+  }
 
   template <class M>
   void add(detail::RunPart<M> part) {
@@ -289,16 +336,12 @@ class Definition {
 
   template <class M>
   void add(detail::QueryPart<M> part) {
-    static_assert(detail::kIsConstMember<M>, "a query is const");
-    static_assert(!detail::Member<M>::kTakesContext,
-                  "a query has no context: it can command nothing");
+    check_query<M>();
     members_.emplace_back(part.member, part.name);
     WorkflowDefinition::Query query{part.name, part.description, {}};
-    query.answer = [member = part.member](const void* self, const Payloads& input) -> Payload {
-      using Result = std::remove_cvref_t<typename detail::Member<M>::Result>;
-      return PayloadCodec<Result>::encode(
-          detail::call(member, static_cast<const W*>(self), nullptr,
-                       detail::decode_arguments<typename detail::Member<M>::Arguments>(input)));
+    query.answer = [member = part.member](const void* self, const Payloads& input) {
+      return encode_answer(member, self,
+                           detail::decode_arguments<typename detail::Member<M>::Arguments>(input));
     };
     erased_->queries.emplace(part.name, std::move(query));
   }
@@ -335,6 +378,32 @@ class Definition {
                                                      const std::string& name,
                                                      const Payloads& input) {
       return detail::call_for_nothing(static_cast<W*>(self), &context, member, {name, input});
+    };
+  }
+
+  template <class M>
+  void add(detail::DynamicQueryPart<M> part) {
+    check_query<M>();
+    erased_->dynamic_query = [member = part.member](const void* self, const std::string& name,
+                                                    const Payloads& input) {
+      return encode_answer(member, self, {name, input});
+    };
+  }
+
+  template <class M, class V>
+  void add(detail::DynamicUpdatePart<M, V> part) {
+    erased_->dynamic_update.validate = [validator = part.validator](
+                                           [[maybe_unused]] const void* self,
+                                           [[maybe_unused]] const std::string& name,
+                                           [[maybe_unused]] const Payloads& input) {
+      static_cast<void>(validator);
+      if constexpr (!std::is_null_pointer_v<V>)
+        (static_cast<const W*>(self)->*validator)(name, input);
+    };
+    erased_->dynamic_update.start = [member = part.member](void* self, Context& context,
+                                                           const std::string& name,
+                                                           const Payloads& input) {
+      return detail::call_for_payload(static_cast<W*>(self), &context, member, {name, input});
     };
   }
 

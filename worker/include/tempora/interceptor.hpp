@@ -53,9 +53,9 @@ class ActivityInterceptor {
 
 // What comes to a workflow.
 struct InboundCall {
-  enum class Kind { kRun, kSignal, kUpdate };
+  enum class Kind { kRun, kSignal, kUpdate, kQuery };
   Kind kind = Kind::kRun;
-  std::string name;  // of the workflow type, signal or update
+  std::string name;  // of the workflow type, signal, update or query
   Headers headers;
   Payloads input;
 };
@@ -74,9 +74,18 @@ struct OutboundCall {
 class WorkflowInterceptor {
  public:
   using Next = std::function<Task<Payload>(InboundCall)>;
+  using NextQuery = std::function<Payload(InboundCall)>;
+  using NextValidate = std::function<void(InboundCall)>;
   virtual ~WorkflowInterceptor() = default;
   // `next` runs the workflow, or the handler, whose result (null for a signal) it gives.
   virtual Task<Payload> inbound(Context& context, InboundCall call, Next next);
+  // `next` answers a query. Not called for those that begin with "__", which the runtime answers.
+  // Under a query's rules: nothing of the run may change, and an interceptor's own state is lost
+  // whenever the run leaves the cache, so what a query left there may be gone.
+  virtual Payload query(Context& context, InboundCall call, const NextQuery& next);
+  // `next` validates an update, before `inbound` and only live, never on replay. What is thrown
+  // rejects it; the rules are those of a query.
+  virtual void validate(Context& context, InboundCall call, const NextValidate& next);
   // May change the headers. Called on replay, too.
   virtual void outbound(Context& context, OutboundCall& call);
 };

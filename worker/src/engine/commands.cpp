@@ -8,6 +8,7 @@
 
 #include "engine/place.hpp"
 #include "engine/run_state.hpp"
+#include "interceptor/chain.hpp"
 #include "machines/activity.hpp"
 #include "machines/child.hpp"
 #include "machines/external.hpp"
@@ -369,21 +370,7 @@ temporal::api::query::v1::WorkflowQueryResult RunState::answer(
   const bool was_replaying = std::exchange(replaying_, true);
   scheduler_.read_only = true;
   try {
-    if (!workflow_) throw std::runtime_error{"the workflow has not done its first task yet"};
-    Payload payload;
-    if (const auto found = definition_->queries.find(query.query_type());
-        found != definition_->queries.end()) {
-      payload = found->second.answer(workflow_.get(), query.query_args());
-    } else if (query.query_type() == "__stack_trace") {
-      payload = PayloadCodec<std::string>::encode(stack_trace());
-    } else if (query.query_type() == "__temporal_workflow_metadata") {
-      payload = metadata();
-    } else {
-      std::vector<std::string> known{"__stack_trace", "__temporal_workflow_metadata"};
-      for (const auto& [name, handler] : definition_->queries) known.push_back(name);
-      throw std::runtime_error{
-          fmt::format("unknown query {}; known: {}", query.query_type(), fmt::join(known, ", "))};
-    }
+    Payload payload = answer_payload(query);
     if (payload.ByteSizeLong() > options_.payload_limit_bytes) {
       throw std::runtime_error{
           fmt::format("[TMPRL1103] the answer of query {} is {} bytes, the limit is {}",
@@ -399,6 +386,30 @@ temporal::api::query::v1::WorkflowQueryResult RunState::answer(
   scheduler_.read_only = false;
   replaying_ = was_replaying;
   return result;
+}
+
+Payload RunState::answer_payload(const temporal::api::query::v1::WorkflowQuery& query) {
+  if (!workflow_) throw std::runtime_error{"the workflow has not done its first task yet"};
+  if (query.query_type() == "__stack_trace")
+    return PayloadCodec<std::string>::encode(stack_trace());
+  if (query.query_type() == "__temporal_workflow_metadata") return metadata();
+  InboundCall call{.kind = InboundCall::Kind::kQuery,
+                   .name = query.query_type(),
+                   .headers = detail::read_headers(query.header()),
+                   .input = query.query_args()};
+  return detail::query_through(
+      interceptors_, 0, context_, std::move(call),
+      [this](const InboundCall& its) { return call_query(its.name, its.input); });
+}
+
+Payload RunState::call_query(const std::string& name, const Payloads& input) const {
+  if (const auto found = definition_->queries.find(name); found != definition_->queries.end())
+    return found->second.answer(workflow_.get(), input);
+  if (definition_->dynamic_query) return definition_->dynamic_query(workflow_.get(), name, input);
+  std::vector<std::string> known{"__stack_trace", "__temporal_workflow_metadata"};
+  for (const auto& [each, handler] : definition_->queries) known.push_back(each);
+  throw std::runtime_error{
+      fmt::format("unknown query {}; known: {}", name, fmt::join(known, ", "))};
 }
 
 Payload RunState::metadata() const {
@@ -422,6 +433,11 @@ Payload RunState::metadata() const {
   for (const auto& [name, update] : definition_->updates) {
     add(definition.mutable_update_definitions(), name, update.description);
   }
+  // Without a name: whatever has no entry of its own.
+  const std::string any = "takes any other name";
+  if (definition_->dynamic_query) add(definition.mutable_query_definitions(), {}, any);
+  if (definition_->dynamic_signal) add(definition.mutable_signal_definitions(), {}, any);
+  if (definition_->dynamic_update.start) add(definition.mutable_update_definitions(), {}, any);
   metadata.set_current_details(current_details_);
   return detail::message_payload(metadata);
 }

@@ -53,7 +53,9 @@ bool RunState::start_update(Root& root) {
   auto& update = static_cast<UpdateMachine&>(*root.subject);
   const Payloads& arguments = update.request().input().args();
   const auto found = definition_->updates.find(update.name());
-  if (found == definition_->updates.end()) {
+  // Null: the one for all names.
+  const auto* handler = found == definition_->updates.end() ? nullptr : &found->second;
+  if (handler == nullptr && !definition_->dynamic_update.start) {
     if (update.replayed()) {
       ReplayError error;
       error.nondeterminism = true;
@@ -68,18 +70,29 @@ bool RunState::start_update(Root& root) {
       throw TaskFailure{std::move(error)};
     }
     std::vector<std::string> known;
-    for (const auto& [name, handler] : definition_->updates) known.push_back(name);
+    for (const auto& [name, each] : definition_->updates) known.push_back(name);
     update.reject(ApplicationError{
         fmt::format("unknown update {}; known: {}", update.name(), fmt::join(known, ", ")),
         "UnknownUpdate", true}
                       .proto());
     return false;
   }
-  Task<Payload> handler;
+  const auto call = [&] {
+    return InboundCall{.kind = InboundCall::Kind::kUpdate,
+                       .name = update.name(),
+                       .headers = detail::read_headers(update.request().input().header()),
+                       .input = arguments};
+  };
   if (!update.replayed()) {
     scheduler_.read_only = true;
     try {
-      found->second.validate(workflow_.get(), arguments);
+      if (interceptors_.empty()) {
+        validate_update(handler, update.name(), arguments);
+      } else {
+        detail::validate_through(interceptors_, 0, context_, call(), [&](const InboundCall& its) {
+          validate_update(handler, its.name, its.input);
+        });
+      }
     } catch (const std::exception& error) {
       scheduler_.read_only = false;
       update.reject(to_proto(error));
@@ -99,13 +112,21 @@ bool RunState::start_update(Root& root) {
     } catch (const Failure& failure) {
       machine->fail(failure.proto());
     }
-  }(intercepted(InboundCall::Kind::kUpdate, update.name(),
-                detail::read_headers(update.request().input().header()), arguments,
-                [this, handler = &found->second](InboundCall call) {
-                  return handler->start(workflow_.get(), context_, call.input);
-                }),
+  }(detail::through(interceptors_, 0, context_, call(),
+                    [this, handler](const InboundCall& its) {
+                      return handler != nullptr
+                                 ? handler->start(workflow_.get(), context_, its.input)
+                                 : definition_->dynamic_update.start(workflow_.get(), context_,
+                                                                     its.name, its.input);
+                    }),
       detail::Ref<UpdateMachine>{&update});
   return true;
+}
+
+void RunState::validate_update(const WorkflowDefinition::Update* handler, const std::string& name,
+                               const Payloads& input) const {
+  if (handler != nullptr) return handler->validate(workflow_.get(), input);
+  definition_->dynamic_update.validate(workflow_.get(), name, input);
 }
 
 void RunState::finish_root(Root* root) {

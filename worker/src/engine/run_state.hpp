@@ -203,6 +203,9 @@ class RunState {
   void drain();
   void step(detail::Scheduler::Ready ready);
   bool start_update(detail::Root& root);
+  // Throws to reject. `handler` null: the one for all names.
+  void validate_update(const WorkflowDefinition::Update* handler, const std::string& name,
+                       const Payloads& input) const;
   void finish_root(detail::Root* root);
   void end_main(detail::Root& root, const std::exception_ptr& error);
   void end_with_failure(const std::exception_ptr& error);
@@ -223,6 +226,8 @@ class RunState {
                        completion) const;
   temporal::api::query::v1::WorkflowQueryResult answer(
       const temporal::api::query::v1::WorkflowQuery& query);
+  Payload answer_payload(const temporal::api::query::v1::WorkflowQuery& query);
+  Payload call_query(const std::string& name, const Payloads& input) const;
   Payload metadata() const;
   std::string stack_trace() const;
   TaskOutcome fail(const WorkflowTask& task, enums::WorkflowTaskFailedCause cause,

@@ -23,6 +23,12 @@ Payloads run_activity(const std::vector<std::shared_ptr<ActivityInterceptor>>& c
 Task<Payload> through(const std::vector<std::unique_ptr<WorkflowInterceptor>>& chain,
                       std::size_t first, Context& context, InboundCall call,
                       WorkflowInterceptor::Next last);
+Payload query_through(const std::vector<std::unique_ptr<WorkflowInterceptor>>& chain,
+                      std::size_t first, Context& context, InboundCall call,
+                      const WorkflowInterceptor::NextQuery& last);
+void validate_through(const std::vector<std::unique_ptr<WorkflowInterceptor>>& chain,
+                      std::size_t first, Context& context, InboundCall call,
+                      const WorkflowInterceptor::NextValidate& last);
 
 Headers read_headers(const temporal::api::common::v1::Header& header);
 void write_headers(const Headers& headers, temporal::api::common::v1::Header* header);

@@ -17,6 +17,14 @@ Task<Payload> WorkflowInterceptor::inbound(Context&, InboundCall call, Next next
   return next(std::move(call));
 }
 
+Payload WorkflowInterceptor::query(Context&, InboundCall call, const NextQuery& next) {
+  return next(std::move(call));
+}
+
+void WorkflowInterceptor::validate(Context&, InboundCall call, const NextValidate& next) {
+  next(std::move(call));
+}
+
 void WorkflowInterceptor::outbound(Context&, OutboundCall&) {}
 
 namespace detail {
@@ -57,6 +65,24 @@ Task<Payload> through(const std::vector<std::unique_ptr<WorkflowInterceptor>>& c
     return through(chain, first + 1, context, std::move(its_call), last);
   };
   return chain[first]->inbound(context, std::move(call), std::move(next));
+}
+
+Payload query_through(const std::vector<std::unique_ptr<WorkflowInterceptor>>& chain,
+                      std::size_t first, Context& context, InboundCall call,
+                      const WorkflowInterceptor::NextQuery& last) {
+  if (first == chain.size()) return last(std::move(call));
+  return chain[first]->query(context, std::move(call), [&](InboundCall its_call) {
+    return query_through(chain, first + 1, context, std::move(its_call), last);
+  });
+}
+
+void validate_through(const std::vector<std::unique_ptr<WorkflowInterceptor>>& chain,
+                      std::size_t first, Context& context, InboundCall call,
+                      const WorkflowInterceptor::NextValidate& last) {
+  if (first == chain.size()) return last(std::move(call));
+  chain[first]->validate(context, std::move(call), [&](InboundCall its_call) {
+    validate_through(chain, first + 1, context, std::move(its_call), last);
+  });
 }
 
 Headers read_headers(const temporal::api::common::v1::Header& header) {
