@@ -73,16 +73,7 @@ class Looking : public LedgerLook {
  private:
   // What the next claim supersedes counts as owed from then on.
   bool will_owe(const std::string& system) {
-    return tx_
-        .exec_params(
-            "SELECT EXISTS (SELECT 1 FROM effects e WHERE e.service_id = $1 AND e.system = $2"
-            " AND (e.status IN ('superseded', 'planned', 'sent', 'unknown')"
-            " OR (e.status = 'refused' AND coalesce((e.reply->>'retry')::boolean, false)))"
-            " AND e.code <> 'never-left' AND e.id > coalesce((SELECT max(c.id) FROM effects c "
-            "WHERE c.service_id = $1"
-            " AND c.system = $2 AND c.status IN ('confirmed', 'not_applicable')), 0))",
-            supposed_.head.id, system)[0][0]
-        .as<bool>();
+    return owes(tx_, supposed_.head.id, system, Owing::kOnceAllIsSuperseded);
   }
 
   static std::vector<std::string> without(std::vector<std::string> holds,

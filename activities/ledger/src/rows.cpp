@@ -263,15 +263,16 @@ nlohmann::json netbox_wish(const ServiceRef& service, const NetboxFacts& facts,
           {"description", fmt::format("{} of {}", service.service(), service.subscriber_id())}};
 }
 
-bool owes(Tx& tx, std::int64_t service_id, const std::string& system) {
+bool owes(Tx& tx, std::int64_t service_id, const std::string& system, Owing owing) {
   return tx
       .exec_params(
           "SELECT EXISTS (SELECT 1 FROM effects e WHERE e.service_id = $1 AND e.system = $2"
-          " AND e.status = 'superseded' AND e.code <> 'never-left' AND e.id > coalesce((SELECT "
-          "max(c.id) FROM effects c"
-          " WHERE c.service_id = $1 AND c.system = $2"
-          " AND c.status IN ('confirmed', 'not_applicable')), 0))",
-          service_id, system)[0][0]
+          " AND (e.status = 'superseded' OR ($3 AND (e.status IN ('planned', 'sent', 'unknown')"
+          "  OR (e.status = 'refused' AND coalesce((e.reply->>'retry')::boolean, false)))))"
+          " AND e.code <> 'never-left' AND e.id > coalesce((SELECT max(c.id) FROM effects c"
+          "  WHERE c.service_id = $1 AND c.system = $2"
+          "  AND c.status IN ('confirmed', 'not_applicable')), 0))",
+          service_id, system, owing == Owing::kOnceAllIsSuperseded)[0][0]
       .as<bool>();
 }
 

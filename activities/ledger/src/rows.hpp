@@ -132,8 +132,13 @@ std::int64_t unsettled_ms(Tx& tx, std::int64_t service_id, const std::string& ob
 v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
                           std::int64_t operation, std::int64_t number, std::int64_t row_id,
                           const std::string& action);
+
+enum class Owing {
+  kNow,
+  kOnceAllIsSuperseded,  // with what is still open, as the next claim will leave it
+};
 // An older AAA or RADIUS effect that nobody confirmed before it was superseded.
-bool owes(Tx& tx, std::int64_t service_id, const std::string& system);
+bool owes(Tx& tx, std::int64_t service_id, const std::string& system, Owing owing = Owing::kNow);
 
 // How long a CoA of a number below this one, in one of these states ("{…}"), may still leave its
 // sender; none: nothing may, or the session was told since.
