@@ -142,10 +142,7 @@ class Line:
         return answer
 
     def call(self, verb, *more):
-        """As a careful caller. Where NetBox is to pick and did not, all is undone, and the next request may have luck."""
         answer = self.ask(verb, *more)
-        if answer.exit == 1 and answer.json["code"] == "netbox_failed" and self.matrix.netbox == "authoritative":
-            answer = self.ask(verb, *more)
         if answer.exit not in (0, 4):
             raise Trouble(repr(answer))
         return answer

@@ -897,6 +897,22 @@ class NetboxPicks(SystemTest):
         self.assertEqual([o["address"].split("/")[0] for o in self.objects()], [result["context"]["ipv4_address"]])
         self.assert_exists_once("kim", result["context"]["ipv4_address"])
 
+    def test_a_worker_frozen_while_netbox_picks_leaves_one_object(self):
+        self.must_be_standin()
+        self.world.netbox_fault("late", count=1, method="POST", path="available-ips", delay_s=3)
+        running = concurrent.futures.ThreadPoolExecutor(1).submit(self.provision_picked, "lea", limit_s=110)
+        eventually("NetBox to have picked", self.objects, every_s=0.02)
+        frozen = self.worker
+        frozen.send_signal(signal.SIGSTOP)
+        try:
+            self.worker = self.world.start_worker("worker-second")
+            result = running.result()
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+        self.assertEqual([o["address"].split("/")[0] for o in self.objects()], [result["context"]["ipv4_address"]])
+        self.assert_exists_once("lea", result["context"]["ipv4_address"])
+        self.world.stop_worker(frozen)
+
     def test_without_netbox_nothing_comes_up_and_nothing_is_left(self):
         self.must_be_standin()
         # What it is asked is carried out, and nobody learns of it.

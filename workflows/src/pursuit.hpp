@@ -21,6 +21,7 @@ struct Pursuit {
   std::optional<tempora::TimePoint> first_attempt;
   std::optional<tempora::TimePoint> last_answer;
   bool in_flight = false;
+  bool told = false;     // the newest attempt's worker lived to say what came of it
   bool settled = false;  // no further attempt would help
   bool stopped = false;  // not wanted any more
   bool ended = false;    // its coroutine is gone

@@ -140,6 +140,7 @@ Task<void> ServiceLifecycle::attempt(Context& context, std::shared_ptr<Pursuit> 
   const std::string system = pursuit->effect.system();
   pursuit->in_flight = true;
   if (!pursuit->first_attempt) pursuit->first_attempt = context.now();
+  bool told = true;
   v1::EffectReply reply;
   try {
     reply =
@@ -151,8 +152,10 @@ Task<void> ServiceLifecycle::attempt(Context& context, std::shared_ptr<Pursuit> 
                                                                                    : error.type());
     reply.set_detail(error.message());
     reply.set_retry(!error.non_retryable());
+    told = error.non_retryable();
   }
   pursuit->in_flight = false;
+  pursuit->told = told;
   ++pursuit->attempts;
   pursuit->last_answer = context.now();
   pursuit->last = std::move(reply);
@@ -182,6 +185,22 @@ Task<void> ServiceLifecycle::await_first_attempts(Context& context, Pursuits pur
            });
   };
   co_await context.wait_until(tried);
+}
+
+// An attempt whose worker is lost or frozen, or cannot reach the ledger, may have done its work: it
+// is no answer, and it is made again until somebody tells what came of it.
+Task<void> ServiceLifecycle::await_told(Context& context, Pursuits pursuits) {
+  co_await await_first_attempts(context, pursuits);
+  co_await await_answers(context, pursuits);
+  const std::function<bool()> told = [this, pursuits] {
+    return revokes_waiting_ > 0 || std::ranges::all_of(pursuits, [](const auto& pursuit) {
+             return pursuit->settled || pursuit->ended || (pursuit->told && !pursuit->in_flight);
+           });
+  };
+  if (told() || !context.patched("what-nobody-told-is-asked-again")) co_return;
+  co_await context.wait_until(told);
+  co_await await_answers(context, pursuits);
+  co_await context.wait_until(told);
 }
 
 Task<void> ServiceLifecycle::stop_pursuits(Context& context, Pursuits pursuits) {

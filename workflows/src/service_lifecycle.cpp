@@ -580,8 +580,11 @@ Task<ServiceLifecycle::Reserved> ServiceLifecycle::reserve(Context& context, Ord
     const bool required = order.fail_on_netbox || reserved.reply.netbox_mode() == "authoritative";
     reserved.netbox = start_pursuit(context, reserved.reply.netbox(), claim.number());
     const Pursuits asked{reserved.netbox};
-    if (required) co_await await_first_attempts(context, asked);
-    co_await await_answers(context, asked);
+    if (required) {
+      co_await await_told(context, asked);
+    } else {
+      co_await await_answers(context, asked);
+    }
     if (!reserved.netbox->last.conflict()) {
       if (required && !reserved.netbox->confirmed()) {
         co_await stop_pursuits(context, asked);
@@ -615,8 +618,7 @@ Task<ServiceLifecycle::Reserved> ServiceLifecycle::take(Context& context,
   Reserved reserved;
   reserved.netbox = start_pursuit(context, asked.netbox(), request.claim().number());
   const Pursuits asking{reserved.netbox};
-  co_await await_first_attempts(context, asking);
-  co_await await_answers(context, asking);
+  co_await await_told(context, asking);
   const v1::EffectReply& said = reserved.netbox->last;
   if (said.status() == "refused" && said.code() == "netbox-exhausted") {
     reserved.reply = std::move(asked);

@@ -134,6 +134,8 @@ class ServiceLifecycle {
   Task<void> await_answers(Context& context, Pursuits pursuits);
   // Until the first attempt of each has an outcome: what a caller with the policy "fail" needs.
   Task<void> await_first_attempts(Context& context, Pursuits pursuits);
+  // Both, for what must be known before the operation goes on.
+  Task<void> await_told(Context& context, Pursuits pursuits);
   Task<void> stop_pursuits(Context& context, Pursuits pursuits);
   bool over(const Pursuit& pursuit) const;
 

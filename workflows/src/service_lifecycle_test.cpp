@@ -392,6 +392,76 @@ TEST_F(Lifecycle, ANetboxThatDoesNotPickFailsTheAllocateAndUndoesIt) {
   EXPECT_THAT(ledger.moves, IsEmpty());
 }
 
+// What the server says of an activity whose worker is frozen or gone.
+v1::EffectReply nobody_tells() {
+  tempora::FailureProto proto;
+  proto.set_message("activity StartToClose timeout");
+  proto.mutable_timeout_failure_info()->set_timeout_type(enums::TIMEOUT_TYPE_START_TO_CLOSE);
+  throw tempora::TimeoutError{proto};
+}
+
+TEST_F(Lifecycle, APickOfWhichNobodyToldIsAskedForUntilSomebodyDoes) {
+  ledger.netbox_picks = true;
+  // More than an answer waits for.
+  ledger.world["netbox/take"] = [](int attempt) {
+    return attempt <= 5 ? nobody_tells() : effect_reply("confirmed");
+  };
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  EXPECT_TRUE(answer("allocate:a").success()) << answer("allocate:a").message();
+  EXPECT_EQ(std::ranges::count(ledger.log, "netbox/take"), 6);
+  EXPECT_THAT(ledger.undone, IsEmpty());
+  EXPECT_EQ(ledger.reserved.back().taken_effect(), 1);
+}
+
+TEST_F(Lifecycle, AnAddressThatNetboxHasToConfirmIsAskedForUntilSomebodyTells) {
+  ledger.world["netbox/reserve"] = [](int attempt) {
+    return attempt <= 5 ? nobody_tells() : effect_reply("confirmed");
+  };
+  auto wanted = request<v1::AllocateRequest>("a");
+  wanted.set_on_netbox_failure("fail");
+  play.update("allocate:a", "allocate", wanted);
+  play.finish();
+  EXPECT_TRUE(answer("allocate:a").success()) << answer("allocate:a").message();
+  EXPECT_THAT(ledger.undone, IsEmpty());
+}
+
+TEST_F(Lifecycle, WhatNetboxRefusesAfterALostAttemptFailsAtOnce) {
+  ledger.netbox_picks = true;
+  ledger.world["netbox/take"] = [](int attempt) {
+    return attempt <= 5 ? nobody_tells() : effect_reply("refused", "netbox-invalid");
+  };
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  EXPECT_EQ(answer("allocate:a").code(), "netbox_failed");
+  EXPECT_EQ(std::ranges::count(ledger.log, "netbox/take"), 6);
+  EXPECT_EQ(ledger.undone.size(), 1U);
+}
+
+TEST_F(Lifecycle, APickOfWhichNobodyEverTellsFailsWhenNoServiceWaitsForNetboxAnyLonger) {
+  ledger.netbox_picks = true;
+  ledger.world["netbox/take"] = [](int) { return nobody_tells(); };
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  play.finish();
+  EXPECT_EQ(answer("allocate:a").code(), "netbox_failed");
+  EXPECT_EQ(ledger.undone.size(), 1U);
+  EXPECT_THAT(ledger.moves, IsEmpty());
+}
+
+TEST_F(Lifecycle, ARevokeEndsTheWaitForAPickOfWhichNobodyTells) {
+  ledger.netbox_picks = true;
+  ledger.world["netbox/take"] = [](int) { return nobody_tells(); };
+  play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
+  for (int i = 0; i < 5; ++i) play.advance();
+  EXPECT_FALSE(play.update_answered("allocate:a"));
+  play.update("revoke:b", "revoke", request<v1::RevokeRequest>("b"));
+  play.settle();
+  EXPECT_EQ(answer("allocate:a").code(), "netbox_failed");
+  EXPECT_TRUE(play.update_answered("revoke:b"));
+  EXPECT_EQ(ledger.undone.size(), 1U);
+  play.finish();
+}
+
 TEST_F(Lifecycle, NetboxDownMeansPendingUnlessThePolicySaysFail) {
   ledger.world["netbox/reserve"] = [](int) { return effect_reply("unknown", "500", true); };
   play.update("allocate:a", "allocate", request<v1::AllocateRequest>("a"));
