@@ -913,6 +913,18 @@ class NetboxPicks(SystemTest):
         self.assert_exists_once("lea", result["context"]["ipv4_address"])
         self.world.stop_worker(frozen)
 
+    def test_a_pick_of_which_no_attempt_could_tell_is_asked_for_until_one_can(self):
+        self.must_be_standin()
+        # Attempts end before NetBox answers them: the one that makes it pick, and one that looks for its pick.
+        self.world.stop_worker(self.worker)
+        self.worker = self.world.start_worker(ADDRFLOW_PACE_NETBOX_TIMEOUT="1s", ADDRFLOW_PACE_ANSWER_WAIT="1s")
+        self.world.netbox_fault("late", count=1, method="POST", path="available-ips", delay_s=3)
+        self.world.netbox_fault("late", count=2, method="GET", path="ip-addresses", delay_s=3)
+        result = self.provision_picked("mia", exits=(0, 4))
+        self.assertEqual([o["address"].split("/")[0] for o in self.objects()], [result["context"]["ipv4_address"]])
+        eventually("NetBox to be confirmed", lambda: self.status("mia")["enforcement"] == "confirmed")
+        self.assert_exists_once("mia", result["context"]["ipv4_address"])
+
     def test_without_netbox_nothing_comes_up_and_nothing_is_left(self):
         self.must_be_standin()
         # What it is asked is carried out, and nobody learns of it.
