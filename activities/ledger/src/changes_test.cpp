@@ -557,6 +557,24 @@ TEST_P(ChangesTest, NoOperationTakesANameThatIsAnotherLines) {
   EXPECT_FALSE(is_free(tenant + "-s"));
 }
 
+TEST_P(ChangesTest, TheIdOfASubscriberWhoseLineHasNoNameOfItsOwnIsTaken) {
+  const std::string id = tenant + "-id";
+  const auto first = ledger->claim(of("allocate", id, tenant + "-x")).claim();
+  take(first, false);
+  ledger->transition(move(first, "allocated"));
+  finish(first);
+  EXPECT_TRUE(is_free(id)) << "its line has another name";
+  sql("UPDATE services SET username = '' WHERE subscriber_id = '" + id + "'");
+  EXPECT_EQ(code_of([&] { ledger->claim(of_eve(id, "e")); }), ErrorCode::kUsernameTaken);
+  bring_up();
+  EXPECT_EQ(code_of([&] { ledger->claim(rename("n", "-id")); }), ErrorCode::kUsernameTaken);
+
+  EXPECT_EQ(ledger->claim(of("activate", id, id)).outcome(), "claimed") << "its own is its own";
+  sql("INSERT INTO services (tenant_id, subscriber_id, service) VALUES ('" + tenant + "', '" +
+      tenant + "-none', 'internet')");
+  EXPECT_TRUE(is_free(tenant + "-none")) << "a line that has nothing has no name";
+}
+
 TEST_P(ChangesTest, ALineWithoutANameOfItsOwnLeavesItsSubscribers) {
   bring_up();
   sql("UPDATE services SET username = '' WHERE subscriber_id = 's' AND tenant_id = '" + tenant +
