@@ -241,7 +241,9 @@ Judgement judge(const Facts& facts, ports::SessionDirectory* sessions, seconds i
     }
     judged = by_accounting(facts, seen, interim, settings.longest_lease);
   } catch (const std::exception&) {
-    if (facts.hold_over) return hold_over;
+    // Nobody can say whether a session that is alive shows it: that opens nothing, at any time.
+    if (facts.hold_over)
+      return closed("the hold time is over, but accounting cannot be reached", poll);
     judged = closed("accounting cannot be reached");
   }
   if (!judged.open() && (judged.again_ms == 0 || judged.again_ms > facts.hold_left_ms))

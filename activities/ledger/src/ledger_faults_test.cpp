@@ -147,6 +147,34 @@ TEST_F(LedgerFaultsTest, TheHoldTimeOpensTheGateWhenNothingElseDoes) {
   expect_clean();
 }
 
+TEST_F(LedgerFaultsTest, NoHoldTimeOpensTheGateWhileAccountingCannotBeRead) {
+  settings.pace.set_gate_poll_ms(2'000);
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+  auto spec = pool_spec("198.51.100.0/29");
+  spec.hold_time = std::chrono::seconds{0};
+  ledger->add_pool(spec);
+  const auto address = allocate("s", "k", true);
+  const auto claim = revoke("s", "r", "timeout");
+  const auto now = std::chrono::system_clock::now();
+  sessions.seen.open = {{.username = tenant + "-s",
+                         .nas_ip = "127.0.0.1",
+                         .framed_ip = address,
+                         .started = now,
+                         .updated = now + std::chrono::minutes{1}}};
+  EXPECT_FALSE(gate(claim).open()) << "a session that is alive shows it";
+  sessions.away = true;
+  const auto blind = gate(claim);
+  EXPECT_FALSE(blind.open()) << "the session may be there";
+  EXPECT_NE(blind.detail().find("accounting cannot be reached"), std::string::npos)
+      << blind.detail();
+  EXPECT_EQ(blind.next_check_ms(), 2'000) << "it is looked at again";
+  sessions.away = false;
+  EXPECT_FALSE(gate(claim).open());
+  sessions.seen.open.clear();
+  EXPECT_EQ(gate(claim).evidence(), "hold_time");
+  expect_clean();
+}
+
 TEST_F(LedgerFaultsTest, TheSameAddressInAnotherRoutingDomainDoesNotKeepTheGateShut) {
   auto spec = pool_spec("198.51.100.0/29");
   spec.hold_time = std::chrono::seconds{0};

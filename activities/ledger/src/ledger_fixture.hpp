@@ -16,13 +16,16 @@ using domain::ErrorCode;
 
 struct FakeSessions : ports::SessionDirectory {
   std::vector<ports::Session> open_sessions(const std::vector<std::string>&) override {
+    if (away) throw std::runtime_error{"away"};
     return seen.open;
   }
   ports::SessionEvidence evidence(const std::vector<std::string>&, const std::string&,
                                   const std::string&,
                                   std::chrono::system_clock::time_point) override {
+    if (away) throw std::runtime_error{"away"};
     return seen;
   }
+  bool away = false;  // accounting cannot be read
   ports::SessionEvidence seen;
 };
 
