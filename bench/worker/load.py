@@ -60,6 +60,10 @@ class Server:
         pid = (self.directory / "temporal.pid").read_text().split()[0]
         return cpu_of(pathlib.Path(f"/proc/{pid}/stat").read_text())
 
+    def store(self):
+        """Octets that its tables take."""
+        return (self.directory / "temporal.db").stat().st_size
+
     def counters(self, pattern):
         """Of each of the server's counters whose name matches: the name, its labels, its value."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port('temporal_metrics')}/metrics", timeout=30) as answer:

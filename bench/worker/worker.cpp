@@ -1,7 +1,9 @@
 // A worker for the load generator: the contract's workflows and activities until SIGINT.
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <string>
 #include <string_view>
 #include <tempora/client.hpp>
@@ -20,6 +22,7 @@ struct Arguments {
   std::size_t max_concurrent = 0;
   std::size_t cache_size = 0;
   std::size_t pollers = 0;
+  std::chrono::milliseconds work{0};  // what each step of a Provision computes
 };
 
 // Both `--name value` and `--name=value`.
@@ -40,11 +43,20 @@ Arguments parse(int argc, char** argv) {
     if (name == "--max-concurrent") arguments.max_concurrent = number();
     if (name == "--cache-size") arguments.cache_size = number();
     if (name == "--pollers") arguments.pollers = number();
+    if (name == "--work") arguments.work = std::chrono::milliseconds{number()};
   }
   return arguments;
 }
 
-StepResult perform(ActivityContext&, const StepRequest& request) {
+std::chrono::nanoseconds thread_time() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return std::chrono::seconds{now.tv_sec} + std::chrono::nanoseconds{now.tv_nsec};
+}
+
+StepResult perform(const StepRequest& request, std::chrono::milliseconds work) {
+  for (const auto end = thread_time() + work; work.count() > 0 && thread_time() < end;) {
+  }
   return {request.step, request.subscriber_id, request.tenant_id, "done", request.correlation};
 }
 
@@ -82,7 +94,11 @@ int main(int argc, char** argv) {
   worker.add(kProvision);
   worker.add(kAddressEntity);
   worker.add(kReplayLoop);
-  for (const auto& activity : provision_steps()) worker.add(activity, perform);
+  for (const auto& activity : provision_steps()) {
+    worker.add(activity, [work = arguments.work](ActivityContext&, const StepRequest& request) {
+      return perform(request, work);
+    });
+  }
   worker.add(kApplyTransition,
              [](ActivityContext&, const TransitionStep& transition) { return transition; });
   worker.start();
