@@ -165,6 +165,7 @@ Exit run_tenant_add(const Shell& shell, const std::string& tenant);
 Exit run_profile(const Shell& shell, const Target& target, const std::string& mode);
 Exit run_pool_add(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_list(const Shell& shell, const PoolArguments& arguments);
+Exit run_stats(const Shell& shell, const std::string& tenant);
 Exit run_pool_show(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_drain(const Shell& shell, const PoolArguments& arguments, bool draining);
 Exit run_pool_exclude(const Shell& shell, const PoolArguments& arguments);

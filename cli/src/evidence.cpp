@@ -319,10 +319,8 @@ Exit run_reconcile_after_restore(const Shell& shell, const std::string& actor, b
         {"services made", std::to_string(done.services_made)},
         {"spaces blocked", std::to_string(done.spaces_blocked)},
         {"holdings closed", std::to_string(done.holdings_closed)}};
-    if (!shell.output.json) {
-      for (const std::string& note : done.notes) facts.emplace_back("note", note);
-    }
-    return shell.output.facts(facts);
+    for (const std::string& note : done.notes) facts.emplace_back("note", note);
+    return shell.output.facts(facts, {"note"});
   });
 }
 

@@ -229,6 +229,12 @@ class CommandLine {
                        "start it without asking what NetBox holds in it");
     add_pool_changes(*pool);
 
+    CLI::App* stats = app_.add_subcommand(
+        "stats", "How many lines are in which state, of each family, and what of it NetBox knows");
+    stats->add_option("--tenant", a.tenant, "of this tenant only");
+    stats->callback(
+        [this, &a] { action_ = [&a](const Shell& shell) { return run_stats(shell, a.tenant); }; });
+
     CLI::App* nas = app_.add_subcommand("nas", "Network access servers")->require_subcommand(1);
     CLI::App* nas_add = nas->add_subcommand("add", "Add a NAS; repeating it updates it");
     nas_add->add_option("name", a.nas.name, "name of the NAS")->required();

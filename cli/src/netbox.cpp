@@ -145,7 +145,7 @@ Exit run_netbox_import(const Shell& shell, const NetboxArguments& arguments) {
         {arguments.dry_run ? "would be blocked" : "blocked", std::to_string(report.blocked)},
         {"ours already", std::to_string(report.ours)}};
     for (const std::string& conflict : report.conflicts) facts.emplace_back("conflict", conflict);
-    shell.output.facts(facts);
+    shell.output.facts(facts, {"conflict"});
     return report.conflicts.empty() ? Exit::kDone : Exit::kRefused;
   });
 }

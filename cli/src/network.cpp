@@ -3,8 +3,10 @@
 #include "commands.hpp"
 #include "parts.hpp"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <addrflow/aaa/sessions.hpp>
 #include <addrflow/domain/ids.hpp>
 
 #include <nlohmann/json.hpp>
@@ -18,6 +20,13 @@ std::chrono::seconds seconds_of(const std::string& field, const std::string& tex
     throw std::invalid_argument(field + ": " + duration.error());
   }
   return std::chrono::duration_cast<std::chrono::seconds>(*duration);
+}
+
+// Of 100, to a tenth; of nothing it is 0.
+double percent(std::int64_t part, std::int64_t whole) {
+  return whole == 0
+             ? 0
+             : std::round(1000.0 * static_cast<double>(part) / static_cast<double>(whole)) / 10;
 }
 
 nlohmann::json usage_json(const ledger::PoolUsage& pool) {
@@ -35,7 +44,41 @@ nlohmann::json usage_json(const ledger::PoolUsage& pool) {
           {"total", pool.total},
           {"held", pool.held},
           {"free", pool.free},
+          {"utilization_percent", percent(pool.held, pool.total)},
           {"counted_at", pool.counted_at}};
+}
+
+// What the seeds' metrics ask of a family (B10 to B12).
+nlohmann::json summary_json(const ledger::LifecycleCounts& counts) {
+  const auto in = [&](const char* state) { return counts.states.at(state); };
+  // Whoever has or is about to have space, or just gives it back.
+  const std::int64_t total = in("pending") + in("allocated") + in("active") + in("suspended") +
+                             in("revoking") + in("failed");
+  return {{"states", counts.states},
+          {"total", total},
+          {"active", in("active")},
+          {"allocated_not_active", in("allocated")},
+          {"revoked", in("revoked")},
+          {"utilization_percent", percent(in("active"), total)},
+          {"netbox",
+           {{"tracked", counts.tracked},
+            {"untracked", counts.untracked},
+            {"percent", percent(counts.tracked, counts.tracked + counts.untracked)}}}};
+}
+
+void print_summary(const nlohmann::json& summary) {
+  for (const char* family : {"ipv4", "ipv6_pd"}) {
+    const nlohmann::json& of = summary.at(family);
+    fmt::print(
+        "{}: {} in use, {} active ({} %), {} revoked; NetBox knows {} of {} held ({} %)\n", family,
+        of["total"].dump(), of["active"].dump(), of["utilization_percent"].dump(),
+        of["revoked"].dump(), of["netbox"]["tracked"].dump(),
+        of["netbox"]["tracked"].get<std::int64_t>() + of["netbox"]["untracked"].get<std::int64_t>(),
+        of["netbox"]["percent"].dump());
+    for (const auto& [state, count] : of["states"].items()) {
+      if (count != 0) fmt::print("  {:10} {}\n", state, count.dump());
+    }
+  }
 }
 
 ledger::By by(const PoolArguments& arguments) {
@@ -110,8 +153,28 @@ Exit run_pool_list(const Shell& shell, const PoolArguments& arguments) {
       return Exit::kDone;
     }
     for (const ledger::PoolUsage& pool : pools) {
-      fmt::print("{}/{}  {} {}  {} of {} held, {} free{}\n", pool.tenant, pool.name, pool.family,
-                 pool.prefix, pool.held, pool.total, pool.free, pool.draining ? ", draining" : "");
+      fmt::print("{}/{}  {} {}  {} of {} held ({} %), {} free{}\n", pool.tenant, pool.name,
+                 pool.family, pool.prefix, pool.held, pool.total, percent(pool.held, pool.total),
+                 pool.free, pool.draining ? ", draining" : "");
+    }
+    return Exit::kDone;
+  });
+}
+
+Exit run_stats(const Shell& shell, const std::string& tenant) {
+  return guarded(shell, [&] {
+    ledger::Ledger ledger(ledger_settings(shell.settings));
+    nlohmann::json summary = nlohmann::json::object();
+    for (const auto& counts : ledger.lifecycle_counts(tenant)) {
+      summary[counts.family] = summary_json(counts);
+    }
+    for (const ledger::PoolUsage& pool : ledger.pools(tenant)) {
+      summary["pools"].push_back(usage_json(pool));
+    }
+    if (shell.output.json) {
+      fmt::print("{}\n", summary.dump(2));
+    } else {
+      print_summary(summary);
     }
     return Exit::kDone;
   });
@@ -179,6 +242,28 @@ Exit run_pool_end_quarantine(const Shell& shell, const PoolArguments& arguments)
   });
 }
 
+namespace {
+
+// Active means entitled; whether the line is online is accounting's to say. The ledger's word
+// stands without it.
+void ask_accounting(const Settings& settings, v1::ServiceView& view) {
+  try {
+    aaa::Database database(aaa_settings(settings));
+    const auto open = aaa::AccountingSessions(database).open_sessions(
+        {view.username().empty() ? view.service().subscriber_id() : view.username()});
+    view.set_online(!open.empty());
+    if (open.empty()) return;
+    view.set_online_nas_ip(open.front().nas_ip);
+    view.set_online_since(fmt::format(
+        "{:%Y-%m-%dT%H:%M:%SZ}", std::chrono::floor<std::chrono::seconds>(open.front().started)));
+  } catch (const std::exception&) {
+    // What a database library says may hold the connection string.
+    fmt::print(stderr, "addrflow: accounting could not be read\n");
+  }
+}
+
+}  // namespace
+
 Exit run_status(const Shell& shell, const Target& target) {
   if (auto valid = domain::check_service({target.tenant, target.subscriber, target.service});
       !valid) {
@@ -189,7 +274,9 @@ Exit run_status(const Shell& shell, const Target& target) {
     service.set_tenant_id(target.tenant);
     service.set_subscriber_id(target.subscriber);
     service.set_service(target.service);
-    return shell.output.view(ledger::Ledger(ledger_settings(shell.settings)).view(service));
+    v1::ServiceView view = ledger::Ledger(ledger_settings(shell.settings)).view(service);
+    ask_accounting(shell.settings, view);
+    return shell.output.view(view);
   });
 }
 

@@ -13,6 +13,7 @@
 #include <addrflow/v1/json.hpp>
 #include <addrflow/workflows/names.hpp>
 
+#include <charconv>
 #include <cstdio>
 #include <random>
 
@@ -28,6 +29,16 @@ std::int64_t seconds_of(const std::string& field, const std::string& text) {
     throw std::invalid_argument(field + ": " + duration.error());
   }
   return std::chrono::duration_cast<std::chrono::seconds>(*duration).count();
+}
+
+std::int64_t number_of(const std::string& field, const std::string& text) {
+  std::int64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc{} || rest != end || number < 0) {
+    throw std::invalid_argument(fmt::format("{}: must be the id of an effect: '{}'", field, text));
+  }
+  return number;
 }
 
 std::string line_of(const v1::ServiceRef& service) {
@@ -183,9 +194,7 @@ Exit run_effect_list(const Shell& shell, const ListArguments& arguments) {
     }
     request.set_older_than_s(seconds_of("older-than", arguments.older_than));
     request.set_limit(arguments.limit);
-    if (!arguments.after.empty()) {
-      request.set_after(std::stoll(arguments.after));
-    }
+    if (!arguments.after.empty()) request.set_after(number_of("after", arguments.after));
     const v1::EffectListReply reply =
         ledger::Desk(ledger_settings(shell.settings)).effects(request);
     if (shell.output.json) {

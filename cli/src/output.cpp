@@ -61,6 +61,24 @@ std::string netbox_of(const v1::BindingView& binding) {
              : "";
 }
 
+std::string online_of(const v1::ServiceView& view) {
+  if (!view.has_online()) return {};
+  return view.online() ? fmt::format("at {} since {}", view.online_nas_ip(), view.online_since())
+                       : "no";
+}
+
+std::string times_of(const v1::BindingView& binding) {
+  std::vector<std::string> times;
+  const auto add = [&](std::string_view what, bool known, const std::string& at) {
+    if (known) times.push_back(fmt::format("{} {}", what, at));
+  };
+  add("allocated", binding.has_allocated_at(), binding.allocated_at());
+  add("activated", binding.has_activated_at(), binding.activated_at());
+  add("suspended", binding.has_suspended_at(), binding.suspended_at());
+  add("revoked", binding.has_revoked_at(), binding.revoked_at());
+  return fmt::format("{}", fmt::join(times, ", "));
+}
+
 Facts facts_of(const v1::LifecycleResult& result) {
   Facts facts{{"state", result.state()},
               {"address", result.address()},
@@ -150,13 +168,19 @@ Exit Output::view(const v1::ServiceView& view) const {
               {"plan", view.plan()},
               {"transition", std::to_string(view.number())},
               {"holds", fmt::format("{}", fmt::join(view.holds(), ", "))},
-              {"enforcement", view.enforcement()}};
+              {"restrict when", view.restrict_when()},
+              {"enforcement", view.enforcement()},
+              {"online", online_of(view)}};
   for (const v1::BindingView& binding : view.bindings()) {
     facts.emplace_back(
         binding.family(),
         fmt::format("{} {} (generation {}, pool {}{}{})", binding.state(), space_of(binding),
                     binding.generation(), binding.pool().empty() ? "-" : binding.pool(),
                     netbox_of(binding), binding.space_held() ? ", space held" : ""));
+    facts.emplace_back(binding.family() + " times", times_of(binding));
+    if (view.bindings_size() > 1)
+      facts.emplace_back(binding.family() + " holds",
+                         fmt::format("{}", fmt::join(binding.holds(), ", ")));
   }
   for (const std::string& family : view.leaving()) {
     facts.emplace_back("leaving", family + " space waits for the release gate");
@@ -182,11 +206,17 @@ Exit Output::done(const google::protobuf::Message& message) const {
   return Exit::kDone;
 }
 
-Exit Output::facts(const Facts& facts) const {
+Exit Output::facts(const Facts& facts, std::initializer_list<std::string_view> lists) const {
   if (json) {
     nlohmann::json document = nlohmann::json::object();
+    for (const std::string_view list : lists) document[list] = nlohmann::json::array();
     for (const auto& [name, value] : facts) {
-      document[name] = value;
+      auto& place = document[name];
+      if (place.is_array()) {
+        place.push_back(value);
+      } else {
+        place = value;
+      }
     }
     print_json(document);
   } else {

@@ -4,6 +4,7 @@
 #include <addrflow/v1/lifecycle.pb.h>
 #include <addrflow/v1/provision.pb.h>
 
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,8 +35,10 @@ struct Output {
   Exit view(const v1::ServiceView& view) const;
   Exit done(const google::protobuf::Message& message) const;  // as JSON, or as aligned lines
 
-  // Aligned "name  value" lines; with --json one object of strings.
-  Exit facts(const std::vector<std::pair<std::string, std::string>>& facts) const;
+  // Aligned "name  value" lines; with --json one object of strings, in which `lists` are arrays:
+  // names that may be there many times, or not at all.
+  Exit facts(const std::vector<std::pair<std::string, std::string>>& facts,
+             std::initializer_list<std::string_view> lists = {}) const;
 };
 
 }  // namespace addrflow::cli

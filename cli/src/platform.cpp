@@ -286,7 +286,7 @@ Exit run_setup(const Shell& shell) {
     } else {
       facts.emplace_back("NetBox", "not configured (NETBOX_API_URL)");
     }
-    return shell.output.facts(facts);
+    return shell.output.facts(facts, {"NetBox"});
   });
 }
 

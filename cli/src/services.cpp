@@ -191,6 +191,7 @@ Exit run_provision(const Shell& shell, Target target, const ProvisionArguments& 
   ensure_key(target);
   v1::ProvisionRequest request;
   fill_flat(request, target);
+  request.set_reason(target.reason);
   request.set_enable_ipv4(!arguments.no_ipv4);
   request.set_enable_ipv6(arguments.ipv6);
   fill_space(request, arguments);

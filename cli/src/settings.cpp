@@ -105,11 +105,11 @@ std::expected<milliseconds, std::string> parse_duration(const std::string& text)
   const auto [rest, error] = std::from_chars(text.data(), end, number);
   const std::string_view unit_name(rest, static_cast<std::size_t>(end - rest));
   const auto unit = std::ranges::find(kUnits, unit_name, &Unit::name);
-  constexpr std::int64_t kLongest_ms = 366LL * 86'400'000;
+  constexpr std::int64_t kLongest_ms = 36'500LL * 86'400'000;
   if (error != std::errc{} || unit == kUnits.end() || number < 0 ||
       number > kLongest_ms / unit->milliseconds) {
-    return std::unexpected(
-        fmt::format("'{}' is not a duration such as 250ms, 3s, 5m, 2h or 1d", text));
+    return std::unexpected(fmt::format(
+        "'{}' is not a duration such as 250ms, 3s, 5m, 2h or 1d, at most 36500d", text));
   }
   return milliseconds{number * unit->milliseconds};
 }

@@ -542,6 +542,12 @@ class DualStack(SystemTest):
         self.run_on("reactivate", "alice", "--reason", "billing")
         self.assertEqual(self.states("alice"), {"ipv4": "active", "ipv6_pd": "active"})
         self.assertEqual(self.packets("CoA-Request", username), 2, "restricted once, lifted once")
+        status = self.world.must("status", "alice", "--tenant", self.tenant).json
+        self.assertEqual((status["online"], status["online_nas_ip"]), (True, self.world.nas_ip))
+        stats = self.world.must("stats", "--tenant", self.tenant).json
+        for family in ("ipv4", "ipv6_pd"):
+            self.assertEqual((stats[family]["active"], stats[family]["total"], stats[family]["netbox"]["percent"]),
+                             (1, 1, 100.0), stats)
 
         gone = self.run_on("deprovision", "alice")
         self.assertEqual(gone["result"]["disconnect_result"]["code"], "Disconnect-ACK")
@@ -554,6 +560,7 @@ class DualStack(SystemTest):
         eventually("both gates to open",
                    lambda: not any(b["space_held"] for b in self.bindings("alice").values()))
         self.assertEqual(self.states("alice"), {"ipv4": "revoked", "ipv6_pd": "revoked"})
+        self.assertIs(self.world.must("status", "alice", "--tenant", self.tenant).json["online"], False)
         self.assertEqual(self.world.login(username).get("packet"), "Access-Reject")
         self.assertEqual(self.world.sql("select ipv6_state, ipv6_prefix from subscriber_network_profiles where"
                                         f" tenant_id='{self.tenant}'"), [["revoked", ""]])
@@ -960,6 +967,8 @@ class BadInput(SystemTest):
         self.refused("allocate", "nina", "--address", "not-an-address", names="requested_address")
         self.refused("provision", "nina", "--nas-ip", "192.0.2.200", names="nas_ip")
         self.refused("suspend", "nina", names="suspend")
+        answer = self.world.addrflow("effect", "list", "--after", "xyz")
+        self.assertEqual((answer.exit, "after: must be the id" in answer.error), (2, True), repr(answer))
         self.provision("oscar")
         held = self.binding("oscar")["address"]
         self.refused("allocate", "nina", "--address", held, names="requested_address")

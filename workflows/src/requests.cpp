@@ -57,6 +57,7 @@ void check_shape(v1::ProvisionRequest& request) {
     throw refusal(ErrorCode::kInvalidArgument,
                   "enable_ipv4 and enable_ipv6 are false: there is nothing to provision");
   }
+  require(check_text("reason", request.reason(), kLongestText));
   require(check_text("ipv4_pool_id", request.ipv4_pool_id(), kLongestText));
   require(check_address("requested_address", request.requested_address()));
   require(check_text("ipv6_pool_id", request.ipv6_pool_id(), kLongestText));

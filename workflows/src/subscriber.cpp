@@ -70,6 +70,11 @@ std::vector<std::string> steps_of(const StepNames& names,
   return steps;
 }
 
+// What is on record for its operations.
+std::string why_of(const v1::ProvisionRequest& request) {
+  return request.reason().empty() ? "provision" : request.reason();
+}
+
 }  // namespace
 
 // --- provision
@@ -100,7 +105,7 @@ Task<v1::CompositionResult> ProvisionSubscriber::run(Context& context, tempora::
 v1::ComposeUpdateRequest ProvisionSubscriber::allocation() const {
   v1::ComposeUpdateRequest wanted = request_for(Operation::kAllocate, kStepAllocate);
   *wanted.mutable_allocate() = allocate_request(request_, families_, subject().key);
-  *wanted.mutable_allocate()->mutable_caller() = caller_for(kStepAllocate, "provision");
+  *wanted.mutable_allocate()->mutable_caller() = caller_for(kStepAllocate, why_of(request_));
   return wanted;
 }
 
@@ -109,7 +114,7 @@ v1::ComposeUpdateRequest ProvisionSubscriber::activation(
   const char* step = kActivateSteps.of(families.front());
   v1::ComposeUpdateRequest entitled = request_for(Operation::kActivate, step);
   *entitled.mutable_activate() = activate_request(request_, families);
-  *entitled.mutable_activate()->mutable_caller() = caller_for(step, "provision");
+  *entitled.mutable_activate()->mutable_caller() = caller_for(step, why_of(request_));
   return entitled;
 }
 

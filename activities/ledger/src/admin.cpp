@@ -183,21 +183,47 @@ void Ledger::add_tenant(const std::string& tenant) {
   });
 }
 
+namespace {
+
+// The id of the pool of that name, which is made as the caller says; one that is made otherwise is
+// a conflict, for nothing of it would be changed.
+std::optional<std::string> same_pool(Tx& tx, const PoolSpec& spec, const Lengths& lengths) {
+  const auto known = tx.exec_params(
+      "SELECT id::text, prefix::text, family, coalesce(host(gateway), ''), quarantine_s,"
+      " hold_time_s, netbox_mode, delegated_length, chunk_length, coalesce(pool_group, ''), "
+      "priority"
+      " FROM ip_pools WHERE tenant_id = $1 AND pool_name = $2",
+      spec.tenant, spec.name);
+  if (known.empty()) return {};
+  auto same = [&, column = 1](const char* field, const std::string& wanted) mutable {
+    if (const std::string there = known[0][column++].c_str(); there != wanted) {
+      throw LedgerError{ErrorCode::kConflict,
+                        fmt::format("{}: there is a pool of that name, of which it is '{}', not"
+                                    " '{}'; nothing was changed",
+                                    field, there, wanted)};
+    }
+  };
+  same("prefix", spec.prefix);
+  same("family", spec.family);
+  same("gateway", spec.gateway);
+  same("quarantine", std::to_string(spec.quarantine.count()));
+  same("hold_time", std::to_string(spec.hold_time.count()));
+  same("netbox_mode", spec.netbox_mode);
+  same("delegated_length", std::to_string(lengths.delegated));
+  same("shortest_length", std::to_string(lengths.chunk));
+  same("group", spec.group);
+  same("priority", std::to_string(spec.priority));
+  return known[0][0].c_str();
+}
+
+}  // namespace
+
 PoolInfo Ledger::add_pool(const PoolSpec& spec) {
   check_pool(spec);
   const Lengths lengths = lengths_of(spec);
   return store_->as_owner([&](Tx& tx) {
     must_have_tenant(tx, spec.tenant);
-    const auto known = tx.exec_params(
-        "SELECT id::text, prefix::text FROM ip_pools WHERE tenant_id = $1 AND pool_name = $2",
-        spec.tenant, spec.name);
-    if (!known.empty()) {
-      if (spec.prefix != known[0][1].c_str()) {
-        throw LedgerError{ErrorCode::kConflict, "name: there is a pool of that name with prefix " +
-                                                    std::string{known[0][1].c_str()}};
-      }
-      return pool_info(tx, known[0][0].c_str());
-    }
+    if (const auto known = same_pool(tx, spec, lengths)) return pool_info(tx, *known);
     const std::int64_t domain = domain_id(tx, spec);
     const auto overlapping = tx.exec_params(
         "SELECT pool_name FROM ip_pools WHERE routing_domain_id = $1 AND prefix && $2::cidr LIMIT "

@@ -278,6 +278,27 @@ TEST_F(AllocatorTest, QuarantineEndsEarlyOnlyByAPersonWhoSaysWhy) {
   EXPECT_EQ(held(wish("s4", "", "198.51.100.1")), "198.51.100.1");
 }
 
+TEST_F(AllocatorTest, APoolIsMadeAgainAsItIsOrRefusedWithWhatDiffersNamed) {
+  auto spec = pool_spec("198.51.100.0/28");
+  const auto made = ledger->add_pool(spec);
+  EXPECT_EQ(ledger->add_pool(spec).id, made.id);
+  const auto refused_for = [&](const PoolSpec& other) -> std::string {
+    try {
+      ledger->add_pool(other);
+    } catch (const LedgerError& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kConflict);
+      return std::string{error.what()}.substr(0, std::string_view{error.what()}.find(':'));
+    }
+    return "nothing";
+  };
+  spec.hold_time += std::chrono::hours{1};
+  EXPECT_EQ(refused_for(spec), "hold_time");
+  spec = pool_spec("198.51.100.0/28");
+  spec.netbox_mode = spec.netbox_mode == "off" ? "mirror" : "off";
+  EXPECT_EQ(refused_for(spec), "netbox_mode");
+  EXPECT_EQ(refused_for(pool_spec("198.51.100.0/27")), "prefix");
+}
+
 TEST_F(AllocatorTest, BlockedSpaceIsGivenBackByAPersonAndExcludedSpaceAsAWhole) {
   auto spec = pool_spec("198.51.100.0/28");
   spec.gateway = "198.51.100.1";

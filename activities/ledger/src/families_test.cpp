@@ -51,6 +51,18 @@ class FamiliesTest : public LedgerTest {
     return moved;
   }
 
+  // AAA lets go of them, and nobody has confirmed the end of the session.
+  void revoke_without_answer(const std::vector<std::string>& families) {
+    const auto claimed = ledger->claim(ask_for("revoke", "r", families));
+    auto wanted = move(claimed, "revoking");
+    wanted.set_plan_radius("disconnect");
+    const auto moved = ledger->transition(wanted);
+    last = claimed.claim();
+    send(last, moved.aaa());
+    send(last, moved.radius(), "timeout", "unknown");
+    finish(last);
+  }
+
   void allocate_families(const std::string& key, const std::vector<std::string>& families) {
     const auto claimed = ledger->claim(ask_for("allocate", key, families));
     ASSERT_EQ(claimed.outcome(), "claimed");
@@ -285,15 +297,26 @@ TEST_F(FamiliesTest, TheGateOfOneFamilyDoesNotMindTheNewSessionOfTheOther) {
   expect_clean();
 }
 
+TEST_F(FamiliesTest, CountsSayHowManyAreInEachStateAndWhatNetBoxKnows) {
+  make_active(kBoth);
+  operate("suspend", "s", "suspended", kIpv6, "coa", "billing");
+  const auto counts = ledger->lifecycle_counts(tenant);
+  ASSERT_EQ(counts.size(), 2U);
+  EXPECT_EQ(counts[0].family, "ipv4");
+  EXPECT_EQ(counts[0].states.at("active"), 1);
+  EXPECT_EQ(counts[1].states.at("suspended"), 1);
+  EXPECT_EQ(counts[1].states.at("active"), 0);
+  EXPECT_EQ(counts[0].states.size(), 7U) << "every state is named";
+  EXPECT_EQ(std::pair(counts[0].tracked, counts[0].untracked), std::pair(0L, 1L));
+  sql("UPDATE ip_reservations SET netbox_ip_id = 7 WHERE family = 'ipv4' AND tenant_id = '" +
+      tenant + "'");
+  EXPECT_EQ(ledger->lifecycle_counts(tenant)[0].tracked, 1);
+  EXPECT_EQ(ledger->lifecycle_counts("nobody")[0].states.at("active"), 0);
+}
+
 TEST_F(FamiliesTest, ACutThatIsOwedForOneFamilyIsMadeByTheNextMoveOfTheOther) {
   make_active(kBoth);
-  const auto claimed = ledger->claim(ask_for("revoke", "r", kIpv4));
-  auto wanted = move(claimed, "revoking");
-  wanted.set_plan_radius("disconnect");
-  const auto moved = ledger->transition(wanted);
-  send(claimed.claim(), moved.aaa());
-  send(claimed.claim(), moved.radius(), "timeout", "unknown");
-  finish(claimed.claim());
+  revoke_without_answer(kIpv4);
   const auto next = operate("suspend", "s", "suspended", kIpv6, "coa", "billing");
   EXPECT_EQ(next.radius().action(), "disconnect");
   EXPECT_EQ(wish(next.radius())["condition"], "restricted");
@@ -331,14 +354,7 @@ TEST_F(FamiliesTest, ASitesPrefixIsNotTakenAlongToANasThatItsPoolDoesNotServe) {
 
 TEST_F(FamiliesTest, ADisconnectIsWantedUntilTheLastSpaceThatItCutsIsFree) {
   make_active(kBoth);
-  const auto claimed = ledger->claim(ask_for("revoke", "r", kBoth));
-  auto wanted = move(claimed, "revoking");
-  wanted.set_plan_radius("disconnect");
-  const auto moved = ledger->transition(wanted);
-  send(claimed.claim(), moved.aaa());
-  send(claimed.claim(), moved.radius(), "timeout", "unknown");
-  finish(claimed.claim());
-  last = claimed.claim();
+  revoke_without_answer(kBoth);
   sessions.seen.stopped_since = true;
   const auto open_effects = [&] { return ledger->view(service("s")).unconfirmed_size(); };
   EXPECT_TRUE(look(kIpv4).open());
@@ -465,13 +481,7 @@ TEST_F(FamiliesTest, SpaceTakenUpAgainFindsItsFormerRowWhateverItsGeneration) {
   ASSERT_NE(binding("ipv4").generation(), binding("ipv6_pd").generation());
   const auto prefix = binding("ipv6_pd").prefix();
 
-  const auto revoked = ledger->claim(ask_for("revoke", "r", kIpv6));
-  auto wanted = move(revoked, "revoking");
-  wanted.set_plan_radius("disconnect");
-  const auto moved = ledger->transition(wanted);
-  send(revoked.claim(), moved.aaa());
-  send(revoked.claim(), moved.radius(), "timeout", "unknown");
-  finish(revoked.claim());
+  revoke_without_answer(kIpv6);
   last = ledger->claim(ask_for("allocate", "again", kIpv6)).claim();
   EXPECT_EQ(reserve_prefix(last).address(), prefix);
   v1::UndoRequest undo;
@@ -503,13 +513,7 @@ TEST_F(FamiliesTest, AFamilyThatIsLeftOutAfterAllIsOnItsWayOutAsBefore) {
 
 TEST_F(FamiliesTest, AFamilyWhoseDisconnectNobodyConfirmedIsNotCalledRevoked) {
   make_active(kBoth);
-  const auto claimed = ledger->claim(ask_for("revoke", "r", kIpv4));
-  auto wanted = move(claimed, "revoking");
-  wanted.set_plan_radius("disconnect");
-  const auto moved = ledger->transition(wanted);
-  send(claimed.claim(), moved.aaa());
-  send(claimed.claim(), moved.radius(), "timeout", "unknown");
-  finish(claimed.claim());
+  revoke_without_answer(kIpv4);
   const auto failed = ledger->claim(ask_for("readdress", "x", kIpv6)).claim();
   v1::UndoRequest undo;
   *undo.mutable_claim() = failed;

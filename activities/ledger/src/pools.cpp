@@ -230,6 +230,30 @@ std::vector<PoolUsage> Ledger::pools(const std::string& tenant) {
   });
 }
 
+std::vector<LifecycleCounts> Ledger::lifecycle_counts(const std::string& tenant) {
+  return store_->as_owner([&](Tx& tx) {
+    std::vector<LifecycleCounts> counts;
+    for (const auto& row : tx.exec_params(
+             "SELECT f.family, s.state::text, count(r.id),"
+             " count(*) FILTER (WHERE upper_inf(h.period) AND r.netbox_ip_id IS NOT NULL),"
+             " count(*) FILTER (WHERE upper_inf(h.period) AND r.netbox_ip_id IS NULL)"
+             " FROM unnest(ARRAY['ipv4', 'ipv6_pd']) f(family)"
+             " CROSS JOIN unnest(enum_range(NULL::lifecyclestate)) s(state)"
+             " LEFT JOIN ip_reservations r ON r.family = f.family AND r.lifecycle_state = s.state"
+             "  AND ($1 = '' OR r.tenant_id = $1)"
+             " LEFT JOIN holdings h ON h.id = r.holding_id GROUP BY 1, s.state ORDER BY 1, s.state",
+             tenant)) {
+      if (counts.empty() || counts.back().family != row[0].c_str()) counts.emplace_back();
+      LifecycleCounts& of_family = counts.back();
+      of_family.family = row[0].c_str();
+      of_family.states[row[1].c_str()] = row[2].as<std::int64_t>();
+      of_family.tracked += row[3].as<std::int64_t>();
+      of_family.untracked += row[4].as<std::int64_t>();
+    }
+    return counts;
+  });
+}
+
 PoolUsage Ledger::pool_usage(const std::string& tenant, const std::string& name) {
   return store_->as_owner([&](Tx& tx) {
     const Known pool = known_pool(tx, tenant, name);

@@ -14,6 +14,7 @@
 #include <addrflow/ports/netbox_ledger.hpp>
 #include <addrflow/ports/network.hpp>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -54,6 +55,15 @@ struct PoolInfo {
   std::string id;
   std::int64_t total = 0;
   std::int64_t free = 0;
+};
+
+// How many addresses or delegated prefixes are in which state (B10–B13).
+struct LifecycleCounts {
+  std::string family;
+  std::map<std::string, std::int64_t> states;  // every state, 0 where nothing is in it
+  // Of those whose space is held: NetBox knows it under an id, or not.
+  std::int64_t tracked = 0;
+  std::int64_t untracked = 0;
 };
 
 // Numbers are in the pool's own size: addresses, or prefixes of `delegated_length`.
@@ -152,6 +162,8 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory, public p
   PoolInfo add_pool(const PoolSpec& spec);
   // Of all tenants when `tenant` is empty; with the numbers of the last roll-up.
   std::vector<PoolUsage> pools(const std::string& tenant);
+  // Both families, of one tenant or of all (empty).
+  std::vector<LifecycleCounts> lifecycle_counts(const std::string& tenant);
   // Counted now.
   PoolUsage pool_usage(const std::string& tenant, const std::string& name);
   // Draining: it gives nothing new; what is held stays held.
