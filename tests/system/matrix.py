@@ -6,9 +6,12 @@ operations, operation_steps, holdings and effects is a step. Then, for each step
 flow again, and the fault strikes when the row of the step appears.
 
     python3 tests/system/matrix.py --binary build/dev/cli/addrflow --dir build/dev/matrix [--subset] [--only TEXT]
+
+With --jobs, so many worlds, each with peers of its own, take cells side by side: most of a cell is waiting.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import os
 import pathlib
@@ -24,8 +27,8 @@ from world import FAST, Trouble, World, eventually, new_key
 
 # What a line may have: how it is asked for, and its families. The subset of CI takes the first.
 FAMILIES = {
-    "ipv4": {"arguments": [], "families": ["ipv4"]},
     "dual": {"arguments": ["--ipv6"], "families": ["ipv4", "ipv6_pd"]},
+    "ipv4": {"arguments": [], "families": ["ipv4"]},
     "ipv6_pd": {"arguments": ["--ipv6", "--no-ipv4"], "families": ["ipv6_pd"]},
 }
 
@@ -210,6 +213,19 @@ class Line:
             newest[binding["family"]] = binding
         return answer, newest
 
+    def promised(self):
+        """Family -> state and space, as the last answer had them."""
+        answer = self.told[-1][2].json
+        view = answer.get("result", answer)["service_view"]
+        newest = {binding["family"]: binding for binding in view["bindings"]}
+        # Who was told that a line is on its way out finds it gone.
+        return {family: (binding["state"].replace("revoking", "revoked"), self.space(binding))
+                for family, binding in newest.items()}
+
+    @staticmethod
+    def space(binding):
+        return binding.get("prefix") or binding.get("address", "")
+
     def rests(self):
         """Nothing is under way and nothing is owed."""
         where = f"s.tenant_id='{self.matrix.tenant}' and s.subscriber_id='{self.subscriber}'"
@@ -239,6 +255,9 @@ class Line:
         for family in wanted:
             if bindings.get(family, {}).get("state") != state:
                 raise Trouble(f"the caller was told {state}, and it is {bindings.get(family)}")
+        became = {family: (binding["state"], self.space(binding)) for family, binding in bindings.items()}
+        if became != self.promised():
+            raise Trouble(f"the caller was told {self.promised()}, and it became {became}")
         held = self.world.sql("select count(*) from holdings where upper_inf(period) and not releasing and"
                               f" tenant_id='{self.matrix.tenant}' and subscriber_id='{self.subscriber}'")
         if state == "active":
@@ -280,6 +299,9 @@ class Matrix:
         self.results = []
 
     def prepare(self):
+        self.world.wipe()
+        self.world.start_peers()
+        self.world.prepare()
         ipv4, prefixes = "100.72.0.0/20", "2001:db8:7200::/40"
         if self.netbox == "authoritative":  # NetBox picks from prefixes of its own
             for cidr in (ipv4, prefixes):
@@ -332,7 +354,7 @@ class Matrix:
     STRIKES = {"worker killed": kill, "worker frozen": freeze, "PostgreSQL restarted": restart_postgres,
                "Temporal restarted": restart_temporal}
     # Which request of the flow NetBox carries out without an answer, by the effect's action.
-    NETBOX_METHODS = {"reserve": "POST", "set_active": "PATCH", "deprecate": "PATCH", "update": "PATCH"}
+    NETBOX_METHODS = {"reserve": "POST", "take": "POST", "set_active": "PATCH", "deprecate": "PATCH", "update": "PATCH"}
 
     def ready_line(self, family, flow, prefix=""):
         line = Line(self, family, prefix)
@@ -391,6 +413,8 @@ class Matrix:
             eventually("the gate to open", line.has_let_go, limit_s=60)
         line.assert_is(self.ENDS[flow])
         line.assert_audit()
+        if fault == "NetBox's answer lost" and self.world.netbox_faults():
+            raise Trouble(f"NetBox never had the request whose answer was to be lost: {self.world.netbox_faults()}")
 
     @staticmethod
     def wait_for(line, step, running):
@@ -444,45 +468,95 @@ def chosen_for_ci(cells):
         yield from {c[2]: c for c in lost}.values()
 
 
-def main():
+def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True)
-    parser.add_argument("--dir", default="")
+    parser.add_argument("--dir", type=pathlib.Path)
     parser.add_argument("--subset", action="store_true", help="the cells that CI runs")
     parser.add_argument("--only", default="", help="cells whose name contains this")
     parser.add_argument("--family", action="append", choices=FAMILIES, help="lines with these families only")
-    parser.add_argument("--flow", choices=Matrix.FLOWS, help="this flow only")
+    parser.add_argument("--flow", action="append", choices=Matrix.FLOWS, help="these flows only")
     parser.add_argument("--netbox", choices=("mirror", "authoritative"), default="mirror", help="how the pools use NetBox")
+    parser.add_argument("--jobs", type=int, choices=range(1, 17), default=1, help="worlds side by side (default 1)")
     parser.add_argument("--list", action="store_true", help="only say which cells there are")
     arguments = parser.parse_args()
-    world = World(pathlib.Path(arguments.dir or tempfile.mkdtemp(prefix="addrflow-matrix-")), arguments.binary, FAST)
-    world.wipe()
-    world.start_peers()
-    matrix = Matrix(world, arguments.netbox)
+    if arguments.jobs > 1 and os.environ.get("NETBOX_API_URL"):
+        parser.error("--jobs: one NetBox (NETBOX_API_URL) cannot be shared by several worlds")
+    arguments.dir = arguments.dir or pathlib.Path(tempfile.mkdtemp(prefix="addrflow-matrix-"))
+    return arguments
+
+
+class Todo:
+    """What is to be done, by however many worlds: flows to discover, then their cells."""
+
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.families = list(FAMILIES)[:1] if arguments.subset else arguments.family or list(FAMILIES)
+        self.flows = collections.deque((family, flow) for family in self.families
+                                       for flow in arguments.flow or Matrix.FLOWS)
+        self.found = []
+        self.cells = collections.deque()
+
+    def discover(self, matrix):
+        for family, flow in taken_from(self.flows):
+            steps = matrix.discover(family, flow)
+            print(f"{family} {flow}: {len(steps)} steps", flush=True)
+            self.found.append((family, flow, steps))
+
+    def choose(self, matrix):
+        """The cells of what was found, in the order of families and flows."""
+        order = list(FAMILIES), list(Matrix.FLOWS)
+        cells = [cell for family, flow, steps in sorted(
+            self.found, key=lambda found: (order[0].index(found[0]), order[1].index(found[1])))
+            for cell in matrix.cells(family, flow, steps)]
+        cells = chosen_for_ci(cells) if self.arguments.subset else cells
+        self.cells.extend(cell for cell in cells if self.arguments.only in " ".join(cell))
+
+    def run_in(self, worlds, matrices):
+        try:
+            list(worlds.map(self.run, matrices))
+        finally:
+            self.cells.clear()  # who is ended from outside ends the cells under way, and begins no other
+
+    def run(self, matrix):
+        for cell in taken_from(self.cells):
+            matrix.run(*cell)
+
+
+def taken_from(queue):
+    while True:
+        try:
+            yield queue.popleft()
+        except IndexError:
+            return
+
+
+def main():
+    arguments = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
+    todo = Todo(arguments)
+    matrices = [Matrix(World(arguments.dir / str(number), arguments.binary, FAST), arguments.netbox)
+                for number in range(arguments.jobs)]
     try:
-        world.prepare()
-        matrix.prepare()
-        for family in [next(iter(FAMILIES))] if arguments.subset else arguments.family or FAMILIES:
-            cells = []
-            for flow in [arguments.flow] if arguments.flow else Matrix.FLOWS:
-                steps = matrix.discover(family, flow)
-                print(f"{family} {flow}: {len(steps)} steps", flush=True)
-                cells += matrix.cells(family, flow, steps)
-            if arguments.subset:
-                cells = chosen_for_ci(cells)
-            for cell in cells:
-                if arguments.only and arguments.only not in " ".join(cell):
-                    continue
-                if arguments.list:
+        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as worlds:
+            list(worlds.map(Matrix.prepare, matrices))
+            list(worlds.map(todo.discover, matrices))
+            todo.choose(matrices[0])
+            if arguments.list:
+                for cell in todo.cells:
                     print(*cell)
-                else:
-                    matrix.run(*cell)
+                return 0
+            todo.run_in(worlds, matrices)
     finally:
-        matrix.looker.close()
-        world.stop()
-    failed = [name for name, why in matrix.results if why]
-    print(f"{len(matrix.results)} cells, {len(matrix.results) - len(failed)} passed, {len(failed)} failed", flush=True)
-    return 1 if failed or not matrix.results and not arguments.list else 0
+        for matrix in matrices:
+            matrix.looker.close()
+            matrix.world.stop()
+    results = [result for matrix in matrices for result in matrix.results]
+    failed = [name for name, why in results if why]
+    for name in failed:
+        print(f"FAILED {name}")
+    print(f"{len(results)} cells, {len(results) - len(failed)} passed, {len(failed)} failed", flush=True)
+    return 1 if failed or not results else 0
 
 
 if __name__ == "__main__":

@@ -309,6 +309,12 @@ class World:
             data=json.dumps({"kind": kind, **more}).encode(), headers={"Content-Type": "application/json"})
         urllib.request.urlopen(request, timeout=10).close()
 
+    def netbox_faults(self):
+        """What was ordered and has not struck yet."""
+        with urllib.request.urlopen(
+                self.netbox_url.rstrip("/").removesuffix("/api") + "/standin/faults", timeout=10) as answer:
+            return json.load(answer)
+
     def netbox_clear(self):
         request = urllib.request.Request(
             self.netbox_url.rstrip("/").removesuffix("/api") + "/standin/faults", method="DELETE")
