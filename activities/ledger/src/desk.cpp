@@ -144,17 +144,9 @@ const std::string& effect_columns() {
   return kColumns;
 }
 
-v1::EffectDetail read_effect(const pqxx::row& row) {
+v1::EffectDetail read_detail(const pqxx::row& row) {
   v1::EffectDetail detail;
-  v1::EffectView& effect = *detail.mutable_effect();
-  effect.set_effect_id(row[0].as<std::int64_t>());
-  effect.set_system(row[1].c_str());
-  effect.set_action(row[2].c_str());
-  effect.set_status(row[3].c_str());
-  effect.set_attempts(row[4].as<int>());
-  effect.set_code(row[5].c_str());
-  effect.set_detail(row[6].c_str());
-  effect.set_updated_at(row[7].c_str());
+  *detail.mutable_effect() = read_effect(row);
   detail.mutable_service()->set_tenant_id(row[8].c_str());
   detail.mutable_service()->set_subscriber_id(row[9].c_str());
   detail.mutable_service()->set_service(row[10].c_str());
@@ -174,7 +166,7 @@ v1::EffectDetail read_effect(const pqxx::row& row) {
 std::optional<v1::EffectDetail> find_effect(Tx& tx, std::int64_t id) {
   const auto found = tx.exec_params(effect_columns() + " WHERE e.id = $1", id);
   if (found.empty()) return std::nullopt;
-  return read_effect(found[0]);
+  return read_detail(found[0]);
 }
 
 v1::EffectListReply list_effects(Tx& tx, const v1::EffectListRequest& request) {
@@ -196,7 +188,7 @@ v1::EffectListReply list_effects(Tx& tx, const v1::EffectListRequest& request) {
       reply.set_next(reply.effects(limit - 1).effect().effect_id());
       break;
     }
-    *reply.add_effects() = read_effect(row);
+    *reply.add_effects() = read_detail(row);
   }
   return reply;
 }

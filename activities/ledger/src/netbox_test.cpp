@@ -32,6 +32,13 @@ class NetboxLedgerTest : public LedgerTest {
     pqxx::nontransaction tx{connection};
     return tx.exec1(sql)[0].c_str();
   }
+  // As when an older release left two wishes for one object on record.
+  void wish_also(const std::string& action) const {
+    run("INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
+        " wish) SELECT tenant_id, service_id, operation_id, number, system, '" +
+        action + "', object, wish FROM effects WHERE system = 'netbox' AND tenant_id = '" + tenant +
+        "'");
+  }
   std::vector<ports::ClaimedEffect> claim_all(int limit = 100) {
     return ledger->claim_netbox(limit, seconds{60}, milliseconds{0});
   }
@@ -82,11 +89,7 @@ TEST_F(NetboxLedgerTest, WhatAServiceJustTouchedIsLeftAlone) {
 
 TEST_F(NetboxLedgerTest, TheNewestWishSupersedesTheOlderOnes) {
   const auto address = allocate("a", "k");
-  // As when an older release left both on record.
-  run("INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
-      " wish) SELECT tenant_id, service_id, operation_id, number, system, 'set_active', object,"
-      " wish FROM effects WHERE system = 'netbox' AND tenant_id = '" +
-      tenant + "'");
+  wish_also("set_active");
   const auto claimed = claim_all();
   ASSERT_EQ(claimed.size(), 1U);
   EXPECT_EQ(claimed[0].leave.action, "set_active");
@@ -102,10 +105,7 @@ TEST_F(NetboxLedgerTest, TheNewestWishSupersedesTheOlderOnes) {
 TEST_F(NetboxLedgerTest, AnOlderRequestOnItsWayKeepsNotThereFromBeingGone) {
   allocate("a", "k");
   ASSERT_EQ(claim_all().size(), 1U);  // the reserve is under way
-  run("INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
-      " wish) SELECT tenant_id, service_id, operation_id, number, system, 'release', object,"
-      " wish FROM effects WHERE system = 'netbox' AND tenant_id = '" +
-      tenant + "'");
+  wish_also("release");
   const auto claimed = claim_all();
   ASSERT_EQ(claimed.size(), 1U);
   EXPECT_EQ(claimed[0].leave.action, "release");

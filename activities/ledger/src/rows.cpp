@@ -76,6 +76,19 @@ std::vector<std::string> read_holds(Tx& tx, std::int64_t service_id, std::string
   return holds;
 }
 
+v1::EffectView read_effect(const pqxx::row& row) {
+  v1::EffectView effect;
+  effect.set_effect_id(row[0].as<std::int64_t>());
+  effect.set_system(row[1].c_str());
+  effect.set_action(row[2].c_str());
+  effect.set_status(row[3].c_str());
+  effect.set_attempts(row[4].as<int>());
+  effect.set_code(row[5].c_str());
+  effect.set_detail(row[6].c_str());
+  effect.set_updated_at(row[7].c_str());
+  return effect;
+}
+
 std::string array_of(const std::vector<std::string>& words) {
   return fmt::format("{{{}}}", fmt::join(words, ","));
 }

@@ -55,6 +55,9 @@ std::optional<Head> read_head(Tx& tx, const ServiceRef& service, Lock lock);
 // The newest row of each family; one that is not revoked stands before all others.
 std::vector<Row> read_rows(Tx& tx, std::int64_t service_id);
 const Row* find_row(const std::vector<Row>& rows, std::string_view family);
+// Of a row that begins with id, system, action, status, attempts, code, detail and, as text, the
+// time of its change.
+v1::EffectView read_effect(const pqxx::row& row);
 // Of one family; empty: the reasons of all of them.
 std::vector<std::string> read_holds(Tx& tx, std::int64_t service_id, std::string_view family = {});
 // What an operation moves.

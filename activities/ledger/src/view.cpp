@@ -60,15 +60,7 @@ void add_effects(Tx& tx, v1::ServiceView& view, std::int64_t service_id) {
       " ORDER BY id";
   bool pending = false;
   for (const auto& row : tx.exec_params(sql, service_id, view.number())) {
-    v1::EffectView effect;
-    effect.set_effect_id(row[0].as<std::int64_t>());
-    effect.set_system(row[1].c_str());
-    effect.set_action(row[2].c_str());
-    effect.set_status(row[3].c_str());
-    effect.set_attempts(row[4].as<int>());
-    effect.set_code(row[5].c_str());
-    effect.set_detail(row[6].c_str());
-    effect.set_updated_at(row[7].c_str());
+    v1::EffectView effect = read_effect(row);
     const std::string& status = effect.status();
     const bool open =
         status == "planned" || status == "sent" || status == "unknown" || status == "refused";
