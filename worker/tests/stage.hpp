@@ -54,6 +54,13 @@ class Stage {
     return *this;
   }
 
+  template <class I, class O, class F>
+  Stage& serves(const NexusOperation<I, O>& operation, F function) {
+    registrations_.push_back(
+        [operation, function](Worker& worker) { worker.add(operation, function); });
+    return *this;
+  }
+
   // Changed before `start_worker`.
   WorkerOptions options;
   // For activities that wait for news, which come with a beat: a long heartbeat time-out that a

@@ -32,10 +32,11 @@ namespace tempora {
 
 class Transport;
 class RetryingCaller;
-class AsyncActivity;     // async_activity.hpp
-class BatchClient;       // batch.hpp
-class DeploymentClient;  // deployment.hpp
-class ScheduleClient;    // schedule.hpp
+class AsyncActivity;        // async_activity.hpp
+class BatchClient;          // batch.hpp
+class DeploymentClient;     // deployment.hpp
+class NexusEndpointClient;  // nexus_endpoint.hpp
+class ScheduleClient;       // schedule.hpp
 template <class W>
 class Definition;  // definition.hpp
 
@@ -460,6 +461,7 @@ class Client {
   ScheduleClient schedules() const;
   BatchClient batches() const;
   DeploymentClient deployments() const;
+  NexusEndpointClient nexus_endpoints() const;
 
   // An activity that answers later: by `ActivityInfo::task_token`, or by ids (empty `run_id`: the
   // latest run).
@@ -487,6 +489,7 @@ class Client {
                                    std::string_view description = {}) const;
 
  private:
+  friend class NexusContext;
   friend Client detail::client_on(std::shared_ptr<Transport>, ConnectionOptions,
                                   std::shared_ptr<CallClock>);
   explicit Client(std::shared_ptr<const detail::ClientCore> core) : core_(std::move(core)) {}

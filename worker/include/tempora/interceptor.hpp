@@ -16,6 +16,7 @@ namespace tempora {
 
 class ActivityContext;
 class Context;
+class NexusContext;  // nexus_handler.hpp
 
 using Headers = std::map<std::string, Payload>;
 
@@ -51,6 +52,16 @@ class ActivityInterceptor {
   virtual Payloads execute(ActivityContext& context, ActivityCall call, const Next& next);
 };
 
+// Around what is asked of the operations of Nexus: starts and cancellations. Safe to use from many
+// threads.
+class NexusInterceptor {
+ public:
+  using Next = std::function<void(NexusContext&)>;
+  virtual ~NexusInterceptor() = default;
+  // On the handler's thread; what is thrown is as if the handler had thrown it.
+  virtual void handle(NexusContext& context, const Next& next);
+};
+
 // What comes to a workflow.
 struct InboundCall {
   enum class Kind { kRun, kSignal, kUpdate, kQuery };
@@ -62,10 +73,10 @@ struct InboundCall {
 
 // What a workflow asks for.
 struct OutboundCall {
-  enum class Kind { kActivity, kLocalActivity, kChild, kSignal, kContinueAsNew };
+  enum class Kind { kActivity, kLocalActivity, kChild, kSignal, kContinueAsNew, kNexus };
   Kind kind = Kind::kActivity;
-  std::string name;  // of the activity, child workflow or signal
-  Headers headers;
+  std::string name;  // of the activity, child workflow, signal or Nexus operation
+  Headers headers;   // for kNexus only texts are sent: payloads of a std::string
 };
 
 // One object for each run, made when the run is, so it may keep state. It is workflow code, under
@@ -96,6 +107,7 @@ using WorkflowInterceptorFactory = std::function<std::unique_ptr<WorkflowInterce
 struct WorkerInterceptors {
   std::vector<std::shared_ptr<ActivityInterceptor>> activities;
   std::vector<WorkflowInterceptorFactory> workflows;
+  std::vector<std::shared_ptr<NexusInterceptor>> nexus{};
 };
 
 }  // namespace tempora

@@ -24,6 +24,14 @@ namespace tempora {
 class Client;
 class Transport;
 
+template <class I, class O>
+struct NexusOperation;  // nexus.hpp
+struct NexusHandler;    // nexus_handler.hpp
+namespace detail {
+template <class I, class O, class F>
+std::shared_ptr<const NexusHandler> erase_nexus(F function);
+}
+
 // How full the machine, or the container, may be before no more work is taken.
 struct ResourceLimits {
   double memory = 0.8;  // of 1
@@ -37,6 +45,7 @@ struct WorkerOptions {
   std::size_t max_concurrent_workflow_tasks = 100;    // at least 2 with a cache
   std::size_t max_concurrent_activities = 100;        // a thread each, when in use
   std::size_t max_concurrent_local_activities = 100;  // a thread each, when in use
+  std::size_t max_concurrent_nexus_tasks = 100;       // a thread each, when in use
   // Of one activity type, at most so many at once. A task above that keeps its slot and waits here
   // for its turn, and its start_to_close time runs meanwhile.
   std::map<std::string, std::size_t> max_concurrent_by_activity_type{};
@@ -44,13 +53,15 @@ struct WorkerOptions {
   std::optional<ResourceLimits> resources{};
   std::size_t workflow_pollers = 5;
   std::size_t activity_pollers = 5;
+  std::size_t nexus_pollers = 2;
   // Above 0 the numbers above are where it begins: the server's hints then move each of them
   // between 1 and this.
   std::size_t max_pollers = 0;
   std::size_t max_cached_workflows = 1'000;  // 0: every task replays the whole history
   // How long the server keeps a task of a cached run for this worker before it gives it to any.
   Duration sticky_schedule_to_start_timeout = std::chrono::seconds{10};
-  // Activities are left alone for this long after `shutdown` began, then they are told to stop.
+  // Activities and handlers of Nexus are left alone for this long after `shutdown` began, then they
+  // are told to stop.
   Duration graceful_shutdown{};
   // An activity that ignores that for so long is left behind: `shutdown` always ends.
   Duration shutdown_patience = std::chrono::seconds{30};
@@ -105,6 +116,14 @@ class Worker {
   }
   // For every activity type that is not registered; `ActivityContext::info` says which it is.
   void add_fallback_activity(ActivityFunction function);
+  // `function` is `O(NexusContext&, const I&)`, or returns a `NexusWorkflowRun<O>`. Include
+  // nexus_handler.hpp.
+  template <class I, class O, class F>
+  void add(const NexusOperation<I, O>& operation, F function) {
+    add_nexus(operation.service, operation.name, detail::erase_nexus<I, O>(std::move(function)));
+  }
+  void add_nexus(std::string service, std::string operation,
+                 std::shared_ptr<const NexusHandler> handler);
   void add_workflow(std::shared_ptr<const WorkflowDefinition> definition);
   void add_activity(std::string type, ActivityFunction function);
 

@@ -31,10 +31,13 @@ namespace tempora {
 namespace engine {
 class RunState;
 }
+class NexusEndpoint;  // nexus.hpp
 namespace detail {
 template <class W>
 struct RunOf;  // definition.hpp
-}
+struct NexusRequest;
+void start_nexus_operation(Context&, Ref<ValueState<std::string>>, Ref<FutureState>, NexusRequest);
+}  // namespace detail
 
 using SourceLocation = std::source_location;
 
@@ -214,6 +217,9 @@ class Context {
     return {*this, std::move(workflow_id), std::move(run_id)};
   }
 
+  // --- Nexus (nexus.hpp): services that others offer behind an endpoint
+  NexusEndpoint nexus(std::string endpoint);
+
   // --- time
   // Zero or less is ready at once and leaves nothing in the history.
   Future<void> timer(Duration duration, const TimerOptions& options = {},
@@ -336,6 +342,8 @@ class Context {
                                               Payloads);
   friend Future<void> detail::cancel_workflow(Context&, const detail::WorkflowTarget&,
                                               const std::string&, std::source_location);
+  friend void detail::start_nexus_operation(Context&, detail::Ref<detail::ValueState<std::string>>,
+                                            detail::Ref<detail::FutureState>, detail::NexusRequest);
   friend Task<std::size_t> select(Context&, std::vector<AnyFuture>);
 
   template <class T>

@@ -468,7 +468,7 @@ void ActivityWorker::count_success(const Running& running) const {
       metrics::seconds_between(running.state->info.scheduled_time, metrics::wall_clock()), tags);
 }
 
-ActivityWorker::Numbers ActivityWorker::numbers() const {
+pollers::TaskNumbers ActivityWorker::numbers() const {
   return {.slots = slots_->capacity(),
           .used = slots_->used(),
           .polls = polls_ == nullptr ? 0 : polls_->open(),

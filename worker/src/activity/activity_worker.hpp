@@ -81,15 +81,7 @@ class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
   // As after a crash: nothing that ends from now on is answered.
   void abandon();
 
-  // For the worker's heartbeats.
-  struct Numbers {
-    std::size_t slots = 0;
-    std::size_t used = 0;
-    std::size_t polls = 0;
-    std::int32_t processed = 0;
-    std::int32_t failed = 0;
-  };
-  Numbers numbers() const;
+  pollers::TaskNumbers numbers() const;
 
  private:
   struct Running;

@@ -39,22 +39,6 @@ std::vector<std::pair<std::string, std::string>> metadata_of(const ConnectionOpt
   return {{"temporal-namespace", options.namespace_}};
 }
 
-api::StartWorkflowExecutionRequest start_request(const ClientCore& core, std::string_view type,
-                                                 const StartOptions& options, Payloads input) {
-  api::StartWorkflowExecutionRequest request;
-  request.set_namespace_(core.namespace_);
-  request.set_identity(core.identity);
-  // Made once: every retry of this call is the same start.
-  request.set_request_id(options.request_id.empty() ? detail::random_uuid() : options.request_id);
-  detail::write_start(type, options, std::move(input), request);
-  request.set_workflow_id_conflict_policy(
-      static_cast<enums::WorkflowIdConflictPolicy>(static_cast<int>(options.conflict) + 1));
-  if (options.start_delay > Duration::zero()) {
-    *request.mutable_workflow_start_delay() = detail::to_proto_duration(options.start_delay);
-  }
-  return request;
-}
-
 }  // namespace
 
 namespace detail {
@@ -92,6 +76,22 @@ std::string random_uuid() {
                 static_cast<unsigned>(low >> 48),
                 static_cast<unsigned long long>(low & 0xffff'ffff'ffffULL));
   return text;
+}
+
+api::StartWorkflowExecutionRequest start_request(const ClientCore& core, std::string_view type,
+                                                 const StartOptions& options, Payloads input) {
+  api::StartWorkflowExecutionRequest request;
+  request.set_namespace_(core.namespace_);
+  request.set_identity(core.identity);
+  // Made once: every retry of this call is the same start.
+  request.set_request_id(options.request_id.empty() ? random_uuid() : options.request_id);
+  write_start(type, options, std::move(input), request);
+  request.set_workflow_id_conflict_policy(
+      static_cast<enums::WorkflowIdConflictPolicy>(static_cast<int>(options.conflict) + 1));
+  if (options.start_delay > Duration::zero()) {
+    *request.mutable_workflow_start_delay() = to_proto_duration(options.start_delay);
+  }
+  return request;
 }
 
 Client client_on(std::shared_ptr<Transport> transport, ConnectionOptions options,
@@ -201,7 +201,7 @@ Outcome<WorkflowHandle> Client::start_payloads(std::string_view workflow_type, S
                                                Payloads input) const {
   if (auto checked = detail::check(options); !checked)
     return std::unexpected(std::move(checked.error()));
-  const auto request = start_request(*core_, workflow_type, options, std::move(input));
+  const auto request = detail::start_request(*core_, workflow_type, options, std::move(input));
   const auto response = core_->call<api::StartWorkflowExecutionResponse>(
       methods::kStartWorkflow, request, options.id, Access::kWrites);
   if (!response) return std::unexpected(response.error());
@@ -245,7 +245,7 @@ Outcome<UpdateWithStart<Payloads>> Client::update_with_start_payloads(
         "conflict: an update-with-start takes kFail or kUseExisting", options.id));
   }
   const detail::Limit limit{core_->caller.clock(), update_options.limit};
-  auto start = start_request(*core_, workflow_type, options, std::move(input));
+  auto start = detail::start_request(*core_, workflow_type, options, std::move(input));
   auto sent = core_->send_update_with_start(
       std::move(start),
       core_->update_request(options.id, "", "", update, update_options.id, std::move(update_input)),

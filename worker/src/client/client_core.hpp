@@ -165,6 +165,8 @@ Request execution_request(const ClientCore& core, const std::string& id,
   return request;
 }
 
+api::StartWorkflowExecutionRequest start_request(const ClientCore& core, std::string_view type,
+                                                 const StartOptions& options, Payloads input);
 // A client whose pauses a test can watch.
 Client client_on(std::shared_ptr<Transport> transport, ConnectionOptions options,
                  std::shared_ptr<CallClock> clock);

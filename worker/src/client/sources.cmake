@@ -17,6 +17,7 @@ list(APPEND WORKER_SOURCES
   src/client/deployments.cpp
   src/client/describe.cpp
   src/client/error_map.cpp
+  src/client/nexus_endpoints.cpp
   src/client/profile.cpp
   src/client/schedules.cpp
   src/client/updates.cpp

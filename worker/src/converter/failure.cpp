@@ -1,7 +1,9 @@
 #include <cxxabi.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <tempora/failure.hpp>
+#include <tempora/nexus.hpp>
 #include <typeinfo>
 
 #include "converter/time.hpp"
@@ -22,6 +24,8 @@ auto with_class_of(const FailureProto& proto, F use) {
     case FailureProto::kChildWorkflowExecutionFailureInfo: return use(ChildWorkflowError{proto});
     case FailureProto::kTerminatedFailureInfo: return use(TerminatedError{proto});
     case FailureProto::kServerFailureInfo: return use(ServerError{proto});
+    case FailureProto::kNexusOperationExecutionFailureInfo: return use(NexusOperationError{proto});
+    case FailureProto::kNexusHandlerFailureInfo: return use(NexusHandlerError{proto});
     default: return use(Failure{proto});
   }
 }
@@ -101,6 +105,70 @@ bool ChildWorkflowError::already_started() const {
   return proto().cause().application_failure_info().type() == "WorkflowExecutionAlreadyStarted";
 }
 
+namespace {
+
+struct NexusType {
+  NexusErrorType type;
+  std::string_view name;
+  bool retryable;
+};
+constexpr NexusType kNexusTypes[] = {
+    {NexusErrorType::kBadRequest, "BAD_REQUEST", false},
+    {NexusErrorType::kUnauthenticated, "UNAUTHENTICATED", false},
+    {NexusErrorType::kUnauthorized, "UNAUTHORIZED", false},
+    {NexusErrorType::kNotFound, "NOT_FOUND", false},
+    {NexusErrorType::kConflict, "CONFLICT", false},
+    {NexusErrorType::kNotImplemented, "NOT_IMPLEMENTED", false},
+    {NexusErrorType::kResourceExhausted, "RESOURCE_EXHAUSTED", true},
+    {NexusErrorType::kRequestTimeout, "REQUEST_TIMEOUT", true},
+    {NexusErrorType::kInternal, "INTERNAL", true},
+    {NexusErrorType::kUnavailable, "UNAVAILABLE", true},
+    {NexusErrorType::kUpstreamTimeout, "UPSTREAM_TIMEOUT", true},
+    {NexusErrorType::kUnknown, "UNKNOWN", true},
+};
+
+}  // namespace
+
+std::string_view to_string(NexusErrorType type) {
+  return std::ranges::find(kNexusTypes, type, &NexusType::type)->name;
+}
+
+NexusHandlerError::NexusHandlerError(NexusErrorType type, std::string message,
+                                     std::optional<bool> retryable)
+    : Failure([&] {
+        FailureProto proto;
+        proto.set_message(std::move(message));
+        proto.set_source(kSource);
+        auto& info = *proto.mutable_nexus_handler_failure_info();
+        info.set_type(std::string{to_string(type)});
+        if (retryable) {
+          info.set_retry_behavior(
+              *retryable
+                  ? temporal::api::enums::v1::NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_RETRYABLE
+                  : temporal::api::enums::v1::NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_NON_RETRYABLE);
+        }
+        return proto;
+      }()) {}
+
+NexusErrorType NexusHandlerError::type() const {
+  const auto* const found = std::ranges::find(kNexusTypes, type_name(), &NexusType::name);
+  return found == std::end(kNexusTypes) ? NexusErrorType::kUnknown : found->type;
+}
+
+bool NexusHandlerError::retryable() const {
+  switch (proto().nexus_handler_failure_info().retry_behavior()) {
+    case temporal::api::enums::v1::NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_RETRYABLE: return true;
+    case temporal::api::enums::v1::NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_NON_RETRYABLE: return false;
+    default: return std::ranges::find(kNexusTypes, type(), &NexusType::type)->retryable;
+  }
+}
+
+NexusHandlerError NexusHandlerError::with_cause(const Failure& cause) const {
+  FailureProto changed = proto();
+  *changed.mutable_cause() = cause.proto();
+  return NexusHandlerError{std::move(changed)};
+}
+
 std::exception_ptr to_exception(const FailureProto& proto) {
   return with_class_of(proto,
                        [](auto failure) { return std::make_exception_ptr(std::move(failure)); });
@@ -140,7 +208,8 @@ FailureProto to_proto(std::exception_ptr error) {
 bool is_cancellation(const Failure& failure) {
   if (dynamic_cast<const CanceledError*>(&failure) != nullptr) return true;
   const bool wraps = dynamic_cast<const ActivityError*>(&failure) != nullptr ||
-                     dynamic_cast<const ChildWorkflowError*>(&failure) != nullptr;
+                     dynamic_cast<const ChildWorkflowError*>(&failure) != nullptr ||
+                     dynamic_cast<const NexusOperationError*>(&failure) != nullptr;
   return wraps && failure.cause() != nullptr && is_cancellation(*failure.cause());
 }
 

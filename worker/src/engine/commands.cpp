@@ -14,6 +14,7 @@
 #include "machines/external.hpp"
 #include "machines/local_activity.hpp"
 #include "machines/marker.hpp"
+#include "machines/nexus.hpp"
 #include "machines/timer.hpp"
 
 namespace tempora::engine {
@@ -140,6 +141,25 @@ void RunState::cancel_workflow(const detail::Ref<detail::FutureState>& future,
   future->what = "cancellation of another workflow";
   future->where = where;
   detail::make_ref<CancelExternalMachine>(*this, future, target, where)->send(reason);
+}
+
+void RunState::start_nexus(const detail::Ref<detail::ValueState<std::string>>& started,
+                           const detail::Ref<detail::FutureState>& result,
+                           detail::NexusRequest request) {
+  const auto need = [](const std::string& name, const char* what) {
+    if (name.empty()) throw WorkflowMisuse{fmt::format("Nexus operation: {} is empty", what)};
+  };
+  need(request.endpoint, "the endpoint's name");
+  need(request.service, "the service's name");
+  need(request.operation, "the operation's name");
+  started->what = "start of a Nexus operation";
+  started->where = request.where;
+  if (!enter_scope(*result, "Nexus operation", request.where)) {
+    started->fail(result->failure());
+    return;
+  }
+  auto machine = detail::make_ref<NexusMachine>(*this, started, result, request);
+  machine->schedule(std::move(request));
 }
 
 void RunState::start_timer(const detail::Ref<detail::FutureState>& future, Duration duration,

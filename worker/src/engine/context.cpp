@@ -1,4 +1,5 @@
 #include <tempora/definition.hpp>
+#include <tempora/nexus.hpp>
 #include <tempora/workflow.hpp>
 
 #include "engine/run_state.hpp"
@@ -76,7 +77,15 @@ Future<void> cancel_workflow(Context& context, const WorkflowTarget& target,
   return Future<void>{std::move(state)};
 }
 
+void start_nexus_operation(Context& context, Ref<ValueState<std::string>> started,
+                           Ref<FutureState> result, NexusRequest request) {
+  if (context.run_->may_command("Nexus operation"))
+    context.run_->start_nexus(started, result, std::move(request));
+}
+
 }  // namespace detail
+
+NexusEndpoint Context::nexus(std::string endpoint) { return {*this, std::move(endpoint)}; }
 
 Future<void> Context::timer(Duration duration, const TimerOptions& options, SourceLocation where) {
   auto state = detail::make_ref<detail::ValueState<void>>();

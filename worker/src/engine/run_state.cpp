@@ -43,7 +43,10 @@ bool is_bookkeeping(const HistoryEvent& event) {
     case enums::EVENT_TYPE_WORKFLOW_TASK_FAILED:
     case enums::EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
     case enums::EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
-    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED: return true;
+    case enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED:
+    // Older servers do not say there which operation it was.
+    case enums::EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED:
+    case enums::EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUEST_FAILED: return true;
     default: return event.worker_may_ignore();
   }
 }
@@ -637,6 +640,8 @@ void RunState::apply(const HistoryEvent& event) {
     const auto found = std::ranges::lower_bound(operations_, initiator, {},
                                                 [](const auto& entry) { return entry.first; });
     if (found == operations_.end() || found->first != initiator) {
+      if (is_bookkeeping(event))
+        return;  // the answer to a request, after the end of what it is about
       nondeterminism(&event, nullptr,
                      fmt::format("nothing in the code stands behind event {}", initiator));
     }

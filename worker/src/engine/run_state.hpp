@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <tempora/definition.hpp>
+#include <tempora/nexus.hpp>
 #include <utility>
 #include <vector>
 
@@ -96,6 +97,8 @@ class RunState {
   void cancel_workflow(const detail::Ref<detail::FutureState>& future,
                        const detail::WorkflowTarget& target, const std::string& reason,
                        SourceLocation where);
+  void start_nexus(const detail::Ref<detail::ValueState<std::string>>& started,
+                   const detail::Ref<detail::FutureState>& result, detail::NexusRequest request);
   void start_timer(const detail::Ref<detail::FutureState>& future, Duration duration,
                    const std::string& summary, SourceLocation where);
   void spawn(const detail::Ref<detail::FutureState>& future, Task<void> task, SourceLocation where);

@@ -15,6 +15,7 @@ list(APPEND WORKER_SOURCES
   src/machines/local_activity.cpp
   src/machines/machine.cpp
   src/machines/marker.cpp
+  src/machines/nexus.cpp
   src/machines/timer.cpp
   src/machines/update.cpp
   src/testing/replayer.cpp)
@@ -24,6 +25,7 @@ list(APPEND WORKER_TESTS
   src/engine/child_test.cpp
   src/engine/late_signal_test.cpp
   src/engine/local_activity_test.cpp
+  src/engine/nexus_test.cpp
   src/engine/patch_test.cpp
   src/engine/run_test.cpp
   src/engine/side_effect_test.cpp

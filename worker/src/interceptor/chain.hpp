@@ -19,6 +19,8 @@ Payloads through(const std::vector<std::shared_ptr<ActivityInterceptor>>& chain,
 Payloads run_activity(const std::vector<std::shared_ptr<ActivityInterceptor>>& chain,
                       const ActivityFunction& function, ActivityContext& context,
                       const Payloads& input);
+void nexus_through(const std::vector<std::shared_ptr<NexusInterceptor>>& chain, std::size_t first,
+                   NexusContext& context, const NexusInterceptor::Next& last);
 // `chain` and `context` must outlive the task.
 Task<Payload> through(const std::vector<std::unique_ptr<WorkflowInterceptor>>& chain,
                       std::size_t first, Context& context, InboundCall call,

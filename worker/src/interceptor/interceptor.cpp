@@ -13,6 +13,8 @@ Payloads ActivityInterceptor::execute(ActivityContext& context, ActivityCall cal
   return next(context, call);
 }
 
+void NexusInterceptor::handle(NexusContext& context, const Next& next) { next(context); }
+
 Task<Payload> WorkflowInterceptor::inbound(Context&, InboundCall call, Next next) {
   return next(std::move(call));
 }
@@ -54,6 +56,13 @@ Payloads run_activity(const std::vector<std::shared_ptr<ActivityInterceptor>>& c
                  [&](ActivityContext& its_context, const ActivityCall& call) {
                    return function(its_context, call.input);
                  });
+}
+
+void nexus_through(const std::vector<std::shared_ptr<NexusInterceptor>>& chain, std::size_t first,
+                   NexusContext& context, const NexusInterceptor::Next& last) {
+  if (first == chain.size()) return last(context);
+  chain[first]->handle(context,
+                       [&](NexusContext& its) { nexus_through(chain, first + 1, its, last); });
 }
 
 Task<Payload> through(const std::vector<std::unique_ptr<WorkflowInterceptor>>& chain,

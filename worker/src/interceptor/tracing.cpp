@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <tempora/nexus_handler.hpp>
 #include <tempora/tracing.hpp>
 
 namespace tempora {
@@ -52,6 +53,28 @@ class TraceActivities final : public ActivityInterceptor {
   }
 };
 
+// In Nexus the two fields are headers of their own, as the W3C has them.
+class TraceNexus final : public NexusInterceptor {
+ public:
+  void handle(NexusContext& context, const Next& next) override {
+    const auto& headers = context.info().headers;
+    std::optional<TraceContext> trace;
+    const auto parent = headers.find("traceparent");
+    if (parent != headers.end() && is_traceparent(parent->second)) {
+      const auto state = headers.find("tracestate");
+      trace = TraceContext{parent->second, state == headers.end() ? std::string{} : state->second};
+    }
+    const Current current{std::move(trace)};
+    next(context);
+  }
+};
+
+void write_nexus_trace(const TraceContext& trace, Headers& headers) {
+  headers.insert_or_assign("traceparent", PayloadCodec<std::string>::encode(trace.traceparent));
+  if (!trace.tracestate.empty() && trace.tracestate.size() <= kLongestState)
+    headers.insert_or_assign("tracestate", PayloadCodec<std::string>::encode(trace.tracestate));
+}
+
 // A run belongs to the trace of its start, whoever signals it later.
 class TraceWorkflow final : public WorkflowInterceptor {
  public:
@@ -60,7 +83,12 @@ class TraceWorkflow final : public WorkflowInterceptor {
     return next(std::move(call));
   }
   void outbound(Context&, OutboundCall& call) override {
-    if (trace_) write_trace(*trace_, call.headers);
+    if (!trace_) return;
+    if (call.kind == OutboundCall::Kind::kNexus) {
+      write_nexus_trace(*trace_, call.headers);
+    } else {
+      write_trace(*trace_, call.headers);
+    }
   }
 
  private:
@@ -115,7 +143,8 @@ std::shared_ptr<ClientInterceptor> trace_client(TraceSource source) {
 
 WorkerInterceptors trace_worker() {
   return {.activities = {std::make_shared<TraceActivities>()},
-          .workflows = {[] { return std::make_unique<TraceWorkflow>(); }}};
+          .workflows = {[] { return std::make_unique<TraceWorkflow>(); }},
+          .nexus = {std::make_shared<TraceNexus>()}};
 }
 
 }  // namespace tempora

@@ -42,6 +42,10 @@ enums::EventType event_of(enums::CommandType type) {
       return enums::EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED;
     case enums::COMMAND_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION:
       return enums::EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED;
+    case enums::COMMAND_TYPE_SCHEDULE_NEXUS_OPERATION:
+      return enums::EVENT_TYPE_NEXUS_OPERATION_SCHEDULED;
+    case enums::COMMAND_TYPE_REQUEST_CANCEL_NEXUS_OPERATION:
+      return enums::EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUESTED;
     case enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION:
       return enums::EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED;
     case enums::COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION:
@@ -134,6 +138,10 @@ std::int64_t initiating_event_id(const HistoryEvent& event) {
       return event.nexus_operation_canceled_event_attributes().scheduled_event_id();
     case enums::EVENT_TYPE_NEXUS_OPERATION_TIMED_OUT:
       return event.nexus_operation_timed_out_event_attributes().scheduled_event_id();
+    case enums::EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED:
+      return event.nexus_operation_cancel_request_completed_event_attributes().scheduled_event_id();
+    case enums::EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUEST_FAILED:
+      return event.nexus_operation_cancel_request_failed_event_attributes().scheduled_event_id();
     default: return 0;
   }
 }
@@ -204,6 +212,17 @@ std::string describe(const HistoryEvent& event) {
           event.request_cancel_external_workflow_execution_initiated_event_attributes()
               .workflow_execution()
               .workflow_id());
+      break;
+    case enums::EVENT_TYPE_NEXUS_OPERATION_SCHEDULED: {
+      const auto& scheduled = event.nexus_operation_scheduled_event_attributes();
+      add("service", scheduled.service());
+      add("operation", scheduled.operation());
+      break;
+    }
+    case enums::EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUESTED:
+      text += fmt::format(
+          " scheduled_event_id {}",
+          event.nexus_operation_cancel_requested_event_attributes().scheduled_event_id());
       break;
     case enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
       add("update_id",

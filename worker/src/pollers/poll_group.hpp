@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -23,6 +24,15 @@
 #include "slots.hpp"
 
 namespace tempora::pollers {
+
+// What a worker's heartbeat says of its tasks of one kind.
+struct TaskNumbers {
+  std::size_t slots = 0;
+  std::size_t used = 0;
+  std::size_t polls = 0;
+  std::int32_t processed = 0;
+  std::int32_t failed = 0;
+};
 
 // At most `per_second` grants a second on average, in bursts of at most one
 // second's worth.

@@ -9,6 +9,11 @@ list(APPEND WORKER_SOURCES
   src/metrics/metrics.cpp
   src/metrics/metrics_transport.cpp
   src/metrics/prometheus.cpp
+  src/nexus/links.cpp
+  src/nexus/nexus_context.cpp
+  src/nexus/nexus_worker.cpp
+  src/nexus/token.cpp
+  src/nexus/wire.cpp
   src/pollers/history_fetch.cpp
   src/pollers/poll_group.cpp
   src/pollers/resources.cpp
@@ -26,6 +31,7 @@ list(APPEND WORKER_TESTS
   src/activity/heartbeat_test.cpp
   src/activity/type_limits_test.cpp
   src/metrics/prometheus_test.cpp
+  src/nexus/wire_test.cpp
   src/pollers/history_fetch_test.cpp
   src/pollers/poll_group_test.cpp
   src/pollers/resources_test.cpp

@@ -16,6 +16,7 @@
 #include "../activity/activity_registry.hpp"
 #include "../activity/activity_worker.hpp"
 #include "../engine/run.hpp"
+#include "../nexus/nexus_worker.hpp"
 #include "../transport/size_limits.hpp"
 #include "../transport/virtual_time.hpp"
 #include "calls.hpp"
@@ -70,6 +71,9 @@ void check(const WorkerOptions& options) {
   if (options.task_queue.empty()) throw std::invalid_argument{"task_queue must not be empty"};
   if (options.max_concurrent_activities == 0) {
     throw std::invalid_argument{"max_concurrent_activities must be at least 1"};
+  }
+  if (options.max_concurrent_nexus_tasks == 0) {
+    throw std::invalid_argument{"max_concurrent_nexus_tasks must be at least 1"};
   }
   if (options.max_concurrent_local_activities == 0) {
     throw std::invalid_argument{"max_concurrent_local_activities must be at least 1"};
@@ -142,6 +146,7 @@ struct Worker::Impl {
   bool server_ends_polls(std::chrono::milliseconds budget);
   void start_activities();
   void start_workflows();
+  void start_nexus();
   void start_heartbeats();
   void fill(pollers::WorkerHeartbeats::Heartbeat& beat) const;
   void count_start(std::string_view worker_type) const;
@@ -151,6 +156,7 @@ struct Worker::Impl {
   bool tell_server();
   void close_polls();
   void end_activities(Clock::time_point began);
+  void end_nexus(Clock::time_point began);
 
   WorkerOptions options;
   const std::string namespace_;
@@ -163,6 +169,9 @@ struct Worker::Impl {
       std::make_shared<activity::ActivityRegistry>();
   std::shared_ptr<activity::ActivityWorker> activity_worker;
   std::shared_ptr<activity::LocalRunner> local_runner;
+  std::shared_ptr<nexus::NexusRegistry> nexus_handlers = std::make_shared<nexus::NexusRegistry>();
+  std::shared_ptr<nexus::NexusWorker> nexus_worker;
+  std::optional<Client> client;  // for handlers; none: made of the transport
   std::shared_ptr<pollers::WorkflowWorker> workflow_worker;
   std::shared_ptr<pollers::Resources> resources;  // or null
   std::shared_ptr<pollers::WorkerHeartbeats> heartbeats;
@@ -197,7 +206,7 @@ bool Worker::Impl::server_ends_polls(std::chrono::milliseconds budget) {
 
 void Worker::Impl::start() {
   if (started) throw std::logic_error{"the worker was started already"};
-  if (workflows->empty() && activities->empty()) {
+  if (workflows->empty() && activities->empty() && nexus_handlers->empty()) {
     throw std::logic_error{"nothing is registered with the worker"};
   }
   server_ends_polls(kDescribeBudget);
@@ -206,8 +215,10 @@ void Worker::Impl::start() {
   if (options.resources) resources = std::make_shared<pollers::Resources>(*options.resources);
   if (!activities->empty()) start_activities();
   if (!workflows->empty()) start_workflows();
+  if (!nexus_handlers->empty()) start_nexus();
   if (activity_worker != nullptr) activity_worker->start();
   if (workflow_worker != nullptr) workflow_worker->start();
+  if (nexus_worker != nullptr) nexus_worker->start();
   start_heartbeats();
   options.log.info("worker started");
 }
@@ -279,6 +290,29 @@ void Worker::Impl::start_workflows() {
   count_start("WorkflowWorker");
 }
 
+void Worker::Impl::start_nexus() {
+  if (!client) {
+    client = Client{environment->caller.transport(),
+                    {.namespace_ = namespace_, .identity = options.identity}};
+  }
+  nexus_worker = std::make_shared<nexus::NexusWorker>(
+      environment, nexus_handlers, *client,
+      nexus::NexusWorkerOptions{.namespace_ = namespace_,
+                                .task_queue = options.task_queue,
+                                .identity = options.identity,
+                                .worker_instance_key = worker_instance_key,
+                                .max_concurrent = options.max_concurrent_nexus_tasks,
+                                .resources = resources,
+                                .polls = options.nexus_pollers,
+                                .most_polls = options.max_pollers,
+                                .payload_limit_bytes = limits.payloads,
+                                .versioning = options.versioning,
+                                .log = options.log,
+                                .interceptors = options.interceptors.nexus,
+                                .metrics = options.metrics});
+  count_start("NexusWorker");
+}
+
 void Worker::Impl::count_start(std::string_view worker_type) const {
   const MetricTag tags[] = {
       {"namespace", namespace_}, {"task_queue", options.task_queue}, {"worker_type", worker_type}};
@@ -326,11 +360,17 @@ void Worker::Impl::fill(pollers::WorkerHeartbeats::Heartbeat& beat) const {
     write_slots(now, beat.mutable_activity_task_slots_info());
     write_polls(now.polls, beat.mutable_activity_poller_info());
   }
+  if (nexus_worker != nullptr) {
+    const auto now = nexus_worker->numbers();
+    write_slots(now, beat.mutable_nexus_task_slots_info());
+    write_polls(now.polls, beat.mutable_nexus_poller_info());
+  }
 }
 
 void Worker::Impl::stop_polling() {
   if (workflow_worker != nullptr) workflow_worker->stop_polling();
   if (activity_worker != nullptr) activity_worker->stop_polling();
+  if (nexus_worker != nullptr) nexus_worker->stop_polling();
 }
 
 // Lets the server move cached runs back to the common queue at once, and end our open polls if it
@@ -346,6 +386,7 @@ bool Worker::Impl::tell_server() {
     if (options.max_cached_workflows > 0) request.set_sticky_task_queue(sticky_queue);
   }
   if (activity_worker != nullptr) request.add_task_queue_types(enums::TASK_QUEUE_TYPE_ACTIVITY);
+  if (nexus_worker != nullptr) request.add_task_queue_types(enums::TASK_QUEUE_TYPE_NEXUS);
   request.set_reason("graceful shutdown");
   if (heartbeats != nullptr) *request.mutable_worker_heartbeat() = heartbeats->last();
   const auto [status, answer] = call_and_wait<api::ShutdownWorkerResponse>(
@@ -359,7 +400,8 @@ void Worker::Impl::close_polls() {
   const auto closed = [this](Clock::time_point until) {
     const bool workflow = workflow_worker == nullptr || workflow_worker->wait_polls_closed(until);
     const bool activity = activity_worker == nullptr || activity_worker->wait_polls_closed(until);
-    return workflow && activity;
+    const bool nexus = nexus_worker == nullptr || nexus_worker->wait_polls_closed(until);
+    return workflow && activity && nexus;
   };
   bool waits = false;
   try {
@@ -370,6 +412,7 @@ void Worker::Impl::close_polls() {
   if (tell_server() && waits && closed(Clock::now() + kPollsClosedBudget)) return;
   if (workflow_worker != nullptr) workflow_worker->cancel_polls();
   if (activity_worker != nullptr) activity_worker->cancel_polls();
+  if (nexus_worker != nullptr) nexus_worker->cancel_polls();
   closed(Clock::now() + kCancelledPollsBudget);
 }
 
@@ -382,6 +425,16 @@ void Worker::Impl::end_activities(Clock::time_point began) {
   const Clock::time_point patience = std::max(grace, Clock::now()) + options.shutdown_patience;
   if (!activity_worker->wait_idle(patience) || !activity_worker->stop_threads(patience)) {
     options.log.error("an activity ignored the shutdown and was left behind");
+  }
+}
+
+void Worker::Impl::end_nexus(Clock::time_point began) {
+  if (nexus_worker == nullptr) return;
+  const Clock::time_point grace = began + options.graceful_shutdown;
+  if (!nexus_worker->wait_idle(grace)) nexus_worker->ask_to_stop();
+  const Clock::time_point patience = std::max(grace, Clock::now()) + options.shutdown_patience;
+  if (!nexus_worker->wait_idle(patience) || !nexus_worker->stop_threads(patience)) {
+    options.log.error("a handler of Nexus ignored the shutdown and was left behind");
   }
 }
 
@@ -401,6 +454,7 @@ void Worker::Impl::shutdown() {
     local_runner->stop(until);
   }
   end_activities(began);
+  end_nexus(began);
   options.log.info("worker stopped");
 }
 
@@ -417,6 +471,10 @@ void Worker::Impl::abandon() {
     activity_worker->abandon();
     activity_worker->stop_threads(Clock::now() + kCancelledPollsBudget);
   }
+  if (nexus_worker != nullptr) {
+    nexus_worker->abandon();
+    nexus_worker->stop_threads(Clock::now() + kCancelledPollsBudget);
+  }
 }
 
 Worker::Worker(std::shared_ptr<Transport> transport, std::string namespace_, WorkerOptions options)
@@ -428,7 +486,9 @@ Worker::Worker(const Client& client, WorkerOptions options)
         if (options.identity.empty()) options.identity = client.identity();
         if (options.metrics == nullptr) options.metrics = client.metrics();
         return std::move(options);
-      }()) {}
+      }()) {
+  impl_->client = client;
+}
 
 Worker::~Worker() { impl_->shutdown(); }
 
@@ -450,6 +510,12 @@ void Worker::add_activity(std::string type, ActivityFunction function) {
 void Worker::add_fallback_activity(ActivityFunction function) {
   if (impl_->started) throw std::logic_error{"activities are registered before the worker starts"};
   impl_->activities->add_fallback(std::move(function));
+}
+
+void Worker::add_nexus(std::string service, std::string operation,
+                       std::shared_ptr<const NexusHandler> handler) {
+  if (impl_->started) throw std::logic_error{"handlers are registered before the worker starts"};
+  impl_->nexus_handlers->add(std::move(service), std::move(operation), std::move(handler));
 }
 
 void Worker::start() { impl_->start(); }

@@ -111,6 +111,47 @@ class Scenario {
     }
     return *this;
   }
+  // What happens to the Nexus operation of the name.
+  Scenario& start_nexus(const std::string& operation, const std::string& token) {
+    auto& started = *builder_.add(enums::EVENT_TYPE_NEXUS_OPERATION_STARTED)
+                         .mutable_nexus_operation_started_event_attributes();
+    started.set_scheduled_event_id(nexus_.at(operation));
+    started.set_operation_token(token);
+    return *this;
+  }
+  template <class T>
+  Scenario& complete_nexus(const std::string& operation, const T& result) {
+    auto& completed = *builder_.add(enums::EVENT_TYPE_NEXUS_OPERATION_COMPLETED)
+                           .mutable_nexus_operation_completed_event_attributes();
+    completed.set_scheduled_event_id(nexus_.at(operation));
+    *completed.mutable_result() = PayloadCodec<T>::encode(result);
+    return *this;
+  }
+  // As the server writes it: its own frame around the cause.
+  Scenario& fail_nexus(const std::string& operation, const Failure& cause) {
+    auto& failed = *builder_.add(enums::EVENT_TYPE_NEXUS_OPERATION_FAILED)
+                        .mutable_nexus_operation_failed_event_attributes();
+    failed.set_scheduled_event_id(nexus_.at(operation));
+    failed.mutable_failure()->set_message("nexus operation completed unsuccessfully");
+    failed.mutable_failure()->mutable_nexus_operation_execution_failure_info()->set_operation(
+        operation);
+    *failed.mutable_failure()->mutable_cause() = cause.proto();
+    return *this;
+  }
+  // The handler's answer to a request to cancel; `refusal`: null if it took it.
+  Scenario& answer_nexus_cancel(const std::string& operation, const Failure* refusal = nullptr) {
+    if (refusal == nullptr) {
+      builder_.add(enums::EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED)
+          .mutable_nexus_operation_cancel_request_completed_event_attributes()
+          ->set_scheduled_event_id(nexus_.at(operation));
+      return *this;
+    }
+    auto& failed = *builder_.add(enums::EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUEST_FAILED)
+                        .mutable_nexus_operation_cancel_request_failed_event_attributes();
+    failed.set_scheduled_event_id(nexus_.at(operation));
+    *failed.mutable_failure() = refusal->proto();
+    return *this;
+  }
   // A local activity ends during the next task, in the order of these calls. A task that still has
   // some under way after that ends with a heartbeat.
   template <class T>
@@ -287,6 +328,21 @@ class Scenario {
         externals_[id] = {builder_.last_id(), false};
         return;
       }
+      case enums::COMMAND_TYPE_SCHEDULE_NEXUS_OPERATION: {
+        const auto& order = command.schedule_nexus_operation_command_attributes();
+        auto& scheduled = *builder_.add(enums::EVENT_TYPE_NEXUS_OPERATION_SCHEDULED)
+                               .mutable_nexus_operation_scheduled_event_attributes();
+        scheduled.set_service(order.service());
+        scheduled.set_operation(order.operation());
+        nexus_[order.operation()] = builder_.last_id();
+        return;
+      }
+      case enums::COMMAND_TYPE_REQUEST_CANCEL_NEXUS_OPERATION:
+        builder_.add(enums::EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUESTED)
+            .mutable_nexus_operation_cancel_requested_event_attributes()
+            ->set_scheduled_event_id(
+                command.request_cancel_nexus_operation_command_attributes().scheduled_event_id());
+        return;
       case enums::COMMAND_TYPE_RECORD_MARKER: {
         auto& marker = *builder_.add(enums::EVENT_TYPE_MARKER_RECORDED)
                             .mutable_marker_recorded_event_attributes();
@@ -362,6 +418,7 @@ class Scenario {
   std::map<std::string, std::int64_t> activities_;
   std::map<std::string, std::int64_t> timers_;
   std::map<std::string, std::int64_t> children_;
+  std::map<std::string, std::int64_t> nexus_;                       // by the operation's name
   std::map<std::string, std::pair<std::int64_t, bool>> externals_;  // true: a signal
   std::vector<engine::LocalResult> local_ends_;
   std::vector<engine::LocalRequest> local_orders_;
@@ -408,6 +465,8 @@ inline std::string commands_of(const Scenario::Completion& completion) {
           "(" +
           command.request_cancel_external_workflow_execution_command_attributes().workflow_id() +
           ")";
+    } else if (command.has_schedule_nexus_operation_command_attributes()) {
+      name += "(" + command.schedule_nexus_operation_command_attributes().operation() + ")";
     } else if (command.has_protocol_message_command_attributes()) {
       name += "(" + command.protocol_message_command_attributes().message_id() + ")";
     }

@@ -7,12 +7,13 @@ addrflow_library(NAME worker_testing
     src/testing/service/server.cpp
     src/testing/service/server_activities.cpp
     src/testing/service/server_calls.cpp
+    src/testing/service/server_nexus.cpp
     src/testing/service/server_runs.cpp
     src/testing/service/server_tasks.cpp
     src/testing/time_skipping_server.cpp
   PUBLIC worker PRIVATE fmt::fmt Threads::Threads)
 addrflow_test(NAME worker_testing_unit
-  SOURCES src/testing/service/environment_test.cpp src/testing/random_schedule_test.cpp src/testing/random_schedule.cpp
+  SOURCES src/testing/service/environment_test.cpp src/testing/service/nexus_environment_test.cpp src/testing/random_schedule_test.cpp src/testing/random_schedule.cpp
   LIBS worker_testing LABELS fast)
 if(TARGET worker_testing_unit)
   add_test(NAME worker_random_schedules COMMAND worker_testing_unit --gtest_filter=RandomSchedules.End*)

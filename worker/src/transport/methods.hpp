@@ -66,6 +66,12 @@ inline constexpr std::string_view kDeleteDeploymentVersion =
 inline constexpr std::string_view kDeleteDeployment =
     TEMPORA_WORKFLOW_SERVICE("DeleteWorkerDeployment");
 
+inline constexpr std::string_view kPollNexusTask = TEMPORA_WORKFLOW_SERVICE("PollNexusTaskQueue");
+inline constexpr std::string_view kNexusTaskCompleted =
+    TEMPORA_WORKFLOW_SERVICE("RespondNexusTaskCompleted");
+inline constexpr std::string_view kNexusTaskFailed =
+    TEMPORA_WORKFLOW_SERVICE("RespondNexusTaskFailed");
+
 inline constexpr std::string_view kCreateSchedule = TEMPORA_WORKFLOW_SERVICE("CreateSchedule");
 inline constexpr std::string_view kDescribeSchedule = TEMPORA_WORKFLOW_SERVICE("DescribeSchedule");
 inline constexpr std::string_view kUpdateSchedule = TEMPORA_WORKFLOW_SERVICE("UpdateSchedule");
@@ -115,6 +121,15 @@ inline constexpr std::string_view kRemoveSearchAttributes =
     TEMPORA_OPERATOR_SERVICE("RemoveSearchAttributes");
 inline constexpr std::string_view kListSearchAttributes =
     TEMPORA_OPERATOR_SERVICE("ListSearchAttributes");
+inline constexpr std::string_view kCreateNexusEndpoint =
+    TEMPORA_OPERATOR_SERVICE("CreateNexusEndpoint");
+inline constexpr std::string_view kGetNexusEndpoint = TEMPORA_OPERATOR_SERVICE("GetNexusEndpoint");
+inline constexpr std::string_view kUpdateNexusEndpoint =
+    TEMPORA_OPERATOR_SERVICE("UpdateNexusEndpoint");
+inline constexpr std::string_view kDeleteNexusEndpoint =
+    TEMPORA_OPERATOR_SERVICE("DeleteNexusEndpoint");
+inline constexpr std::string_view kListNexusEndpoints =
+    TEMPORA_OPERATOR_SERVICE("ListNexusEndpoints");
 
 #undef TEMPORA_WORKFLOW_SERVICE
 #undef TEMPORA_OPERATOR_SERVICE

@@ -106,6 +106,20 @@ class Environment {
       }
     });
   }
+  // The real handler of an operation of Nexus, or a fake: as for `Worker::add`, or `O(const I&)`.
+  // Every endpoint leads to the worker that polls the task queue of its name, else to this one.
+  // Include nexus_handler.hpp.
+  template <class I, class O, class F>
+  void add(const NexusOperation<I, O>& operation, F function) {
+    add_to_worker([operation, function](Worker& worker) {
+      if constexpr (std::invocable<const F&, const I&>) {
+        worker.add(operation,
+                   [function](NexusContext&, const I& input) { return function(input); });
+      } else {
+        worker.add(operation, function);
+      }
+    });
+  }
   // For workers of one's own (other task queues, other options): `Worker{env.client(), …}`.
   Client client() const;
 

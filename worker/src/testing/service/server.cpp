@@ -38,6 +38,9 @@ void Server::call(std::string_view method, const CallPtr& call) {
       {methods::kActivityTaskFailed, &Server::activity_failed},
       {methods::kActivityTaskCanceled, &Server::activity_canceled},
       {methods::kActivityHeartbeat, &Server::heartbeat},
+      {methods::kPollNexusTask, &Server::poll_nexus_task},
+      {methods::kNexusTaskCompleted, &Server::nexus_completed},
+      {methods::kNexusTaskFailed, &Server::nexus_failed},
       {methods::kShutdownWorker, &Server::shutdown_worker},
   };
   const auto handler = kHandlers.find(method);
@@ -60,6 +63,7 @@ void Server::cancelled(const CallPtr& call) {
   };
   forget(workflow_queues_, api::PollWorkflowTaskQueueRequest{});
   forget(activity_queues_, api::PollActivityTaskQueueRequest{});
+  forget(nexus_queues_, api::PollNexusTaskQueueRequest{});
   std::erase_if(waiting_, [&](const Waiting& waiting) { return waiting.call == call; });
   call->refuse(grpc_code::kCancelled, "cancelled");
 }
@@ -71,7 +75,7 @@ bool Server::step() {
   // A worker that is about to poll again is waited for; a queue that nobody attends is not.
   const bool soon = std::ranges::any_of(ready_, [&](const Ready& ready) {
     if (ready.kind == Ready::Kind::kTransfer || blocked_by_earlier(ready)) return false;
-    const auto& queues = ready.kind == Ready::Kind::kActivity ? activity_queues_ : workflow_queues_;
+    const Queues& queues = queues_for(ready.kind);
     const auto queue = queues.find(queue_of(ready));
     return queue != queues.end() && queue->second.attended;
   });
@@ -135,7 +139,17 @@ bool Server::moves() const { return !waiting_.empty() || !advances_.empty(); }
 
 bool Server::moves_time() const { return std::ranges::any_of(waiting_, &Waiting::moves_time); }
 
+const Server::Queues& Server::queues_for(Ready::Kind kind) const {
+  switch (kind) {
+    case Ready::Kind::kActivity: return activity_queues_;
+    case Ready::Kind::kNexus: return nexus_queues_;
+    default: return workflow_queues_;
+  }
+}
+
 const std::string& Server::queue_of(const Ready& ready) const {
+  if (ready.kind == Ready::Kind::kNexus)
+    return nexus_queue(ready.run->nexus.at(ready.event).order.endpoint());
   if (ready.kind == Ready::Kind::kActivity) {
     return ready.run->activities.at(ready.event).order.task_queue().name();
   }
@@ -163,7 +177,7 @@ bool Server::can_deliver(const Ready& ready) const {
       ready.run->task.phase != WorkflowTaskState::Phase::kNone) {
     return false;  // it goes with the workflow task
   }
-  const auto& queues = ready.kind == Ready::Kind::kActivity ? activity_queues_ : workflow_queues_;
+  const Queues& queues = queues_for(ready.kind);
   const auto queue = queues.find(queue_of(ready));
   return queue != queues.end() && !queue->second.polls.empty();
 }
@@ -178,6 +192,10 @@ bool Server::deliver() {
         const auto found = ready.run->activities.find(ready.event);
         return found == ready.run->activities.end() ||
                found->second.state != Activity::State::kReady;
+      }
+      case Ready::Kind::kNexus: {
+        const auto found = ready.run->nexus.find(ready.event);
+        return found == ready.run->nexus.end() || found->second.state != NexusOp::State::kReady;
       }
       case Ready::Kind::kQuery:
         std::erase_if(ready.run->queries, [](const auto& query) { return !query.call->open(); });
@@ -204,11 +222,16 @@ bool Server::deliver() {
     start_activity(ready.run, ready.event);
     return true;
   }
+  if (ready.kind == Ready::Kind::kNexus) {
+    hand_out_nexus(ready.run, ready.event);
+    return true;
+  }
   bool sticky = queue == ready.run->sticky_queue;
   if (sticky && roll() < options_.evict_rate) sticky = false;
   if (!sticky) ready.run->sticky_queue.clear();
   // An evicted run goes back to the common queue; its worker may have no poll open there yet.
-  const CallPtr poll = take_poll(sticky ? queue : ready.run->started().task_queue().name(), false);
+  const CallPtr poll =
+      take_poll(workflow_queues_, sticky ? queue : ready.run->started().task_queue().name());
   if (poll == nullptr) {
     make_ready(ready);
     return false;
@@ -237,8 +260,8 @@ bool Server::deliver() {
   return true;
 }
 
-CallPtr Server::take_poll(const std::string& queue, bool activity) {
-  auto& polls = (activity ? activity_queues_ : workflow_queues_)[queue].polls;
+CallPtr Server::take_poll(Queues& queues, const std::string& queue) {
+  auto& polls = queues[queue].polls;
   if (polls.empty()) return nullptr;
   CallPtr poll = std::move(polls.front());
   polls.pop_front();

@@ -52,6 +52,24 @@ struct Activity {
   std::optional<Alarm> schedule_to_close, schedule_to_start, attempt_end, next;
 };
 
+// An operation of Nexus, on the side of its caller.
+struct NexusOp {
+  temporal::api::command::v1::ScheduleNexusOperationCommandAttributes order;
+  std::int64_t scheduled_event = 0;
+  std::int64_t cancel_event = 0;
+  // What the handler is asked for next, or in hand.
+  enum class Ask { kStart, kCancel, kNothing } ask = Ask::kStart;
+  enum class State { kReady, kPausing, kRunning } state = State::kReady;
+  int attempt = 1;
+  std::string request_id;
+  std::string operation_token;  // once it has started
+  std::string task_token;
+  std::string worker;
+  std::shared_ptr<Busy> busy;
+  std::optional<FailureProto> last_failure;
+  std::optional<Alarm> schedule_to_close, schedule_to_start, start_to_close, next;
+};
+
 struct Update {
   temporal::api::update::v1::Request request;
   enum class Stage { kAdmitted, kSent, kAccepted, kCompleted } stage = Stage::kAdmitted;
@@ -103,6 +121,9 @@ struct Run {
   std::map<std::int64_t, Activity> activities;                   // by the scheduled event
   std::map<std::string, std::pair<std::int64_t, Alarm>> timers;  // by id
   std::map<std::int64_t, Child> children;                        // by the initiated event
+  std::map<std::int64_t, NexusOp> nexus;                         // by the scheduled event
+  // The operations of which this run's end is the end: caller's run and scheduled event.
+  std::set<std::pair<std::string, std::int64_t>> callers;
   std::map<std::string, Update> updates;
   std::vector<std::string> update_order;
   std::vector<WaitingQuery> queries;
@@ -150,7 +171,7 @@ class Server {
  private:
   using Handler = void (Server::*)(const CallPtr&);
   struct Ready {
-    enum class Kind { kWorkflowTask, kActivity, kQuery, kTransfer } kind;
+    enum class Kind { kWorkflowTask, kActivity, kQuery, kTransfer, kNexus } kind;
     RunPtr run;
     std::int64_t event = 0;
     std::function<void()> act{};
@@ -224,6 +245,26 @@ class Server {
   // What the worker said, at once or, if the activity is slow, later.
   void answered(const RunPtr& run, Activity& activity, std::function<void()> end);
 
+  // --- Nexus (server_nexus.cpp)
+  void poll_nexus_task(const CallPtr& call);
+  void nexus_completed(const CallPtr& call);
+  void nexus_failed(const CallPtr& call);
+  void schedule_nexus(const RunPtr& run, const HistoryEvent& event,
+                      const temporal::api::command::v1::ScheduleNexusOperationCommandAttributes&);
+  void cancel_nexus(const RunPtr& run, std::int64_t scheduled_event, std::int64_t cancel_event);
+  void hand_out_nexus(const RunPtr& run, std::int64_t event);
+  void nexus_started(const RunPtr& run, NexusOp& op, const std::string& token);
+  void nexus_refused(const RunPtr& run, NexusOp& op, const FailureProto& failure);
+  void ask_again(const RunPtr& run, NexusOp& op, Duration pause);
+  void end_nexus(const RunPtr& run, std::int64_t event,
+                 const std::function<void(HistoryEvent&)>& write);
+  void fail_nexus(const RunPtr& run, std::int64_t event, const FailureProto& cause);
+  void clear(NexusOp& op);
+  std::pair<RunPtr, NexusOp*> nexus_of(const CallPtr& call, const std::string& token);
+  void remember_callers(const RunPtr& run, const api::StartWorkflowExecutionRequest& request);
+  void tell_callers(const RunPtr& run);
+  const std::string& nexus_queue(const std::string& endpoint) const;
+
   // --- runs (server_runs.cpp)
   struct NewRun {
     api::StartWorkflowExecutionRequest request;
@@ -268,12 +309,14 @@ class Server {
   void say_stuck();
   double roll();
   std::string new_uuid();
-  CallPtr take_poll(const std::string& queue, bool activity);
 
   struct Queue {
     std::deque<CallPtr> polls;
     bool attended = false;
   };
+  using Queues = std::map<std::string, Queue>;
+  static CallPtr take_poll(Queues& queues, const std::string& queue);
+  const Queues& queues_for(Ready::Kind kind) const;
   struct Waiting {
     CallPtr call;
     std::string workflow_id;
@@ -290,7 +333,7 @@ class Server {
   std::map<Alarm, std::function<void()>> alarms_;
   std::uint64_t next_alarm_ = 0;
   std::vector<Ready> ready_;
-  std::map<std::string, Queue> workflow_queues_, activity_queues_;
+  Queues workflow_queues_, activity_queues_, nexus_queues_;
   std::vector<Waiting> waiting_;
   std::vector<Advance> advances_;
   std::vector<std::shared_ptr<Busy>> busy_;

@@ -99,7 +99,7 @@ void Server::start_activity(const RunPtr& run, std::int64_t event) {
 }
 
 void Server::hand_out(const RunPtr& run, Activity& activity, const ActivityFault& fault) {
-  const CallPtr poll = take_poll(activity.order.task_queue().name(), true);
+  const CallPtr poll = take_poll(activity_queues_, activity.order.task_queue().name());
   activity.slow = fault.slow;
   activity.worker = poll->request<api::PollActivityTaskQueueRequest>().worker_instance_key();
   activity.busy = std::make_shared<Busy>();

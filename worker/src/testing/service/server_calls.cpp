@@ -106,6 +106,7 @@ void Server::start_workflow(const CallPtr& call) {
   bool made = false;
   const RunPtr run = start_or_find(call, call->request<api::StartWorkflowExecutionRequest>(), made);
   if (run == nullptr) return;
+  remember_callers(run, call->request<api::StartWorkflowExecutionRequest>());
   auto& response = call->response<api::StartWorkflowExecutionResponse>();
   response.set_run_id(run->run_id);
   response.set_first_execution_run_id(run->first_run_id);

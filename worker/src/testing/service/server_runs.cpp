@@ -65,6 +65,7 @@ RunPtr Server::make_run(NewRun start) {
     started.mutable_parent_workflow_execution()->set_run_id(start.parent->run_id);
     started.set_parent_initiated_event_id(start.parent_initiated);
   }
+  if (start.continues) run->callers = std::exchange(start.continues->callers, {});
   runs_[run->id].push_back(run);
   by_run_id_[run->run_id] = run;
 
@@ -115,6 +116,8 @@ void Server::close(const RunPtr& run, enums::WorkflowExecutionStatus status) {
     if (activity.busy) finished(activity.busy);
   }
   run->activities.clear();
+  for (auto& [event, op] : run->nexus) clear(op);
+  run->nexus.clear();
   for (auto* alarm : {&run->first_task, &run->run_timeout, &run->execution_timeout})
     cancel_alarm(*alarm);
   run->buffered.clear();
@@ -162,6 +165,7 @@ void Server::time_out(const RunPtr& run) {
 }
 
 void Server::tell_parent(const RunPtr& run) {
+  tell_callers(run);
   const RunPtr parent = run->parent.lock();
   if (parent == nullptr) return;
   const std::int64_t initiated = run->parent_initiated;
@@ -235,6 +239,7 @@ void Server::close_children(const RunPtr& run) {
                           .mutable_workflow_execution_terminated_event_attributes()
                           ->set_reason("by parent close policy");
                       close(latest, enums::WORKFLOW_EXECUTION_STATUS_TERMINATED);
+                      tell_callers(latest);
                       close_updates(latest);
                     }});
     }

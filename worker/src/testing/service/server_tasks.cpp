@@ -62,6 +62,7 @@ void Server::shutdown_worker(const CallPtr& call) {
   };
   end_polls(workflow_queues_, api::PollWorkflowTaskQueueRequest{});
   end_polls(activity_queues_, api::PollActivityTaskQueueRequest{});
+  end_polls(nexus_queues_, api::PollNexusTaskQueueRequest{});
   call->answer();
 }
 
@@ -76,6 +77,9 @@ void Server::lost(const std::string& worker) {
     for (auto& [event, activity] : run->activities) {
       if (activity.worker == worker && activity.busy)
         finished(std::exchange(activity.busy, nullptr));
+    }
+    for (auto& [event, op] : run->nexus) {
+      if (op.worker == worker && op.busy) ask_again(run, op, kTaskRetry);
     }
     if (run->task.phase != Phase::kStarted || run->task.worker != worker) continue;
     if (task_in_hand_ == run) task_in_hand_.reset();
@@ -422,6 +426,12 @@ void Server::apply(const RunPtr& run, const Command& command, const HistoryEvent
       return transfer([this, run, event] { signal_external(run, event); });
     case enums::COMMAND_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION:
       return transfer([this, run, event] { cancel_external(run, event); });
+    case enums::COMMAND_TYPE_SCHEDULE_NEXUS_OPERATION:
+      return schedule_nexus(run, event, command.schedule_nexus_operation_command_attributes());
+    case enums::COMMAND_TYPE_REQUEST_CANCEL_NEXUS_OPERATION:
+      return cancel_nexus(
+          run, command.request_cancel_nexus_operation_command_attributes().scheduled_event_id(),
+          id);
     case enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES:
       for (const auto& [name, value] :
            command.upsert_workflow_search_attributes_command_attributes()
