@@ -284,7 +284,9 @@ Exit with_waker(const Shell& shell, bool dry_run, F body) {
     }
   }
   return guarded(shell, [&] {
-    ledger::Ledger ledger(ledger_settings(shell.settings), nullptr, waker ? &*waker : nullptr);
+    aaa::Database database(aaa_settings(shell.settings));
+    aaa::AccountingSessions accounting(database);
+    ledger::Ledger ledger(ledger_settings(shell.settings), &accounting, waker ? &*waker : nullptr);
     return body(ledger);
   });
 }

@@ -63,8 +63,8 @@ std::vector<NamedSchedule> all_schedules() {
                 workflows::kCleanupStaleAddresses, of_family("ipv4"), kNote),
       scheduled("network.cleanup_ipv6_stale_prefixes", "0 2 * * *", "daily at 02:00 UTC",
                 workflows::kCleanupStaleAddresses, of_family("ipv6_pd"), kNote),
-      scheduled("addrflow-catch-up", "*/5 * * * *", "every 5 minutes", workflows::kCatchUpDueWork,
-                v1::CatchUpRequest{}, "wakes lines with unconfirmed effects or a gate past due"),
+      scheduled("addrflow-catch-up", "* * * * *", "every minute", workflows::kCatchUpDueWork,
+                v1::CatchUpRequest{}, "wakes lines with unconfirmed effects or a gate to look at"),
       scheduled("addrflow-catch-up-netbox", "* * * * *", "every minute", workflows::kCatchUpNetbox,
                 v1::NetboxCatchUpRequest{},
                 "sends NetBox what it missed, and releases whose quarantine is over")};

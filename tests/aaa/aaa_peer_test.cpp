@@ -425,6 +425,21 @@ TEST_F(AaaPeerTest, AccountingSaysWhereTheLineIsAndWhenItLeft) {
                    .stopped_since);
 }
 
+TEST_F(AaaPeerTest, ManyAskAtOnceWhoseSessionHasEnded) {
+  const auto now = std::chrono::system_clock::now();
+  const std::vector<ports::Waiting> waiting{
+      {.username = "nobody", .since = now - std::chrono::minutes{1}},
+      {.username = user, .since = now + std::chrono::minutes{1}},
+      {.username = user, .since = now - std::chrono::minutes{1}}};
+  accounting(1, "s-" + unique, "127.0.0.1");
+  EXPECT_TRUE(sessions->ended(waiting).empty());
+  accounting(2, "s-" + unique, "127.0.0.1");
+  EXPECT_EQ(sessions->ended(waiting), std::vector<std::size_t>{2});
+  sql("update radacct set acctterminatecause = 'NAS-Reboot' where username = '" + user + "'");
+  EXPECT_TRUE(sessions->ended(waiting).empty())
+      << "a NAS that restarts says nothing of the session";
+}
+
 TEST_F(AaaPeerTest, StaleRowIsNoPlaceButBlocksTheGate) {
   accounting(1, "s-" + unique, "127.0.0.1");
   sql("update radacct set acctstarttime = now() - interval '2 hours', acctupdatetime = now() -"

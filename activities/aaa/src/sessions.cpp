@@ -26,6 +26,10 @@ system_clock::time_point moment(const pqxx::field& field) {
       std::chrono::duration_cast<system_clock::duration>(microseconds{field.as<std::int64_t>()})};
 }
 
+std::int64_t microseconds_of(system_clock::time_point time) {
+  return std::chrono::duration_cast<microseconds>(time.time_since_epoch()).count();
+}
+
 ports::Session session_of(const pqxx::row& row) {
   ports::Session session;
   session.acct_session_id = row[0].c_str();
@@ -98,8 +102,7 @@ ports::SessionEvidence AccountingSessions::evidence(const std::vector<std::strin
                          names, address);
     for (const auto& row : open) evidence.open.push_back(session_of(row));
 
-    const auto since_us =
-        std::chrono::duration_cast<microseconds>(since.time_since_epoch()).count();
+    const auto since_us = microseconds_of(since);
     // A NAS that says Accounting-On closes all of its rows at once: that is no word of the session
     // itself, which may live on (a redundant BNG) and be heard of again.
     // Accounting knows whole seconds only: a Stop in the same second counts. Whoever logged in
@@ -130,6 +133,27 @@ ports::SessionEvidence AccountingSessions::evidence(const std::vector<std::strin
       if (!heard[0].is_null()) evidence.nas_last_heard = moment(heard[0]);
     }
     return evidence;
+  });
+}
+
+std::vector<std::size_t> AccountingSessions::ended(const std::vector<ports::Waiting>& waiting) {
+  std::vector<std::string> names;
+  std::vector<std::string> since;
+  for (const ports::Waiting& one : waiting) {
+    names.push_back(one.username);
+    since.push_back(std::to_string(microseconds_of(one.since)));
+  }
+  return database_.with([&](pqxx::connection& connection) {
+    pqxx::nontransaction work{connection};
+    const auto rows = work.exec_params(
+        "select n - 1 from unnest($1::text[], $2::bigint[]) with ordinality w (name, since_us, n)"
+        " where exists (select 1 from radacct where username = name and acctstoptime >="
+        "     date_trunc('second', 'epoch'::timestamptz + since_us * interval '1 microsecond')"
+        "   and coalesce(acctterminatecause, '') <> 'NAS-Reboot') order by n",
+        array_of(names), array_of(since));
+    std::vector<std::size_t> places;
+    for (const auto& row : rows) places.push_back(row[0].as<std::size_t>());
+    return places;
   });
 }
 

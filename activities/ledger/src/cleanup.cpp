@@ -13,6 +13,10 @@ constexpr int kBatch = 5'000;
 constexpr int kMostWoken = 1'000;
 constexpr int kMostErrorsInARow = 3;
 constexpr std::int64_t kOlderThanS = 60;
+constexpr int kMostAsked = 20'000;  // lines at their gates, in one run
+constexpr std::size_t kAskedAtOnce = 1'000;
+// A Stop is written a little after the moment that it names, which another clock has told.
+constexpr std::chrono::seconds kStopMargin{30};
 
 void roll_up_pools(Tx& tx) {
   tx.exec("SELECT join_space(id) FROM ip_pools WHERE chunk_length < delegated_length");
@@ -85,6 +89,11 @@ void count(Tx& tx, const std::string& family, const Settings& settings, v1::Clea
   result.set_revoking_stuck(seen[0][1].as<std::int64_t>());
 }
 
+bool same(const ServiceRef& one, const ServiceRef& other) {
+  return one.tenant_id() == other.tenant_id() && one.subscriber_id() == other.subscriber_id() &&
+         one.service() == other.service();
+}
+
 std::vector<ServiceRef> services_of(const pqxx::result& rows) {
   std::vector<ServiceRef> services;
   for (const auto& row : rows) {
@@ -94,6 +103,49 @@ std::vector<ServiceRef> services_of(const pqxx::result& rows) {
     service.set_service(row[2].c_str());
   }
   return services;
+}
+
+// What looks at its gate by now more seldom than the catch-up comes by, and whose session it waits
+// for.
+struct AtGates {
+  std::vector<ServiceRef> services;
+  std::vector<ports::Waiting> waiting;  // of the service in the same place
+};
+
+AtGates at_gates(Tx& tx, std::int64_t older_s) {
+  const auto rows = tx.exec_params(
+      "SELECT s.tenant_id, s.subscriber_id, s.service, n, extract(epoch FROM w.looked_at)::bigint"
+      " FROM (SELECT h.service_id, min(h.looked_at) AS looked_at FROM holdings h"
+      "   WHERE h.releasing AND upper_inf(h.period) AND NOT h.kept AND h.looked_at IS NOT NULL"
+      "   AND h.releasing_since < clock_timestamp() - 4 * $1::bigint * interval '1 second'"
+      "   GROUP BY h.service_id ORDER BY random() LIMIT $2) w"
+      " JOIN services s ON s.id = w.service_id,"
+      " unnest(former_names(s.id) || coalesce(nullif(s.username, ''), s.subscriber_id)) n",
+      older_s, kMostAsked);
+  AtGates found{.services = services_of(rows), .waiting = {}};
+  for (const auto& row : rows) {
+    found.waiting.push_back({.username = row[3].c_str(),
+                             .since = std::chrono::system_clock::time_point{
+                                 std::chrono::seconds{row[4].as<std::int64_t>()} - kStopMargin}});
+  }
+  return found;
+}
+
+// Those whose session has ended since they looked.
+std::vector<ServiceRef> with_ended_sessions(const AtGates& gates,
+                                            ports::SessionDirectory& sessions) {
+  std::vector<ServiceRef> ended;
+  for (std::size_t from = 0; from < gates.waiting.size(); from += kAskedAtOnce) {
+    const auto first = gates.waiting.begin() + static_cast<std::ptrdiff_t>(from);
+    const auto many = std::min(kAskedAtOnce, gates.waiting.size() - from);
+    for (const std::size_t place :
+         sessions.ended({first, first + static_cast<std::ptrdiff_t>(many)})) {
+      const ServiceRef& service = gates.services[from + place];
+      // The names of one service stand side by side.
+      if (ended.empty() || !same(ended.back(), service)) ended.push_back(service);
+    }
+  }
+  return ended;
 }
 
 // Stuck revocations are completed by their own workflows, through the gate.
@@ -175,6 +227,21 @@ v1::CleanupResult Ledger::cleanup(const v1::CleanupRequest& request, const v1::C
   return result;
 }
 
+// Accounting that cannot be reached keeps nobody else waiting: whoever waits looks by itself,
+// later.
+std::vector<ServiceRef> Ledger::ended_sessions(std::int64_t older_s, v1::CatchUpResult& result) {
+  if (sessions_ == nullptr) return {};
+  const AtGates gates = store_->in_snapshot([&](Tx& tx) { return at_gates(tx, older_s); });
+  std::vector<ServiceRef> ended;
+  try {
+    ended = with_ended_sessions(gates, *sessions_);
+  } catch (const std::exception&) {
+    result.set_errors(result.errors() + 1);
+  }
+  result.set_gates_due(result.gates_due() + static_cast<std::int64_t>(ended.size()));
+  return ended;
+}
+
 v1::CatchUpResult Ledger::catch_up(const v1::CatchUpRequest& request,
                                    const std::function<void(const v1::CatchUpResult&)>& beat) {
   if (request.most() < 0) throw LedgerError{ErrorCode::kInvalidArgument, "most: is negative"};
@@ -221,8 +288,11 @@ v1::CatchUpResult Ledger::catch_up(const v1::CatchUpRequest& request,
     result.set_left(all - static_cast<std::int64_t>(due.size()));
     return true;
   });
-  if (waker_ == nullptr) return result;
-  for (const ServiceRef& service : due) {
+  std::vector<ServiceRef> woken = ended_sessions(older, result);
+  if (waker_ == nullptr || request.dry_run()) return result;
+  if (woken.size() > static_cast<std::size_t>(most)) woken.resize(static_cast<std::size_t>(most));
+  woken.insert(woken.end(), due.begin(), due.end());
+  for (const ServiceRef& service : woken) {
     waker_->wake(service);
     result.set_woken(result.woken() + 1);
     if (beat && result.woken() % 50 == 0) beat(result);

@@ -319,6 +319,34 @@ TEST_F(EvidenceTest, StuckRevocationsAreWokenAndNeverReleasedByTheCleanup) {
   EXPECT_EQ(std::ranges::count(waker.woken, "stuck"), 1);
 }
 
+TEST_F(EvidenceTest, ALineAtItsGateHearsOfItsSessionsEndFromTheCatchUp) {
+  FakeWaker waker;
+  settings.pace.set_gate_poll_max_ms(600'000);
+  Ledger with_waker{settings, &sessions, &waker};
+  pool();
+  allocate("slow", "k", true);
+  revoke("slow", "r", "timeout");
+  const auto woken = [&] {
+    waker.woken.clear();
+    with_waker.catch_up({});
+    return std::ranges::count(waker.woken, "slow");
+  };
+  const auto waits = [&](const std::string& since) {
+    sql("UPDATE holdings SET looked_at = clock_timestamp() - interval '90 seconds', releasing_since"
+        " = clock_timestamp() - interval '" +
+        since + "' WHERE tenant_id = '" + tenant + "'");
+  };
+  const auto now = std::chrono::system_clock::now();
+  waits("2 hours");
+  EXPECT_EQ(woken(), 0) << "no Stop";
+  sessions.stops[tenant + "-slow"] = now - std::chrono::minutes{5};
+  EXPECT_EQ(woken(), 0) << "it has looked since";
+  sessions.stops[tenant + "-slow"] = now - std::chrono::minutes{1};
+  EXPECT_EQ(woken(), 1);
+  waits("3 minutes 30 seconds");
+  EXPECT_EQ(woken(), 0) << "it looks by itself, as often as the catch-up";
+}
+
 // --- the audit -----------------------------------------------------------------------------------
 
 TEST_F(EvidenceTest, TheAuditNamesEachInvariantThatIsBroken) {

@@ -25,8 +25,17 @@ struct FakeSessions : ports::SessionDirectory {
     if (away) throw std::runtime_error{"away"};
     return seen;
   }
+  std::vector<std::size_t> ended(const std::vector<ports::Waiting>& waiting) override {
+    std::vector<std::size_t> places;
+    for (std::size_t i = 0; i < waiting.size(); ++i) {
+      const auto stop = stops.find(waiting[i].username);
+      if (stop != stops.end() && stop->second >= waiting[i].since) places.push_back(i);
+    }
+    return places;
+  }
   bool away = false;  // accounting cannot be read
   ports::SessionEvidence seen;
+  std::map<std::string, std::chrono::system_clock::time_point> stops;  // by username
 };
 
 inline std::string database_url() {

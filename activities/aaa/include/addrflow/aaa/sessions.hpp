@@ -21,6 +21,8 @@ class AccountingSessions : public ports::SessionDirectory, public ports::Account
                                   const std::string& address, const std::string& nas_ip,
                                   std::chrono::system_clock::time_point since) override;
 
+  std::vector<std::size_t> ended(const std::vector<ports::Waiting>& waiting) override;
+
   std::vector<ports::SessionRecord> history(const std::string& space, const std::string& from,
                                             const std::string& to, int most) override;
 

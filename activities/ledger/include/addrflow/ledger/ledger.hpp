@@ -221,6 +221,7 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory, public p
   // Runs `work`; when it found that the ledger was restored, that is written down.
   template <class F>
   auto watched(F work);
+  std::vector<v1::ServiceRef> ended_sessions(std::int64_t older_s, v1::CatchUpResult& result);
   void refused(const v1::ClaimRequest& request, const LedgerError& error);
 
   Settings settings_;

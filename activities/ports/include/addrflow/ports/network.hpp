@@ -79,6 +79,12 @@ struct SessionEvidence {
       nas_last_heard;  // newest accounting row of that NAS
 };
 
+// Somebody who waits for the end of a session.
+struct Waiting {
+  std::string username;
+  std::chrono::system_clock::time_point since;
+};
+
 class SessionDirectory {
  public:
   virtual ~SessionDirectory() = default;
@@ -87,6 +93,12 @@ class SessionDirectory {
   virtual SessionEvidence evidence(const std::vector<std::string>& usernames,
                                    const std::string& address, const std::string& nas_ip,
                                    std::chrono::system_clock::time_point since) = 0;
+  // For whom there is an accounting Stop since then: places in the list. One question, however many
+  // wait; the evidence has to be looked at all the same.
+  virtual std::vector<std::size_t> ended(const std::vector<Waiting>& waiting) {
+    static_cast<void>(waiting);
+    return {};
+  }
 };
 
 // A session of the past, as accounting wrote it down.
