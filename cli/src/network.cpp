@@ -153,9 +153,11 @@ Exit run_pool_list(const Shell& shell, const PoolArguments& arguments) {
       return Exit::kDone;
     }
     for (const ledger::PoolUsage& pool : pools) {
-      fmt::print("{}/{}  {} {}  {} of {} held ({} %), {} free{}\n", pool.tenant, pool.name,
-                 pool.family, pool.prefix, pool.held, pool.total, percent(pool.held, pool.total),
-                 pool.free, pool.draining ? ", draining" : "");
+      fmt::print(
+          "{}/{}  {} {}  {} of {} held ({} %), {} free{}, {}\n", pool.tenant, pool.name,
+          pool.family, pool.prefix, pool.held, pool.total, percent(pool.held, pool.total),
+          pool.free, pool.draining ? ", draining" : "",
+          pool.counted_at.empty() ? "not counted since it was made" : "counted " + pool.counted_at);
     }
     return Exit::kDone;
   });
