@@ -4,8 +4,11 @@
 #include <addrflow/workflows/names.hpp>
 #include <addrflow/workflows/registry.hpp>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <tempora/replayer.hpp>
 
@@ -37,6 +40,29 @@ TEST_P(StoredHistory, ReplaysWithTodaysCode) {
 
 INSTANTIATE_TEST_SUITE_P(Workflows, StoredHistory, ::testing::ValuesIn(stored_histories()),
                          [](const auto& info) { return info.param; });
+
+bool has_event(const nlohmann::json& history, const std::string& type) {
+  return std::ranges::any_of(history.at("events"), [&](const nlohmann::json& event) {
+    return event.at("eventType") == "EVENT_TYPE_" + type;
+  });
+}
+
+TEST(StoredHistories, HoldARunOfEachWorkflowAndOnesThatContinuedAsNew) {
+  std::set<std::string> types;
+  bool continued = false;
+  bool began_as_continuation = false;
+  for (const std::string& name : stored_histories()) {
+    const auto history = nlohmann::json::parse(read_history(name));
+    const auto& started = history.at("events").at(0).at("workflowExecutionStartedEventAttributes");
+    types.insert(started.at("workflowType").at("name"));
+    continued = continued || has_event(history, "WORKFLOW_EXECUTION_CONTINUED_AS_NEW");
+    began_as_continuation = began_as_continuation || started.contains("continuedExecutionRunId");
+  }
+  for (const auto& definition : all_workflows())
+    EXPECT_TRUE(types.contains(definition->name)) << definition->name << " has no history";
+  EXPECT_TRUE(continued);
+  EXPECT_TRUE(began_as_continuation);
+}
 
 // A provision as somebody might change it without thinking of the runs that are under way.
 class ChangedProvision {
