@@ -18,9 +18,17 @@ constexpr std::size_t kAskedAtOnce = 1'000;
 // A Stop is written a little after the moment that it names, which another clock has told.
 constexpr std::chrono::seconds kStopMargin{30};
 
-void roll_up_pools(Tx& tx) {
-  tx.exec("SELECT join_space(id) FROM ip_pools WHERE chunk_length < delegated_length");
-  tx.exec("SELECT roll_up_pool(id) FROM ip_pools");
+// The next pool after this one; empty: there is none. One at a time: a full pool of prefixes takes
+// long, and all of them together longer than one statement may.
+std::string roll_up_next(Tx& tx, const std::string& after) {
+  const auto next = tx.exec_params(
+      "SELECT id::text, chunk_length < delegated_length FROM ip_pools"
+      " WHERE $1 = '' OR id > nullif($1, '')::uuid ORDER BY id LIMIT 1",
+      after);
+  if (next.empty()) return {};
+  if (next[0][1].as<bool>()) tx.exec_params("SELECT join_space($1::uuid)", next[0][0].c_str());
+  tx.exec_params("SELECT roll_up_pool($1::uuid)", next[0][0].c_str());
+  return next[0][0].c_str();
 }
 
 // Where a walk over old rows stands, so that what must stay is not looked at again.
@@ -52,11 +60,12 @@ std::int64_t delete_batch(Tx& tx, const std::string& family, std::int64_t hours,
   return gone[0][2].as<std::int64_t>();
 }
 
-// The row of a subscriber stays: it holds VLAN and static addresses. Its IPv6 columns are reset.
+// The row of a subscriber stays: it holds VLAN, static addresses and what IPv6 the subscriber may
+// have. What a prefix left in it is reset.
 std::int64_t reset_profiles(Tx& tx, std::int64_t hours) {
   return static_cast<std::int64_t>(
       tx.exec_params(
-            "UPDATE subscriber_network_profiles SET ipv6_assignment_mode = 'none',"
+            "UPDATE subscriber_network_profiles SET"
             " ipv6_prefix = NULL, ipv6_state = 'pending', ipv6_allocated_at = NULL,"
             " ipv6_activated_at = NULL, ipv6_suspended_at = NULL, ipv6_revoked_at = NULL,"
             " ipv6_netbox_prefix_id = NULL WHERE id IN (SELECT p.id"
@@ -210,11 +219,10 @@ v1::CleanupResult Ledger::cleanup(const v1::CleanupRequest& request, const v1::C
       return store_->as_owner([&](Tx& tx) { return reset_profiles(tx, hours) == kBatch; });
     });
   }
+  std::string pool;
   batches([&] {
-    return store_->as_owner([&](Tx& tx) {
-      roll_up_pools(tx);
-      return false;
-    });
+    pool = store_->as_owner([&](Tx& tx) { return roll_up_next(tx, pool); });
+    return !pool.empty();
   });
   count_now();
   if (waker_ != nullptr) {

@@ -63,19 +63,6 @@ struct FakeNetbox : ports::NetboxListing {
 
 class EvidenceTest : public LedgerTest {
  protected:
-  // What these tests broke on purpose is no later test's.
-  void TearDown() override {
-    if (tenant.empty()) return;
-    std::string away =
-        "SET session_replication_role = replica; UPDATE ledger_guard SET restored = false;";
-    for (const char* table : {"holdings", "ip_reservations", "effects", "operations", "services"})
-      away += fmt::format("DELETE FROM {} WHERE tenant_id = '{}';", table, tenant);
-    away += fmt::format(
-        "DELETE FROM pool_addresses WHERE pool_id IN (SELECT id FROM ip_pools"
-        " WHERE tenant_id = '{}')",
-        tenant);
-    sql(away);
-  }
   std::string allocate_exposed(const std::string& subscriber) {
     return allocate(subscriber, "k-" + subscriber, true);
   }
@@ -138,6 +125,7 @@ TEST_F(EvidenceTest, TheHolderOfAMomentIsNamedWithItsOperationsAfterTheWorkingRo
 }
 
 TEST_F(EvidenceTest, APrefixIsFoundByAnAddressInItAndByWhatContainsIt) {
+  plants_violation = true;  // holdings without a working row
   pool();
   allocate("s", "k");
   sql(
@@ -157,6 +145,7 @@ TEST_F(EvidenceTest, APrefixIsFoundByAnAddressInItAndByWhatContainsIt) {
 }
 
 TEST_F(EvidenceTest, TheSameAddressInTwoDomainsAndSharedSpaceAreCalledAmbiguous) {
+  plants_violation = true;  // holdings without a working row
   auto spec = pool_spec("10.9.0.0/29");
   ledger->add_pool(spec);
   const auto address = allocate("s", "k");
@@ -272,14 +261,16 @@ TEST_F(EvidenceTest, CleanupOfIpv6ResetsTheProfilesColumnsAndKeepsItsRow) {
   v1::CleanupRequest request;
   request.set_family("ipv6_pd");
   ledger->cleanup(request);
-  const auto rows = sql(
-      fmt::format("SELECT vlan, ipv6_prefix IS NULL, ipv6_state FROM subscriber_network_profiles"
-                  " WHERE tenant_id = '{}' ORDER BY vlan",
-                  tenant));
+  const auto rows =
+      sql(fmt::format("SELECT vlan, ipv6_assignment_mode, ipv6_prefix IS NULL, ipv6_state"
+                      " FROM subscriber_network_profiles WHERE tenant_id = '{}' ORDER BY vlan",
+                      tenant));
   ASSERT_EQ(rows.size(), 2U);
-  EXPECT_TRUE(rows[0][1].as<bool>());
-  EXPECT_EQ(rows[0][2].as<std::string>(), "pending");
-  EXPECT_FALSE(rows[1][1].as<bool>());
+  EXPECT_EQ(rows[0][0].as<int>(), 7);
+  EXPECT_EQ(rows[0][1].as<std::string>(), "pd") << "who comes back may have a prefix as before";
+  EXPECT_TRUE(rows[0][2].as<bool>());
+  EXPECT_EQ(rows[0][3].as<std::string>(), "pending");
+  EXPECT_FALSE(rows[1][2].as<bool>());
 }
 
 TEST_F(EvidenceTest, StuckRevocationsAreWokenAndNeverReleasedByTheCleanup) {
@@ -345,6 +336,25 @@ TEST_F(EvidenceTest, ALineAtItsGateHearsOfItsSessionsEndFromTheCatchUp) {
   EXPECT_EQ(woken(), 1);
   waits("3 minutes 30 seconds");
   EXPECT_EQ(woken(), 0) << "it looks by itself, as often as the catch-up";
+}
+
+TEST_F(EvidenceTest, CleanupCountsEveryPoolInAStatementOfItsOwn) {
+  auto spec = pool_spec("198.51.100.0/29");
+  for (const auto& [name, prefix] :
+       {std::pair{"a", "198.51.100.0/29"}, {"b", "198.51.100.8/29"}, {"c", "198.51.100.16/29"}}) {
+    spec.name = name;
+    spec.prefix = prefix;
+    ledger->add_pool(spec);
+  }
+  sql("UPDATE ip_pools SET counted_at = NULL, available_count = 99 WHERE tenant_id = '" + tenant +
+      "'");
+  ledger->cleanup({});
+  const auto rows =
+      sql("SELECT count(*) FILTER (WHERE available_count = 6),"
+          " count(DISTINCT counted_at) FROM ip_pools WHERE tenant_id = '" +
+          tenant + "'");
+  EXPECT_EQ(rows[0][0].as<int>(), 3);
+  EXPECT_EQ(rows[0][1].as<int>(), 3) << "one transaction for each";
 }
 
 // --- the audit -----------------------------------------------------------------------------------

@@ -62,6 +62,29 @@ class LedgerTest : public ::testing::Test {
     ledger->add_tenant(tenant);
   }
 
+  // Whatever a test does, it leaves no invariant broken, unless it says that it breaks one itself.
+  void TearDown() override {
+    if (tenant.empty()) return;  // skipped
+    settings = {};               // a test may have led its ledger astray
+    settings.url = database_url();
+    ledger = std::make_unique<Ledger>(settings);
+    if (!plants_violation) expect_clean();
+    if (plants_violation || HasFailure()) take_away();
+  }
+
+  // Rows that break an invariant are no later test's.
+  void take_away() const {
+    std::string away =
+        "SET session_replication_role = replica; UPDATE ledger_guard SET restored = false;";
+    const std::string own = fmt::format("tenant_id IN ('{0}', '{0}-guest')", tenant);
+    for (const char* table : {"holdings", "ip_reservations", "effects", "operations", "services",
+                              "subscriber_network_profiles"})
+      away += fmt::format("DELETE FROM {} WHERE {};", table, own);
+    away += fmt::format(
+        "DELETE FROM pool_addresses WHERE pool_id IN (SELECT id FROM ip_pools WHERE {})", own);
+    sql(away);
+  }
+
   PoolSpec pool_spec(const std::string& prefix = "198.51.100.0/24") const {
     PoolSpec spec;
     spec.tenant = tenant;
@@ -204,6 +227,7 @@ class LedgerTest : public ::testing::Test {
     return result;
   }
 
+  bool plants_violation = false;  // the test breaks an invariant on purpose
   FakeSessions sessions;
   Settings settings;
   std::unique_ptr<Ledger> ledger;

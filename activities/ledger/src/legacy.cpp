@@ -377,7 +377,9 @@ SELECT DISTINCT ON (j->>'tenant_id', j->>'subscriber_id') j->>'tenant_id', j->>'
   pg_temp.as_number(coalesce(j->>'vlan', j->>'service_vlan'))::integer,
   pg_temp.as_space(coalesce(j->>'static_ipv4', j->>'static_ipv4_address')),
   CASE WHEN lower(j->>'ipv6_assignment_mode') IN ('none', 'slaac', 'stateful', 'pd', 'dual_stack')
-    THEN lower(j->>'ipv6_assignment_mode') WHEN l.n IS NOT NULL THEN 'pd' ELSE 'none' END,
+    THEN lower(j->>'ipv6_assignment_mode') WHEN l.n IS NOT NULL THEN 'pd'
+    -- Without a word of it a subscriber may have a prefix, as one without a profile may.
+    WHEN trim(coalesce(j->>'ipv6_assignment_mode', '')) = '' THEN 'pd' ELSE 'none' END,
   l.space::cidr, coalesce(l.state, CASE WHEN lower(j->>'ipv6_state') = 'revoked' THEN 'revoked'
     ELSE 'pending' END)::ipv6lifecyclestate,
   CASE WHEN l.n IS NULL THEN (j->>'ipv6_allocated_at')::timestamptz
