@@ -383,47 +383,84 @@ TEST_F(AllocatorTest, NoTwoHoldersAtOnceUnderThirtyTwoClients) {
   constexpr int kClients = 32;
   const char* asked = std::getenv("ADDRFLOW_CHURN_SECONDS");
   const std::chrono::seconds time{asked == nullptr ? 3 : std::stoi(asked)};
-  pool("198.51.100.0/28");
-  ledger->add_pool(prefixes("2001:db8:1:f000::/52"));
+  auto addresses = pool_spec("198.51.100.0/28");
+  addresses.quarantine = std::chrono::seconds{0};
+  ledger->add_pool(addresses);
+  auto prefixed = prefixes("2001:db8:1:f000::/52");
+  prefixed.quarantine = std::chrono::seconds{1};
+  ledger->add_pool(prefixed);
   settings.pool_size = kClients;
-  Ledger shared{settings, &sessions};
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+  sessions.seen.stopped_since = true;
   IntervalLog log;
   std::atomic<int> exhausted{0};
+  std::atomic<int> released{0};
   std::vector<std::string> unexpected(kClients);
-  const auto client = [&](int number) {
-    for (int round = 0; log.now() < time && unexpected[static_cast<std::size_t>(number)].empty();
-         ++round) {
-      const bool ipv4 = (number + round) % 2 == 0;
-      const std::string subscriber = fmt::format("c{}", number);
-      auto request = ipv4 ? wish(subscriber) : wish_prefix(subscriber);
-      request.mutable_caller()->set_key(fmt::format("k{}", round));
-      request.set_request_hash(request.caller().key());
-      v1::ClaimReply claimed;
-      try {
-        claimed = shared.claim(request);
-        v1::ReserveRequest reserve;
-        *reserve.mutable_claim() = claimed.claim();
-        reserve.set_family(ipv4 ? "ipv4" : "ipv6_pd");
-        const std::string space = shared.reserve(reserve).address();
-        const auto from = log.now();
-        shared.view(claimed.claim().service());  // held for as long as this takes
-        const auto until = log.now();
-        log.add({space, from.count(), until.count(), subscriber});
-      } catch (const LedgerError& error) {
-        if (error.code() != ErrorCode::kPoolExhausted) {
-          unexpected[static_cast<std::size_t>(number)] = error.what();
-          break;
-        }
-        ++exhausted;
-      }
-      if (claimed.claim().operation_id() == 0) continue;
-      v1::UndoRequest undo;
-      *undo.mutable_claim() = claimed.claim();
-      shared.undo(undo);
-      v1::FinishRequest done;
-      *done.mutable_claim() = claimed.claim();
-      shared.finish(done);
+  // Held for as long as a login and a look take; gone when its session is.
+  const auto live_and_leave = [&](const v1::Claim& claim, const std::string& family, int round) {
+    auto up = to(claim, "allocated");
+    up.set_families(0, family);
+    const auto told = ledger->transition(up);
+    send(claim, told.aaa());
+    finish(claim);
+    const auto request = ask("revoke", claim.service().subscriber_id(), fmt::format("r{}", round));
+    const auto leaving = ledger->claim(request).claim();
+    auto down = to(leaving, "revoking");
+    down.set_families(0, family);
+    down.set_plan_radius("disconnect");
+    const auto moved = ledger->transition(down);
+    send(leaving, moved.aaa());
+    send(leaving, moved.radius(), "ack");
+    finish(leaving);
+    return leaving;
+  };
+  const auto release = [&](const v1::Claim& claim, const std::string& family) {
+    v1::GateRequest request;
+    *request.mutable_service() = claim.service();
+    request.set_number(claim.number());
+    request.add_families(family);
+    const auto opened = ledger->gate(request);
+    released += opened.open() ? 1 : 0;
+    return opened.open() ? std::string{} : "the gate is shut: " + opened.detail();
+  };
+  const auto undo = [&](const v1::Claim& claim) {
+    v1::UndoRequest request;
+    *request.mutable_claim() = claim;
+    ledger->undo(request);
+    finish(claim);
+  };
+  // One round of a client; what went wrong, or nothing.
+  const auto once = [&](int number, int round) -> std::string {
+    const bool ipv4 = (number + round) % 2 == 0;
+    const std::string family = ipv4 ? "ipv4" : "ipv6_pd";
+    const std::string subscriber = fmt::format("c{}", number);
+    auto request = ipv4 ? wish(subscriber) : wish_prefix(subscriber);
+    request.mutable_caller()->set_key(fmt::format("k{}", round));
+    request.set_request_hash(request.caller().key());
+    v1::Claim claim;
+    try {
+      claim = ledger->claim(request).claim();
+      v1::ReserveRequest reserve;
+      *reserve.mutable_claim() = claim;
+      reserve.set_family(family);
+      const std::string space = ledger->reserve(reserve).address();
+      const auto from = log.now();
+      const bool lives = round / 2 % 2 == 0;  // and else is undone before anybody had it
+      const v1::Claim leaving = lives ? live_and_leave(claim, family, round) : claim;
+      if (!lives) ledger->view(claim.service());
+      log.add({space, from.count(), log.now().count(), subscriber});
+      if (lives) return release(leaving, family);
+      undo(claim);
+    } catch (const LedgerError& error) {
+      if (error.code() != ErrorCode::kPoolExhausted) return error.what();
+      ++exhausted;
+      if (claim.operation_id() != 0) undo(claim);
     }
+    return {};
+  };
+  const auto client = [&](int number) {
+    std::string& wrong = unexpected[static_cast<std::size_t>(number)];
+    for (int round = 0; log.now() < time && wrong.empty(); ++round) wrong = once(number, round);
   };
   std::vector<std::thread> threads;
   for (int i = 0; i < kClients; ++i) threads.emplace_back(client, i);
@@ -431,6 +468,7 @@ TEST_F(AllocatorTest, NoTwoHoldersAtOnceUnderThirtyTwoClients) {
   for (const std::string& message : unexpected) EXPECT_EQ(message, "");
   const auto rows = log.rows();
   EXPECT_GT(rows.size(), static_cast<std::size_t>(kClients));
+  EXPECT_GT(released, kClients) << "space went through the gate, and to the next";
   EXPECT_EQ(overlaps(rows), 0);
   // The ledger's own record of who held what says the same.
   std::vector<HeldInterval> recorded;
