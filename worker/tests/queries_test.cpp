@@ -1,4 +1,6 @@
 // Queries: while the run is cached or not, failing ones, and after the end.
+#include <temporal/api/enums/v1/event_type.pb.h>
+
 #include <atomic>
 #include <peers.hpp>
 #include <thread>
@@ -103,6 +105,52 @@ TEST(Queries, WorkAfterTheWorkerWasKilled) {
     EXPECT_EQ(must(handle.query<int>("get")), 9);
     must(handle.signal("finish"));
     EXPECT_EQ(must(handle.result<int>()), 9);
+  });
+}
+
+struct Waits {
+  Mutex mutex;
+  bool done = false;
+  Task<void> run(Context& ctx) {
+    const Handle<void> rest = ctx.spawn(sleeps(ctx));
+    {
+      const MutexLock lock = co_await mutex.lock(ctx);
+      co_await ctx.wait_until([this] { return done; });
+    }
+    rest.cancel();
+    try {
+      co_await rest;
+    } catch (const CanceledError&) {  // as it was told
+    }
+  }
+  static Task<void> sleeps(Context& ctx) { co_await ctx.sleep(1h); }
+  Task<void> enter(Context& ctx) { const MutexLock lock = co_await mutex.lock(ctx); }
+  void finish(Context&) { done = true; }
+};
+const Definition<Waits> kWaits{"Waits", run(&Waits::run), signal("enter", &Waits::enter),
+                               signal("finish", &Waits::finish)};
+
+TEST(Queries, TheStackTraceTellsWhereEachCoroutineWaits) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    stage.runs(kWaits);
+    stage.start_worker();
+    const auto handle = stage.start(kWaits);
+    // The first task is over: else the handler would be there before `run`.
+    stage.wait_for_event(handle, temporal::api::enums::v1::EVENT_TYPE_TIMER_STARTED);
+    must(handle.signal("enter"));
+    const auto trace = must(handle.query<std::string>("__stack_trace"));
+    const auto says = [&](const std::string& what) {
+      EXPECT_NE(trace.find(what), std::string::npos) << what << "\n" << trace;
+    };
+    says("run\n    waits for condition (");
+    says("signal enter\n    waits for mutex (");
+    says("spawned at ");
+    says("waits for timer (");
+    says("queries_test.cpp:");
+    must(handle.signal("finish"));
+    must(handle.result<void>());
+    EXPECT_EQ(must(handle.query<std::string>("__stack_trace")), "");
   });
 }
 

@@ -4,9 +4,9 @@
 
 #include <atomic>
 #include <map>
-#include <mutex>
 #include <peers.hpp>
 
+#include "lines.hpp"
 #include "stage.hpp"
 
 namespace tempora::behaviour {
@@ -146,23 +146,6 @@ TEST(Sizes, AClientMayBeStricterThanTheServer) {
   ASSERT_FALSE(refused);
   EXPECT_NE(refused.error().message.find("the server takes 1000"), std::string::npos);
 }
-
-class Lines final : public LogSink {
- public:
-  bool enabled(LogLevel level) const override { return level >= LogLevel::kWarn; }
-  void write(LogLevel, std::string_view message, std::span<const LogField>) override {
-    const std::lock_guard lock{mutex_};
-    text_.append(message).append("\n");
-  }
-  std::string text() const {
-    const std::lock_guard lock{mutex_};
-    return text_;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::string text_;
-};
 
 TEST(Sizes, WhatComesNearTheLimitIsToldInTheLog) {
   NEEDS_SERVER();

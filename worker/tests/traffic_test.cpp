@@ -1,72 +1,12 @@
 // How many calls the work costs, and how the worker comes through a bad network: a transport in
 // between counts calls and fails them on demand.
-#include <atomic>
-#include <map>
-#include <mutex>
 #include <peers.hpp>
-#include <random>
-#include <thread>
 
-#include "../src/transport/transport.hpp"
+#include "between_transport.hpp"
 #include "stage.hpp"
 
 namespace tempora::behaviour {
 namespace {
-
-// Passes calls on, counts those that did something, and breaks some of them.
-class BetweenTransport : public Transport, public std::enable_shared_from_this<BetweenTransport> {
- public:
-  explicit BetweenTransport(std::shared_ptr<Transport> below) : below_(std::move(below)) {}
-
-  std::shared_ptr<PendingCall> start(std::string_view method,
-                                     const google::protobuf::Message& request,
-                                     google::protobuf::Message* response, CallOptions options,
-                                     std::function<void(CallStatus)> done) override {
-    const std::string name{method.substr(method.rfind('/') + 1)};
-    const bool poll = name.starts_with("Poll");
-    if (down) {
-      done(CallStatus{.code = 14, .message = "scripted: no connection", .details = {}});
-      return std::make_shared<NothingPending>();
-    }
-    // An answer that is lost on its way back: the server has done what it was asked.
-    const bool lose_answer =
-        name == "RespondWorkflowTaskCompleted" && lose_completions > 0 && lose_completions-- > 0;
-    return below_->start(method, request, response, std::move(options),
-                         [self = shared_from_this(), name, poll, response, lose_answer,
-                          done = std::move(done)](CallStatus status) {
-                           // A poll counts if it brought a task: an idle one costs a call a minute.
-                           if (!poll || (status.ok() && response->ByteSizeLong() > 0))
-                             self->count(name);
-                           if (lose_answer) {
-                             response->Clear();
-                             status = CallStatus{
-                                 .code = 4, .message = "scripted: answer lost", .details = {}};
-                           }
-                           done(std::move(status));
-                         });
-  }
-
-  std::map<std::string, int> calls() {
-    const std::lock_guard lock{mutex_};
-    return calls_;
-  }
-
-  std::atomic<bool> down{false};
-  std::atomic<int> lose_completions{0};
-
- private:
-  struct NothingPending : PendingCall {
-    void cancel() override {}
-  };
-  void count(const std::string& name) {
-    const std::lock_guard lock{mutex_};
-    ++calls_[name];
-  }
-
-  const std::shared_ptr<Transport> below_;
-  std::mutex mutex_;
-  std::map<std::string, int> calls_;
-};
 
 const ActivityType<int, int> kStep{
     "step", {.start_to_close = 10s, .retry = RetryPolicy{.initial_interval = 50ms}}};

@@ -1,6 +1,7 @@
 // Timers, conditions with and without a time-out, select, join, and the mutex's queue.
 #include <temporal/api/enums/v1/event_type.pb.h>
 
+#include <atomic>
 #include <peers.hpp>
 
 #include "stage.hpp"
@@ -92,6 +93,49 @@ TEST(Waiting, TheMutexLetsHandlersInInTheOrderTheyCame) {
       must(handle.signal("enter", i));
     }
     EXPECT_EQ(must(handle.result<std::vector<int>>()), expected);
+  });
+}
+
+const ActivityType<int, void> kJob{"job", {.start_to_close = 20s}};
+
+struct Crowd {
+  Semaphore places{2};
+  std::vector<int> order;
+  int inside = 0;
+  int most = 0;
+
+  Task<std::vector<int>> run(Context& ctx, int jobs) {
+    std::vector<Handle<void>> all;
+    for (int i = 0; i < jobs; ++i) all.push_back(ctx.spawn(one(ctx, i)));
+    for (const auto& each : all) co_await each;
+    if (most != 2 || places.free() != 2) throw ApplicationError{"not two at once", "Places", true};
+    co_return order;
+  }
+  Task<void> one(Context& ctx, int number) {
+    const SemaphorePermit permit = co_await places.acquire(ctx);
+    order.push_back(number);
+    most = std::max(most, ++inside);
+    co_await ctx.execute(kJob, number);
+    --inside;
+  }
+};
+const Definition<Crowd> kCrowd{"Crowd", run(&Crowd::run)};
+
+TEST(Waiting, TheSemaphoreLetsInAsManyAsItHasPlacesInTheOrderTheyCame) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    std::atomic<int> running{0};
+    std::atomic<bool> crowded{false};
+    stage.runs(kCrowd).does(kJob, [&](ActivityContext& ctx, const int&) {
+      if (++running > 2) crowded = true;
+      (void)ctx.wait_cancelled(20ms);
+      --running;
+    });
+    stage.start_worker();
+    const int jobs = 6;
+    EXPECT_EQ(must(stage.start(kCrowd, jobs).result<std::vector<int>>()),
+              (std::vector<int>{0, 1, 2, 3, 4, 5}));
+    EXPECT_FALSE(crowded);
   });
 }
 

@@ -7,6 +7,7 @@
 #include <tempora/failure.hpp>
 #include <utility>
 
+#include "converter/benign.hpp"
 #include "interceptor/chain.hpp"
 #include "metrics/measure.hpp"
 #include "pollers/poller_hint.hpp"
@@ -361,8 +362,7 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
                                                             std::move(request));
     }
     case Answer::Kind::kFailed: {
-      const auto category = answer.failure.application_failure_info().category();
-      if (category == temporal::api::enums::v1::APPLICATION_ERROR_CATEGORY_BENIGN) {
+      if (is_benign(answer.failure)) {
         running->state->log().debug("activity failed: {}", answer.failure.message());
       } else {
         running->state->log().warn("activity failed: {}", answer.failure.message());

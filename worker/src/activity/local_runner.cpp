@@ -1,5 +1,6 @@
 #include "local_runner.hpp"
 
+#include "converter/benign.hpp"
 #include "interceptor/chain.hpp"
 #include "metrics/measure.hpp"
 
@@ -269,7 +270,7 @@ void LocalRunner::finish(const std::shared_ptr<Call>& call, LocalResult result) 
   }
   count("temporal_local_activity_total", *call);
   if (result.kind == LocalResult::Kind::kFailed) {
-    count("temporal_local_activity_execution_failed", *call);
+    if (!is_benign(result.failure)) count("temporal_local_activity_execution_failed", *call);
   } else if (result.kind == LocalResult::Kind::kCancelled) {
     count("temporal_local_activity_execution_cancelled", *call);
     result.failure = CanceledError{"local activity canceled"}.proto();

@@ -6,6 +6,7 @@
 #include <tempora/nexus.hpp>
 #include <typeinfo>
 
+#include "converter/benign.hpp"
 #include "converter/time.hpp"
 
 namespace tempora {
@@ -63,10 +64,7 @@ ApplicationError::ApplicationError(std::string message, std::string type, bool n
         return proto;
       }()) {}
 
-bool ApplicationError::benign() const {
-  return proto().application_failure_info().category() ==
-         temporal::api::enums::v1::APPLICATION_ERROR_CATEGORY_BENIGN;
-}
+bool ApplicationError::benign() const { return is_benign(proto()); }
 
 std::optional<Duration> ApplicationError::next_retry_delay() const {
   if (!proto().application_failure_info().has_next_retry_delay()) return std::nullopt;

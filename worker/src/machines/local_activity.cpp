@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <tempora/failure.hpp>
 
@@ -116,7 +117,9 @@ void LocalActivityMachine::resolve(const LocalMarker& end) {
   } else if (end.failure->has_canceled_failure_info()) {
     fail_future("canceled", enums::RETRY_STATE_CANCEL_REQUESTED, *end.failure);
   } else {
-    const bool final = end.failure->application_failure_info().non_retryable();
+    const auto& why = end.failure->application_failure_info();
+    const auto& never = request_.retry.non_retryable_error_types;
+    const bool final = why.non_retryable() || std::ranges::find(never, why.type()) != never.end();
     fail_future(end.failure->has_timeout_failure_info() ? "timed out" : "failed",
                 final ? enums::RETRY_STATE_NON_RETRYABLE_FAILURE
                       : enums::RETRY_STATE_MAXIMUM_ATTEMPTS_REACHED,

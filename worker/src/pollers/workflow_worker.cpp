@@ -10,6 +10,7 @@
 #include <mutex>
 #include <utility>
 
+#include "converter/benign.hpp"
 #include "converter/time.hpp"
 #include "history_fetch.hpp"
 #include "metrics/measure.hpp"
@@ -409,7 +410,9 @@ void WorkflowWorker::complete(Hand hand, engine::TaskOutcome outcome) {
   hand->run_closed = outcome.run_closed;
   hand->evict = outcome.evict;
   if (outcome.run_closed && !completion.commands().empty()) {
-    hand->terminal_command = completion.commands(completion.commands_size() - 1).command_type();
+    const auto& end = completion.commands(completion.commands_size() - 1);
+    hand->terminal_command = end.command_type();
+    hand->benign = is_benign(end.fail_workflow_execution_command_attributes().failure());
   }
   completion.set_task_token(hand->task.response->task_token());
   completion.set_namespace_(options_.namespace_);
@@ -723,7 +726,8 @@ void WorkflowWorker::count_end_of_run(const InHand& hand) const {
     case enums::COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION:
       return count("temporal_workflow_completed", hand);
     case enums::COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION:
-      return count("temporal_workflow_failed", hand);
+      if (!hand.benign) count("temporal_workflow_failed", hand);
+      return;
     case enums::COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION:
       return count("temporal_workflow_canceled", hand);
     case enums::COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION:

@@ -107,6 +107,7 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
     bool run_closed = false;
     bool evict = false;  // the engine says the run is of no further use
     temporal::api::enums::v1::CommandType terminal_command{};
+    bool benign = false;  // the failure with which the run ends
     std::vector<Permit> eager;
   };
   using Hand = std::unique_ptr<InHand>;
