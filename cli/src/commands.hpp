@@ -62,7 +62,7 @@ struct PoolArguments {
   std::string gateway;
   std::vector<std::string> exclude;  // addresses or "first-last"
   std::string quarantine = "1h";
-  std::string hold = "24h";
+  std::string hold;  // empty: a day, or the longest lease
   std::string netbox_mode = "mirror";
   bool no_import = false;
   int delegate = 0;  // IPv6: what a line gets

@@ -213,7 +213,9 @@ class CommandLine {
     pool_add->add_option("--gateway", a.pool.gateway, "never handed out");
     pool_add->add_option("--exclude", a.pool.exclude, "address or first-last; may be repeated");
     pool_add->add_option("--quarantine", a.pool.quarantine, "rest before another holder");
-    pool_add->add_option("--hold", a.pool.hold, "how long space is held without evidence");
+    pool_add->add_option("--hold", a.pool.hold,
+                         "how long space is held without evidence: a day, or the "
+                         "longest lease; not less than that");
     pool_add->add_option("--netbox", a.pool.netbox_mode, "mirror, authoritative or off")
         ->check(CLI::IsMember({"mirror", "authoritative", "off"}));
     pool_add->callback(

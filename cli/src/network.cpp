@@ -125,7 +125,9 @@ Exit run_pool_add(const Shell& shell, const PoolArguments& arguments) {
     pool.exclusions = arguments.exclude;
     pool.routing_domain = arguments.domain;
     pool.quarantine = seconds_of("quarantine", arguments.quarantine);
-    pool.hold_time = seconds_of("hold", arguments.hold);
+    const ledger::Settings settings = ledger_settings(shell.settings);
+    pool.hold_time = arguments.hold.empty() ? std::max(pool.hold_time, settings.longest_lease)
+                                            : seconds_of("hold", arguments.hold);
     pool.netbox_mode = arguments.netbox_mode;
     if (arguments.cidr.find(':') != std::string::npos) pool.family = domain::kFamilyIpv6Pd;
     pool.delegated_length = arguments.delegate;
@@ -135,7 +137,7 @@ Exit run_pool_add(const Shell& shell, const PoolArguments& arguments) {
     pool.nas_ips = arguments.nas;
     pool.granted_to = arguments.grant;
     pool.netbox_start_now = arguments.no_import;
-    const ledger::PoolInfo info = ledger::Ledger(ledger_settings(shell.settings)).add_pool(pool);
+    const ledger::PoolInfo info = ledger::Ledger(settings).add_pool(pool);
     return shell.output.facts({{"pool", arguments.name},
                                {"id", info.id},
                                {"addresses", std::to_string(info.total)},

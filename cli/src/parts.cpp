@@ -95,6 +95,7 @@ ledger::Settings ledger_settings(const Settings& settings) {
   ledger.keep_revoked = std::chrono::ceil<hours>(settings.ledger.keep_revoked);
   ledger.stale_allocated = std::chrono::ceil<hours>(settings.ledger.stale_allocated);
   ledger.stuck_revoking = std::chrono::ceil<hours>(settings.ledger.stuck_revoking);
+  ledger.longest_lease = std::chrono::ceil<std::chrono::seconds>(settings.longest_lease());
   ledger.netbox = !settings.netbox.url.empty();
   ledger.pace = pace_of(settings.pace);
   ledger.default_nas = default_nas(settings);
@@ -121,6 +122,8 @@ radius::EffectsSettings effects_settings(const Settings& settings) {
     effects.variables = std::move(variables);
     effects.plans = std::move(plans);
   }
+  effects.session_timeout =
+      std::chrono::duration_cast<std::chrono::seconds>(settings.aaa.session_timeout);
   effects.test_pause = settings.test.pause;
   return effects;
 }
@@ -129,6 +132,8 @@ aaa::Settings aaa_settings(const Settings& settings) {
   aaa::Settings aaa;
   aaa.url = settings.aaa.url.empty() ? settings.ledger.url : settings.aaa.url;
   aaa.suspended_group = settings.aaa.suspended_group;
+  aaa.session_timeout =
+      std::chrono::duration_cast<std::chrono::seconds>(settings.aaa.session_timeout);
   aaa.statement_timeout = settings.aaa.statement_timeout;
   aaa.max_connections = settings.aaa.pool_size;
   return aaa;

@@ -143,10 +143,14 @@ std::vector<SettingField> fields_of(Settings& settings) {
   add("ledger.keep_revoked", &ledger.keep_revoked, "revoked working rows");
   add("ledger.stale_allocated", &ledger.stale_allocated, "allocated for longer is a leak");
   add("ledger.stuck_revoking", &ledger.stuck_revoking, "revoking for longer is stuck");
+  add("ledger.longest_lease", &ledger.longest_lease,
+      "longest Session-Timeout or lease a session may have; no gate opens sooner without proof");
 
   add("aaa.url", &aaa.url, "PostgreSQL with FreeRADIUS' tables; empty: the ledger's", "", true);
   add("aaa.pool_size", &aaa.pool_size, "connections to the AAA database");
   add("aaa.suspended_group", &aaa.suspended_group, "RADIUS group of a suspended line");
+  add("aaa.session_timeout", &aaa.session_timeout,
+      "Session-Timeout of every line, in whole seconds; 0: the lines' own is left alone");
   add("aaa.statement_timeout", &aaa.statement_timeout, "limit of one statement");
 
   add("netbox.url", &netbox.url, "NetBox, with or without /api; empty: no NetBox",
@@ -226,6 +230,8 @@ std::expected<Settings, std::string> load_settings(const std::string& config_fil
     return std::unexpected(fmt::format("log.level: '{}' is none of trace, debug, info, warn, error",
                                        settings.log.level));
   }
+  if (settings.aaa.session_timeout.count() % 1'000 != 0)
+    return std::unexpected("aaa.session_timeout: is no number of whole seconds");
   return settings;
 }
 

@@ -8,6 +8,7 @@
 // line, where every user of the machine could read them.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <expected>
@@ -31,12 +32,14 @@ struct Settings {
     milliseconds keep_revoked{std::chrono::hours{24 * 90}};
     milliseconds stale_allocated{std::chrono::hours{24}};
     milliseconds stuck_revoking{std::chrono::hours{1}};
+    milliseconds longest_lease{0};
   } ledger;
 
   struct Aaa {
     std::string url;
     int pool_size = 8;
     std::string suspended_group = "suspended";
+    milliseconds session_timeout{0};  // 0: not sent
     milliseconds statement_timeout{10'000};
   } aaa;
 
@@ -87,6 +90,9 @@ struct Settings {
   struct Log {
     std::string level = "info";
   } log;
+
+  // Of all sessions: what is sent is a lease too.
+  milliseconds longest_lease() const { return std::max(ledger.longest_lease, aaa.session_timeout); }
 
   struct Test {
     std::string pause;  // "radius.before_send:<file>": stop this process once at that point, for

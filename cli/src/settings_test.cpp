@@ -76,6 +76,15 @@ TEST(Settings, AWrongVariableIsRefusedWithItsName) {
   EXPECT_NE(settings.error().find("ADDRFLOW_LEDGER_POOL_SIZE"), std::string::npos);
 }
 
+TEST(Settings, ASessionTimeoutIsAWholeNumberOfSeconds) {
+  EXPECT_FALSE(load_settings("", environment_of({{"ADDRFLOW_AAA_SESSION_TIMEOUT", "1500ms"}})));
+  const auto week = load_settings("", environment_of({{"ADDRFLOW_AAA_SESSION_TIMEOUT", "7d"},
+                                                      {"ADDRFLOW_LEDGER_LONGEST_LEASE", "1h"}}));
+  ASSERT_TRUE(week) << week.error();
+  EXPECT_EQ(week->aaa.session_timeout, std::chrono::hours{24 * 7});
+  EXPECT_EQ(week->longest_lease(), std::chrono::hours{24 * 7}) << "what is sent is a lease too";
+}
+
 TEST(Settings, AMissingFileIsAnError) {
   EXPECT_FALSE(load_settings("/nonexistent/addrflow.toml", environment_of({})));
 }

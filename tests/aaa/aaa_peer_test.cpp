@@ -297,6 +297,25 @@ TEST_F(AaaPeerTest, RowsThatAreNotOursAreLeftAlone) {
   EXPECT_EQ(count("radusergroup where username = '" + user + "' and groupname = 'theirs'"), 1);
 }
 
+TEST_F(AaaPeerTest, TheSessionTimeoutOfTheConfigurationIsToldAtEachLogin) {
+  settings.session_timeout = std::chrono::hours{24 * 7};
+  database = std::make_unique<Database>(settings);
+  effects = std::make_unique<AaaEffects>(*database, journal, waker);
+  sql("insert into radreply (username, attribute, op, value) values ('" + user +
+      "', 'Session-Timeout', ':=', '3600')");
+  for (int number = 1; number < 3; ++number) {
+    ASSERT_EQ(apply("full", user, number).status(), "confirmed");
+    const auto answer = login(user);
+    ASSERT_TRUE(answer);
+    std::vector<std::string> told;
+    for (const Attribute& one : answer->attributes)
+      if (one.vendor == 0 && one.type == 27) told.push_back(one.value);
+    EXPECT_EQ(told, std::vector{radius::integer_value(604'800)});
+  }
+  apply("refused", user, 3);
+  EXPECT_EQ(count("radreply where username = '" + user + "'"), 0);
+}
+
 TEST_F(AaaPeerTest, ChangeOfPlanLeavesOneGroup) {
   apply("full", user, 1, 1, "gold");
   apply("full", user, 2, 2, "silver");

@@ -159,6 +159,8 @@ class Line {
     clear();
     reply_with_attribute("Framed-IP-Address", framed_ip);
     reply_with_attribute("Delegated-IPv6-Prefix", delegated_prefix);
+    if (settings_.session_timeout.count() > 0)
+      reply_with_attribute("Session-Timeout", std::to_string(settings_.session_timeout.count()));
     remember_spaces();
     if (restricted) join(settings_.suspended_group, 0);
     if (!plan.empty()) {
@@ -217,8 +219,9 @@ class Line {
   void clear() {
     work_.exec_params(
         "delete from radreply where username = $1"
-        " and attribute in ('Framed-IP-Address', 'Delegated-IPv6-Prefix')",
-        name_);
+        " and (attribute in ('Framed-IP-Address', 'Delegated-IPv6-Prefix')"
+        "   or (attribute = 'Session-Timeout' and $2))",
+        name_, settings_.session_timeout.count() > 0);
     work_.exec_params("delete from radusergroup where username = $1 and groupname in ($2, $3)",
                       name_, settings_.suspended_group, plan_);
   }

@@ -220,6 +220,9 @@ std::optional<std::string> same_pool(Tx& tx, const PoolSpec& spec, const Lengths
 
 PoolInfo Ledger::add_pool(const PoolSpec& spec) {
   check_pool(spec);
+  if (spec.hold_time < settings_.longest_lease)
+    refuse(fmt::format("hold_time is shorter than a session may live (ledger.longest_lease, {} s)",
+                       settings_.longest_lease.count()));
   const Lengths lengths = lengths_of(spec);
   return store_->as_owner([&](Tx& tx) {
     must_have_tenant(tx, spec.tenant);

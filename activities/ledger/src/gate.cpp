@@ -78,7 +78,7 @@ void read_session_facts(Tx& tx, Facts& facts) {
 
 // Of the family's first holding that is on its way out, from this id on.
 Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, const std::string& family,
-                 std::int64_t from, Lock lock) {
+                 std::int64_t from, Lock lock, seconds longest_lease) {
   Facts facts;
   facts.family = family;
   const auto head = read_head(tx, service, lock);
@@ -96,8 +96,10 @@ Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, const s
   for (const auto& name : names) facts.usernames.emplace_back(name[0].c_str());
   const auto held = tx.exec_params(
       "SELECT h.id, r.id, abbrev(h.space), h.kept, h.exposed, h.forced, p.quarantine_s,"
-      " greatest(p.quarantine_s, p.hold_time_s), extract(epoch FROM clock_timestamp()),"
-      " (extract(epoch FROM h.releasing_since + p.hold_time_s * interval '1 second'"
+      " greatest(p.quarantine_s, p.hold_time_s, $4::bigint), extract(epoch FROM clock_timestamp()),"
+      // Of a pool that was made before the lease was that long, too.
+      " (extract(epoch FROM h.releasing_since"
+      "   + greatest(p.hold_time_s, $4::bigint) * interval '1 second'"
       "   - clock_timestamp()) * 1000)::bigint,"
       // Its session was where the line hung until it got other space.
       " coalesce((SELECT o.before->>'nas_ip' FROM holdings n JOIN operations o ON o.id = "
@@ -109,7 +111,7 @@ Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, const s
       " JOIN ip_pools p ON p.id = h.pool_id"
       " WHERE h.service_id = $1 AND h.family = $2 AND upper_inf(h.period) AND h.releasing"
       " AND h.id >= $3 ORDER BY h.id LIMIT 1",
-      head->id, family, from);
+      head->id, family, from, static_cast<std::int64_t>(longest_lease.count()));
   if (held.empty()) return facts;
   const auto& row = held[0];
   if (row[10].size() > 0) facts.nas_ip = row[10].c_str();
@@ -276,8 +278,9 @@ void settle_disconnects(Tx& tx, const Facts& facts, const Judgement& judged) {
 
 // False: a newer transition owns the service.
 bool release(Tx& tx, const ServiceRef& service, std::int64_t number, const Facts& facts,
-             const Judgement& judged) {
-  const Facts now = read_facts(tx, service, number, facts.family, facts.holding_id, Lock::kYes);
+             const Judgement& judged, seconds longest_lease) {
+  const Facts now =
+      read_facts(tx, service, number, facts.family, facts.holding_id, Lock::kYes, longest_lease);
   if (now.superseded || now.holding_id != facts.holding_id) return false;
   const std::int64_t quarantine = facts.forced     ? now.longest_quarantine_s
                                   : !facts.exposed ? 0
@@ -332,7 +335,8 @@ v1::GateReply Ledger::gate(const v1::GateRequest& request) {
       } catch (const Restored& error) {
         restored = error.what();
       }
-      const Facts facts = read_facts(tx, service, request.number(), family, from, Lock::kNo);
+      const Facts facts = read_facts(tx, service, request.number(), family, from, Lock::kNo,
+                                     settings_.longest_lease);
       tx.exec_params(
           "UPDATE holdings SET looked_at = clock_timestamp() WHERE id = $1 AND upper_inf(period)",
           facts.holding_id);
@@ -358,7 +362,7 @@ v1::GateReply Ledger::gate(const v1::GateRequest& request) {
                                  : closed(restored, poll_after(facts.waited_ms, settings_.pace));
     if (judged.open()) {
       reply.set_superseded(!store_->as_tenant(service.tenant_id(), [&](Tx& tx) {
-        return release(tx, service, request.number(), facts, judged);
+        return release(tx, service, request.number(), facts, judged, settings_.longest_lease);
       }));
     }
     add_look(reply, judged, judged.open());

@@ -175,6 +175,47 @@ TEST_F(LedgerFaultsTest, NoHoldTimeOpensTheGateWhileAccountingCannotBeRead) {
   expect_clean();
 }
 
+TEST_F(LedgerFaultsTest, NoSpaceIsHeldForLessThanTheLongestLease) {
+  const auto holds = [&](const std::string& name) {
+    return sql(
+               fmt::format("SELECT hold_time_s FROM ip_pools WHERE tenant_id = '{}' AND"
+                           " pool_name = '{}'",
+                           tenant, name))[0][0]
+        .as<std::int64_t>();
+  };
+  auto spec = pool_spec("198.51.100.0/29");
+  ledger->add_pool(spec);
+  EXPECT_EQ(holds("main"), 86'400);
+  const auto address = allocate("s", "k", true);
+  const auto claim = revoke("s", "r");
+
+  settings.longest_lease = std::chrono::hours{24 * 7};
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+  spec.name = "week";
+  spec.prefix = "198.51.100.8/29";
+  spec.hold_time = std::chrono::hours{24};
+  EXPECT_EQ(code_of([&] { ledger->add_pool(spec); }), ErrorCode::kInvalidArgument);
+  spec.hold_time = settings.longest_lease;
+  ledger->add_pool(spec);
+  EXPECT_EQ(holds("week"), 7 * 86'400);
+
+  // A Disconnect-ACK and a hold time that is over say nothing of a session that may live on.
+  const auto age = [&](const std::string& by) {
+    sql(
+        fmt::format("UPDATE holdings SET releasing_since = releasing_since - interval '{0}' WHERE"
+                    " tenant_id = '{1}' AND releasing; UPDATE effects SET updated_at = updated_at -"
+                    " interval '{0}', planned_at = planned_at - interval '{0}' WHERE"
+                    " tenant_id = '{1}'",
+                    by, tenant));
+  };
+  age("2 days");
+  sessions.seen.nas_last_heard = std::chrono::system_clock::now() + std::chrono::hours{1};
+  const auto soon = gate(claim);
+  EXPECT_FALSE(soon.open()) << soon.evidence() << soon.detail();
+  age("6 days");
+  EXPECT_TRUE(gate(claim).open());
+}
+
 TEST_F(LedgerFaultsTest, TheSameAddressInAnotherRoutingDomainDoesNotKeepTheGateShut) {
   auto spec = pool_spec("198.51.100.0/29");
   spec.hold_time = std::chrono::seconds{0};

@@ -454,6 +454,8 @@ RadiusEffects::Prepared RadiusEffects::prepare_for(const Work& work, const ports
   variables["plan"] = plan;
   variables["restricted"] = settings_.restricted;
   for (auto& [name, value] : variables_of(session, nas)) variables[name] = std::move(value);
+  if (settings_.session_timeout.count() > 0)
+    variables["session_timeout"] = std::to_string(settings_.session_timeout.count());
   variables["wanted_ip"] = work.framed_ip;
   variables["wanted_prefix"] = work.delegated_prefix;
 

@@ -61,6 +61,7 @@ class EffectsTest : public ::testing::Test {
     EffectsSettings settings;
     settings.second_look = milliseconds{0};
     settings.fence_interval = milliseconds{10};
+    settings.session_timeout = seconds{604'800};
     return settings;
   }
   std::future<v1::EffectReply> send() {
@@ -327,7 +328,7 @@ address_change = "coa"
 identify.coa = [["Acct-Session-Id", "${session_id}"]]
 identify.disconnect = [["Acct-Session-Id", "${session_id}"]]
 [coa]
-full = [["Filter-Id", "${plan}"]]
+full = [["Filter-Id", "${plan}"], ["Session-Timeout", "${session_timeout}"]]
 restricted = [["Filter-Id", "${restricted}"]]
 renumber = [["Framed-IP-Address", "${wanted_ip}"], ["Delegated-IPv6-Prefix", "${wanted_prefix}"]]
 )";
@@ -348,6 +349,7 @@ renumber = [["Framed-IP-Address", "${wanted_ip}"], ["Delegated-IPv6-Prefix", "${
   const Packet told = take();
   EXPECT_EQ(told.code, Code::kCoaRequest);
   EXPECT_EQ(told.find(11)->value, "gold");
+  EXPECT_EQ(told.find(27)->value, integer_value(604'800));
   ASSERT_NE(told.find(attribute::kFramedIpAddress), nullptr);
   EXPECT_EQ(told.find(attribute::kFramedIpAddress)->value, (std::string{"\xCB\x00\x71\x46", 4}));
 }

@@ -36,6 +36,7 @@ struct EffectsSettings {
   // More variables for the dialects: for every plan, and by plan.
   Variables variables;
   std::map<std::string, Variables> plans;
+  std::chrono::seconds session_timeout{0};  // the value of ${session_timeout}; 0: it has none
   // For tests of the fence: "radius.before_send:FILE" makes this process write FILE and stop itself
   // (SIGSTOP) once, right before a packet leaves. Empty: never.
   std::string test_pause;
