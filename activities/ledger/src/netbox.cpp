@@ -374,8 +374,10 @@ void Ledger::mirror_again(const NetboxRow& row) {
         "SELECT lifecycle_state::text FROM ip_reservations WHERE id = $1", row.row_id);
     // Moved since it was looked at: that move has written its own wish.
     if (!head || now.empty() || row.state != now[0][0].c_str()) return false;
-    static_cast<void>(plan_netbox(tx, row.service, head->id, head->last_operation, head->number,
-                                  row.row_id, row.action));
+    // A person asks for it, whatever the last operation left alone.
+    const auto facts = read_netbox_facts(tx, row.row_id).value();
+    plan_effect(tx, row.service, head->id, head->last_operation, head->number, "netbox", row.action,
+                facts.key, netbox_wish(row.service, facts, row.action));
     return true;
   });
 }

@@ -112,6 +112,23 @@ TEST_F(NetboxLedgerTest, AnOlderRequestOnItsWayKeepsNotThereFromBeingGone) {
   EXPECT_GT(claimed[0].leave.wish["unsettled_ms"], 30'000);
 }
 
+TEST_F(NetboxLedgerTest, ARevokeThatLeavesNetboxAloneDoesSoAtTheGateToo) {
+  allocate("a", "k");
+  ledger->finish(claim_all().at(0).request, 1, reply("confirmed"));
+  auto asked = ask("revoke", "a", "r");
+  asked.set_request_json(R"({"update_netbox": false})");
+  const auto claim = ledger->claim(asked).claim();
+  ledger->transition(to(claim, "revoking"));
+  finish(claim);
+  ASSERT_TRUE(gate(claim).open());
+  EXPECT_EQ(one("SELECT action || ' ' || status || ' ' || code FROM effects WHERE"
+                " system = 'netbox' AND tenant_id = '" +
+                tenant + "' ORDER BY id DESC LIMIT 1"),
+            "release not_applicable left-alone");
+  run("UPDATE effects SET not_before = now() WHERE tenant_id = '" + tenant + "'");
+  EXPECT_TRUE(claim_all().empty());
+}
+
 TEST_F(NetboxLedgerTest, WhatWaitsForItsQuarantineIsNotDue) {
   allocate("a", "k");
   run("UPDATE effects SET not_before = now() + interval '1 hour' WHERE status = 'planned'"

@@ -239,13 +239,30 @@ std::optional<NetboxFacts> read_netbox_facts(Tx& tx, std::int64_t row_id) {
                      .pool_netbox_id = row[9].as<std::int64_t>()};
 }
 
+// What was last asked of the service is to be done without NetBox (update_netbox); an operator's
+// step goes on with what was asked.
+static bool leaves_netbox_alone(Tx& tx, std::int64_t service_id, std::int64_t operation) {
+  const auto asked = tx.exec_params(
+      "SELECT coalesce(request->>'update_netbox' = 'false', false) FROM operations"
+      " WHERE service_id = $1 AND id <= $2"
+      " AND operation NOT IN ('retry', 'adopt', 'force_release') ORDER BY id DESC LIMIT 1",
+      service_id, operation);
+  return !asked.empty() && asked[0][0].as<bool>();
+}
+
 v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
                           std::int64_t operation, std::int64_t number, std::int64_t row_id,
                           const std::string& action) {
   const auto facts = read_netbox_facts(tx, row_id);
   if (!facts || facts->mode == "off") return {};
-  return plan_effect(tx, service, service_id, operation, number, "netbox", action, facts->key,
-                     netbox_wish(service, *facts, action));
+  auto effect = plan_effect(tx, service, service_id, operation, number, "netbox", action,
+                            facts->key, netbox_wish(service, *facts, action));
+  if (!leaves_netbox_alone(tx, service_id, operation)) return effect;
+  tx.exec_params(
+      "UPDATE effects SET status = 'not_applicable', code = 'left-alone',"
+      " detail = 'the request leaves NetBox alone' WHERE id = $1",
+      effect.effect_id());
+  return {};
 }
 
 // The same space again for the same service is the same NetBox object, adopted by its key.
