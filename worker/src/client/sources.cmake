@@ -25,6 +25,7 @@ list(APPEND WORKER_SOURCES
   src/client/workflow_operations.cpp)
 list(APPEND WORKER_PRIVATE gRPC::grpc++ fmt::fmt OpenSSL::Crypto PkgConfig::tomlplusplus)
 list(APPEND WORKER_TESTS
+  src/transport/grpc_transport_test.cpp
   src/transport/retrying_caller_test.cpp
   src/transport/size_transport_test.cpp
   src/client/client_test.cpp

@@ -15,6 +15,9 @@
 #include <cctype>
 #include <climits>
 
+#include "refused_call.hpp"
+#include "retrying_caller.hpp"
+
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define TEMPORA_UNDER_TSAN
@@ -54,6 +57,10 @@ void take_back([[maybe_unused]] void* call) {
 #endif
 }
 
+bool is_printable(std::string_view value) {
+  return std::ranges::all_of(value, [](unsigned char c) { return c >= 0x20 && c < 0x7f; });
+}
+
 struct Call final : PendingCall {
   void cancel() override { context.TryCancel(); }
   grpc::ClientContext context;
@@ -75,6 +82,11 @@ class GrpcTransport final : public Transport {
   std::shared_ptr<PendingCall> start(std::string_view method, const Message& request,
                                      Message* response, CallOptions options,
                                      std::function<void(CallStatus)> done) override {
+    const auto key = current_key();
+    if (!key) {
+      done({.code = grpc_code::kUnauthenticated, .message = key.error(), .details = {}});
+      return std::make_shared<RefusedCall>();
+    }
     auto call = std::make_shared<Call>();
     call->done = std::move(done);
     grpc::ClientContext& context = call->context;
@@ -82,7 +94,7 @@ class GrpcTransport final : public Transport {
     context.AddMetadata("client-name", kClientName);
     context.AddMetadata("client-version", kClientVersion);
     for (const auto& [key, value] : headers_) context.AddMetadata(key, value);
-    if (api_key_) context.AddMetadata("authorization", "Bearer " + api_key_());
+    if (api_key_) context.AddMetadata("authorization", "Bearer " + *key);
     for (const auto& [key, value] : options.metadata) context.AddMetadata(key, value);
 
     hand_over(call.get());
@@ -98,6 +110,21 @@ class GrpcTransport final : public Transport {
   }
 
  private:
+  // gRPC aborts the process over a value that no header can have, and nobody above its threads
+  // would catch what the provider throws. The error says nothing of what the provider gave.
+  std::expected<std::string, std::string> current_key() const {
+    if (!api_key_) return {};
+    try {
+      std::string key = api_key_();
+      if (is_printable(key)) return key;
+      return std::unexpected("api_key_provider: gave a key that is not printable ASCII");
+    } catch (const std::exception& error) {
+      return std::unexpected(std::string{"api_key_provider: "} + error.what());
+    } catch (...) {
+      return std::unexpected("api_key_provider: threw something that is no std::exception");
+    }
+  }
+
   Stub* next_stub() {
     if (stubs_.size() == 1) return stubs_.front().get();
     return stubs_[next_.fetch_add(1, std::memory_order_relaxed) % stubs_.size()].get();
@@ -138,10 +165,6 @@ std::string target_of(const std::string& address) {
     if (address.starts_with(scheme)) return address;
   }
   return "dns:///" + address;
-}
-
-bool is_printable(std::string_view value) {
-  return std::ranges::all_of(value, [](unsigned char c) { return c >= 0x20 && c < 0x7f; });
 }
 
 bool is_loopback(std::string_view address) {
@@ -210,6 +233,8 @@ std::expected<void, ClientError> check(const ConnectionOptions& options) {
     return std::unexpected(refused("channels: must be 1 to 64"));
   if (options.max_message_bytes < 1024)
     return std::unexpected(refused("max_message_bytes: must be 1024 or more"));
+  if (!is_printable(options.namespace_))
+    return std::unexpected(refused("namespace: is not printable ASCII"));
   if (!is_printable(options.api_key))
     return std::unexpected(refused("api_key: is not printable ASCII"));
   for (const auto& [key, value] : options.headers) {
