@@ -8,6 +8,7 @@
 #include <tempora/client.hpp>
 #include <tempora/schedule.hpp>
 
+#include "../transport/codec_transport.hpp"
 #include "../transport/scripted_transport.hpp"
 #include "client_core.hpp"
 
@@ -124,6 +125,24 @@ TEST_F(ClientTest, AFailedQueryCarriesTheFailure) {
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().code, ErrorCode::kQueryFailed);
   EXPECT_EQ(answer.error().failure->message(), "unknown query");
+}
+
+TEST_F(ClientTest, AFailedQueryIsDecodedWithTheCodecs) {
+  const CodecOptions codecs{.codecs = {}, .encode_failures = true};
+  details::QueryFailedFailure failure;
+  failure.mutable_failure()->set_message("unknown query");
+  encode_payloads(failure, codecs);
+  ASSERT_EQ(failure.failure().message(), "Encoded failure");
+  transport->then(grpc_code::kInvalidArgument, "Encoded failure",
+                  packed(3, "Encoded failure", failure));
+  Client reader =
+      detail::client_on(with_codecs(transport, codecs),
+                        ConnectionOptions{.namespace_ = "space", .identity = "me"}, clock);
+  const auto answer = reader.handle("w").query<int>("q");
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code, ErrorCode::kQueryFailed);
+  EXPECT_EQ(answer.error().failure->message(), "unknown query");
+  EXPECT_EQ(answer.error().message, "unknown query");
 }
 
 TEST_F(ClientTest, AnAnswerOfAnotherTypeIsAnErrorNotAThrow) {

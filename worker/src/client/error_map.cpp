@@ -61,7 +61,11 @@ void read_detail(const google::protobuf::Any& any, ClientError& error) {
     error.run_id = started.run_id();
   } else if (details::QueryFailedFailure query; any.UnpackTo(&query)) {
     error.code = ErrorCode::kQueryFailed;
-    if (query.has_failure()) error.failure = to_failure(query.failure());
+    if (query.has_failure()) {
+      error.failure = to_failure(query.failure());
+      // The server's text is the failure's own, which may have been encoded.
+      if (!query.failure().message().empty()) error.message = query.failure().message();
+    }
   } else if (details::MultiOperationExecutionFailure multi; any.UnpackTo(&multi)) {
     read_multi_operation(multi, error);
   } else if (any.Is<details::NamespaceNotFoundFailure>()) {

@@ -1,6 +1,7 @@
 // Finds the payloads of a message, whatever it is, by reflection: a new field of the API is covered
 // without a change here.
 #include <google/protobuf/any.pb.h>
+#include <temporal/api/errordetails/v1/message.pb.h>
 #include <temporal/api/failure/v1/message.pb.h>
 #include <temporal/api/update/v1/message.pb.h>
 
@@ -76,12 +77,14 @@ class Walk {
     if (type == google::protobuf::Any::descriptor())
       return any(static_cast<google::protobuf::Any&>(message), depth);
     if (type == Failure::descriptor()) return failure(static_cast<Failure&>(message), depth);
+    texts(message);
     fields(message, depth);
   }
 
  protected:
   virtual std::vector<Payload> change(std::vector<Payload> payloads) const = 0;
   virtual void failure(Failure& failure, int depth) = 0;
+  virtual void texts(Message&) const {}
 
   void fields(Message& message, int depth) {
     const auto* reflection = message.GetReflection();
@@ -115,11 +118,12 @@ class Walk {
       *payloads.mutable_payloads(i) = std::move(changed[static_cast<std::size_t>(i)]);
   }
 
-  // The bodies of the messages that carry updates.
+  // The bodies of the messages that carry updates, and what a status says of a failed query.
   void any(google::protobuf::Any& packed, int depth) {
     namespace update = temporal::api::update::v1;
     repack<update::Request>(packed, depth) || repack<update::Response>(packed, depth) ||
-        repack<update::Acceptance>(packed, depth) || repack<update::Rejection>(packed, depth);
+        repack<update::Acceptance>(packed, depth) || repack<update::Rejection>(packed, depth) ||
+        repack<temporal::api::errordetails::v1::QueryFailedFailure>(packed, depth);
   }
   template <class T>
   bool repack(google::protobuf::Any& packed, int depth) {
@@ -137,6 +141,17 @@ class Encoding final : public Walk {
   using Walk::Walk;
 
  private:
+  // The answers to queries say the same twice: as a failure and, for old servers, as a text.
+  void texts(Message& message) const override {
+    if (!options_.encode_failures) return;
+    const FieldDescriptor* text = message.GetDescriptor()->FindFieldByName("error_message");
+    const FieldDescriptor* whole = message.GetDescriptor()->FindFieldByName("failure");
+    if (text == nullptr || whole == nullptr || whole->message_type() != Failure::descriptor())
+      return;
+    const auto* reflection = message.GetReflection();
+    if (reflection->HasField(message, whole))
+      reflection->SetString(&message, text, kEncodedFailure);
+  }
   std::vector<Payload> change(std::vector<Payload> payloads) const override {
     for (auto codec = options_.codecs.rbegin(); codec != options_.codecs.rend(); ++codec)
       payloads = (*codec)->encode(std::move(payloads));

@@ -103,6 +103,27 @@ TEST(Codec, NamesTheKeyThatCannotBe) {
   EXPECT_THROW(AesGcmCodec({{"a", kOld}}, "b"), std::invalid_argument);
 }
 
+TEST(Codec, TheAnswerToAQueryDoesNotSayInPlainTextWhatItsFailureHides) {
+  CodecOptions options = aes({{"a", kOld}}, "a");
+  options.encode_failures = false;
+  api::RespondQueryTaskCompletedRequest legacy;
+  legacy.set_error_message("secret");
+  legacy.mutable_failure()->set_message("secret");
+  api::RespondWorkflowTaskCompletedRequest completion;
+  auto& result = (*completion.mutable_query_results())["q"];
+  result.set_error_message("secret");
+  result.mutable_failure()->set_message("secret");
+  const auto plain = legacy;
+  encode_payloads(legacy, options);
+  EXPECT_TRUE(MessageDifferencer::Equals(legacy, plain)) << "failures are not to be encoded";
+  options.encode_failures = true;
+  encode_payloads(legacy, options);
+  encode_payloads(completion, options);
+  EXPECT_EQ(legacy.error_message(), "Encoded failure");
+  EXPECT_EQ(result.error_message(), "Encoded failure");
+  EXPECT_EQ(completion.SerializeAsString().find("secret"), std::string::npos);
+}
+
 // Each adds its own letter, and takes it away.
 struct Letter final : Codec {
   explicit Letter(char letter) : letter(letter) {}

@@ -1,5 +1,7 @@
 #include "codec_transport.hpp"
 
+#include <google/rpc/status.pb.h>
+
 #include "refused_call.hpp"
 #include "retrying_caller.hpp"
 #include "virtual_time.hpp"
@@ -9,6 +11,17 @@ namespace tempora {
 namespace {
 
 using google::protobuf::Message;
+
+constexpr std::string_view kRefused = "payload codec: ";
+
+// The failure of a query comes packed into the details of the status.
+void decode_details(CallStatus& status, const CodecOptions& codecs) {
+  google::rpc::Status packed;
+  if (status.details.empty() || !packed.ParseFromString(status.details)) return;
+  decode_payloads(packed, codecs);
+  status.details = packed.SerializeAsString();
+}
+
 class CodecTransport : public Transport {
  public:
   CodecTransport(std::shared_ptr<Transport> inner, CodecOptions options)
@@ -25,7 +38,10 @@ class CodecTransport : public Transport {
       encode_payloads(*encoded, *options_);
     } catch (const std::exception& error) {
       refused = {.code = grpc_code::kInvalidArgument,
-                 .message = std::string{"payload codec: "} + error.what()};
+                 .message = std::string{kRefused} + error.what()};
+    } catch (...) {
+      refused = {.code = grpc_code::kInvalidArgument,
+                 .message = std::string{kRefused} + "it threw something that is no std::exception"};
     }
     if (!refused.ok()) {
       done(std::move(refused));
@@ -34,7 +50,11 @@ class CodecTransport : public Transport {
     return inner_->start(
         method, *encoded, response, std::move(options),
         [codecs = options_, encoded, response, done = std::move(done)](CallStatus status) {
-          if (status.ok()) decode_payloads(*response, *codecs);
+          if (status.ok()) {
+            decode_payloads(*response, *codecs);
+          } else {
+            decode_details(status, *codecs);
+          }
           done(std::move(status));
         });
   }
@@ -53,6 +73,10 @@ class VirtualCodecTransport final : public CodecTransport, public VirtualTime {
 };
 
 }  // namespace
+
+bool is_refused_by_codec(const CallStatus& status) {
+  return status.code == grpc_code::kInvalidArgument && status.message.starts_with(kRefused);
+}
 
 std::shared_ptr<Transport> with_codecs(std::shared_ptr<Transport> inner, CodecOptions options) {
   if (options.empty()) return inner;
