@@ -12,6 +12,7 @@
 #include "metrics/measure.hpp"
 #include "pollers/poller_hint.hpp"
 #include "pollers/version.hpp"
+#include "transport/codec_transport.hpp"
 
 namespace tempora::activity {
 
@@ -66,6 +67,12 @@ FailureProto application_failure(std::string_view type, std::string message,
 }  // namespace
 
 struct ActivityWorker::Running {
+  explicit Running(std::shared_ptr<TimerQueue> timers) : timers(std::move(timers)) {}
+  // Most attempts end long before their time-out; without this their timers would pile up.
+  ~Running() { timers->cancel(watchdog); }
+
+  const std::shared_ptr<TimerQueue> timers;
+  std::atomic<TimerQueue::Id> watchdog{0};
   std::unique_ptr<Task> task;
   Permit permit;
   bool eager = false;
@@ -75,7 +82,12 @@ struct ActivityWorker::Running {
   std::shared_ptr<detail::ActivityState> state;
   std::shared_ptr<Heartbeater> heartbeater;
   std::atomic<bool> ended{false};
-  bool refused = false;  // an answer was too large to be sent; the one that says so is on its way
+
+  // The server has ended this attempt, and nobody would take its answer.
+  bool too_late() const {
+    return runs_at_most.has_value() && Clock::now() - began >= *runs_at_most;
+  }
+  bool refused = false;  // an answer could not be sent; the one that says so is on its way
 };
 
 struct ActivityWorker::Answer {
@@ -163,7 +175,7 @@ std::vector<Permit> ActivityWorker::reserve_eager(std::size_t wanted) {
 
 void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit, bool eager) {
   if (abandoned_) return;
-  auto running = std::make_shared<Running>();
+  auto running = std::make_shared<Running>(environment_->timers);
   running->permit = std::move(permit);
   running->eager = eager;
   ActivityInfo info = info_of(*task, options_.task_queue);
@@ -228,18 +240,24 @@ void ActivityWorker::watch(const std::shared_ptr<Running>& running) {
   }
   if (!due.has_value()) return;
   if (*due <= now) return running->state->cancel(CancelReason::kTimedOut);
-  environment_->timers->after(*due - now, [weak = std::weak_ptr{running}, self = weak_from_this()] {
-    const auto still = weak.lock();
-    const auto worker = self.lock();
-    if (still != nullptr && worker != nullptr && !still->ended) worker->watch(still);
-  });
+  running->watchdog =
+      running->timers->after(*due - now, [weak = std::weak_ptr{running}, self = weak_from_this()] {
+        const auto still = weak.lock();
+        const auto worker = self.lock();
+        if (still != nullptr && worker != nullptr && !still->ended) worker->watch(still);
+      });
 }
 
 void ActivityWorker::run(const std::shared_ptr<Running>& running) {
   if (abandoned_) return;
   const std::string& type = running->state->info.activity_type;
   Answer outcome;
-  if (const ActivityFunction* function = registry_->find(type)) {
+  // It may have waited for others of its type, or for a thread.
+  if (running->state->reasons().any()) {
+    outcome = stopped(*running);
+  } else if (running->too_late()) {
+    running->state->log().debug("not run: its time was over before its turn came");
+  } else if (const ActivityFunction* function = registry_->find(type)) {
     outcome = call_function(*running, *function);
   } else {
     count("temporal_unregistered_activity_invocation", *running->task);
@@ -377,7 +395,7 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
       *request.mutable_failure() = std::move(answer.failure);
       // The newest details may not have been sent yet; the next attempt is to see
       // them.
-      if (running->state->has_latest_details()) {
+      if (running->state->has_latest_details() && !running->refused) {
         *request.mutable_last_heartbeat_details() = running->state->latest_details();
       }
       return send<api::RespondActivityTaskFailedResponse>(running, methods::kActivityTaskFailed,
@@ -386,13 +404,13 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
   }
 }
 
-// The result, or what was said of the failure, is too large: the workflow hears that instead.
-void ActivityWorker::answer_refused(const std::shared_ptr<Running>& running,
-                                    const std::string& why) {
+// The result, or what was said of the failure, cannot be sent: the workflow hears that instead.
+void ActivityWorker::answer_refused(const std::shared_ptr<Running>& running, std::string_view type,
+                                    const std::string& why, bool non_retryable) {
   running->refused = true;
   Answer refused;
   refused.kind = Answer::Kind::kFailed;
-  refused.failure = application_failure("PayloadsTooLarge", why, true);
+  refused.failure = application_failure(type, why, non_retryable);
   answer(running, std::move(refused));
 }
 
@@ -407,8 +425,11 @@ void ActivityWorker::send(const std::shared_ptr<Running>& running, std::string_v
   pollers::call_retrying<Response>(
       *environment_, method, std::move(request), plan,
       [self = shared_from_this(), running](CallStatus status, const Response&) {
-        if (is_message_too_large(status) && !running->refused) {
-          return self->answer_refused(running, status.message);
+        if (!running->refused && is_message_too_large(status)) {
+          return self->answer_refused(running, "PayloadsTooLarge", status.message, true);
+        }
+        if (!running->refused && is_refused_by_codec(status)) {
+          return self->answer_refused(running, "CodecError", status.message, false);
         }
         if (status.code == grpc_code::kNotFound) {
           running->state->log().debug("answer not taken, the attempt is over: {}", status.message);

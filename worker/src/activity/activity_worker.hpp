@@ -98,7 +98,8 @@ class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
   void count(std::string_view name, const Task& task) const;
   void count_success(const Running& running) const;
   void check_result(const Running& running, Answer& outcome) const;
-  void answer_refused(const std::shared_ptr<Running>& running, const std::string& why);
+  void answer_refused(const std::shared_ptr<Running>& running, std::string_view type,
+                      const std::string& why, bool non_retryable);
   void finish(const std::shared_ptr<Running>& running);
 
   const std::shared_ptr<const pollers::CallEnvironment> environment_;

@@ -51,6 +51,15 @@ class LocalRunner::Call {
   bool running = false;  // `attempt` is under way; else the call pauses
   bool cancelled = false;
   std::shared_ptr<detail::ActivityState> state;  // of the attempt under way
+  // 0: none. An ended call leaves none behind: they could be many and far away.
+  TimerQueue::Id attempt_timer = 0;
+  TimerQueue::Id total_timer = 0;
+  TimerQueue::Id pause_timer = 0;
+
+  // Of the time for all attempts.
+  Duration left() const {
+    return request.schedule_to_close - std::chrono::duration_cast<Duration>(Clock::now() - began);
+  }
 };
 
 LocalRunner::LocalRunner(std::shared_ptr<const ActivityRegistry> registry,
@@ -71,15 +80,25 @@ std::shared_ptr<LocalRunner::Call> LocalRunner::start(engine::LocalRequest reque
     calls_.emplace(call.get(), call);
   }
   if (call->request.schedule_to_close > Duration::zero()) {
-    timers_->after(call->request.schedule_to_close,
-                   [self = weak_from_this(), weak = std::weak_ptr{call}] {
-                     const auto runner = self.lock();
-                     const auto late = weak.lock();
-                     if (runner != nullptr && late != nullptr) runner->time_out(late, 0);
-                   });
+    const std::lock_guard lock{call->mutex};
+    arm(call->total_timer, call->request.schedule_to_close, call, 0);
   }
   begin_attempt(call);
   return call;
+}
+
+// Both under the lock of the call that has the timer.
+void LocalRunner::arm(TimerQueue::Id& timer, Duration wait, const std::shared_ptr<Call>& call,
+                      int attempt) {
+  timer = timers_->after(wait, [self = weak_from_this(), weak = std::weak_ptr{call}, attempt] {
+    const auto runner = self.lock();
+    const auto late = weak.lock();
+    if (runner != nullptr && late != nullptr) runner->time_out(late, attempt);
+  });
+}
+
+void LocalRunner::disarm(TimerQueue::Id& timer) {
+  if (timer != 0) timers_->cancel(std::exchange(timer, 0));
 }
 
 void LocalRunner::begin_attempt(const std::shared_ptr<Call>& call) {
@@ -113,34 +132,56 @@ void LocalRunner::begin_attempt(const std::shared_ptr<Call>& call) {
     result.kind = LocalResult::Kind::kCancelled;
     return finish(call, std::move(result));
   }
-  if (call->request.start_to_close > Duration::zero()) {
-    timers_->after(call->request.start_to_close,
-                   [self = weak_from_this(), weak = std::weak_ptr{call}, attempt] {
-                     const auto runner = self.lock();
-                     const auto late = weak.lock();
-                     if (runner != nullptr && late != nullptr) runner->time_out(late, attempt);
-                   });
-  }
   threads_->post(
       [self = shared_from_this(), call, attempt, state] { self->run(call, attempt, state); });
 }
 
+// False if this attempt was over before a thread was free for it.
+bool LocalRunner::take_turn(const std::shared_ptr<Call>& call, int attempt) {
+  const std::lock_guard lock{call->mutex};
+  if (call->done == nullptr || !call->running || call->attempt != attempt) return false;
+  // The wait for a thread does not count.
+  if (call->request.start_to_close > Duration::zero())
+    arm(call->attempt_timer, call->request.start_to_close, call, attempt);
+  return true;
+}
+
 void LocalRunner::run(const std::shared_ptr<Call>& call, int attempt,
                       const std::shared_ptr<detail::ActivityState>& state) {
+  if (!take_turn(call, attempt)) return;
+  const auto began = Clock::now();
+  LocalResult result = call_function(*call, state);
+  // Stopped, but nobody from the workflow had asked: that is a failure like any other.
+  if (result.kind == LocalResult::Kind::kCancelled &&
+      !state->reasons().has(CancelReason::kRequested)) {
+    result.kind = LocalResult::Kind::kFailed;
+    result.failure =
+        ApplicationError{"the activity stopped as cancelled", "CancelledError"}.proto();
+  }
+  const MetricTag tags[] = {{"namespace", options_.namespace_},
+                            {"task_queue", options_.task_queue},
+                            {"activity_type", call->request.activity_type}};
+  options_.metrics->observe_seconds("temporal_local_activity_execution_latency",
+                                    metrics::seconds_since(began), tags);
+  attempt_ended(call, attempt, std::move(result));
+}
+
+LocalResult LocalRunner::call_function(const Call& call,
+                                       const std::shared_ptr<detail::ActivityState>& state) const {
   LocalResult result;
   result.kind = LocalResult::Kind::kFailed;
-  const auto began = Clock::now();
   try {
-    const ActivityFunction* function = registry_->find(call->request.activity_type);
+    ActivityContext context{state};
+    if (state->reasons().any()) throw ActivityCancelled{};
+    const ActivityFunction* function = registry_->find(call.request.activity_type);
     if (function == nullptr) {
       throw ApplicationError{
           fmt::format("activity type {} is not registered on this worker; registered: {}",
-                      call->request.activity_type, fmt::join(registry_->types(), ", ")),
+                      call.request.activity_type, fmt::join(registry_->types(), ", ")),
           "NotFoundError", true};
     }
-    ActivityContext context{state};
     result.result =
-        detail::run_activity(options_.interceptors, *function, context, call->request.input);
+        detail::run_activity(options_.interceptors, *function, context, call.request.input);
     result.kind = LocalResult::Kind::kCompleted;
     if (const std::size_t bytes = result.result.ByteSizeLong(); bytes > kLargestResultBytes) {
       throw ApplicationError{fmt::format("[TMPRL1103] the result has {} bytes, the limit is {}",
@@ -163,19 +204,7 @@ void LocalRunner::run(const std::shared_ptr<Call>& call, int attempt,
     result.kind = LocalResult::Kind::kFailed;
     result.failure = to_proto(std::current_exception());
   }
-  // Stopped, but nobody from the workflow had asked: that is a failure like any other.
-  if (result.kind == LocalResult::Kind::kCancelled &&
-      !state->reasons().has(CancelReason::kRequested)) {
-    result.kind = LocalResult::Kind::kFailed;
-    result.failure =
-        ApplicationError{"the activity stopped as cancelled", "CancelledError"}.proto();
-  }
-  const MetricTag tags[] = {{"namespace", options_.namespace_},
-                            {"task_queue", options_.task_queue},
-                            {"activity_type", call->request.activity_type}};
-  options_.metrics->observe_seconds("temporal_local_activity_execution_latency",
-                                    metrics::seconds_since(began), tags);
-  attempt_ended(call, attempt, std::move(result));
+  return result;
 }
 
 // `attempt` 0: the time for all of them is over.
@@ -208,6 +237,7 @@ void LocalRunner::attempt_ended(const std::shared_ptr<Call>& call, int attempt,
     // It timed out earlier: that was its end.
     if (call->done == nullptr || !call->running || call->attempt != attempt) return;
     call->running = false;
+    disarm(call->attempt_timer);
     if (result.kind == LocalResult::Kind::kFailed && !call->cancelled)
       pause = pause_before_next(*call, result);
   }
@@ -218,7 +248,9 @@ void LocalRunner::attempt_ended(const std::shared_ptr<Call>& call, int attempt,
     result.backoff = pause;
     return finish(call, std::move(result));
   }
-  timers_->after(*pause, [self = weak_from_this(), weak = std::weak_ptr{call}] {
+  const std::lock_guard lock{call->mutex};
+  if (call->done == nullptr) return;  // it was cancelled meanwhile, or has timed out
+  call->pause_timer = timers_->after(*pause, [self = weak_from_this(), weak = std::weak_ptr{call}] {
     const auto runner = self.lock();
     const auto next = weak.lock();
     if (runner != nullptr && next != nullptr) runner->begin_attempt(next);
@@ -250,8 +282,8 @@ std::optional<Duration> LocalRunner::pause_before_next(const Call& call,
     pause = std::chrono::seconds{application.next_retry_delay().seconds()} +
             std::chrono::nanoseconds{application.next_retry_delay().nanos()};
   }
-  const Duration total = call.request.schedule_to_close;
-  if (total > Duration::zero() && (Clock::now() - call.began) + pause >= total) return std::nullopt;
+  if (call.request.schedule_to_close > Duration::zero() && pause >= call.left())
+    return std::nullopt;
   return pause;
 }
 
@@ -262,6 +294,8 @@ void LocalRunner::finish(const std::shared_ptr<Call>& call, LocalResult result) 
     done = std::exchange(call->done, nullptr);
     result.attempt = std::max(call->attempt, call->request.attempt);
     call->running = false;
+    for (TimerQueue::Id* timer : {&call->attempt_timer, &call->total_timer, &call->pause_timer})
+      disarm(*timer);
   }
   if (done == nullptr) return;
   {

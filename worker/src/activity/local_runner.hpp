@@ -59,10 +59,14 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
   bool stop(Clock::time_point until) { return threads_->stop(until); }
 
  private:
-  struct Attempt;
   void begin_attempt(const std::shared_ptr<Call>& call);
   void run(const std::shared_ptr<Call>& call, int attempt,
            const std::shared_ptr<detail::ActivityState>& state);
+  bool take_turn(const std::shared_ptr<Call>& call, int attempt);
+  engine::LocalResult call_function(const Call& call,
+                                    const std::shared_ptr<detail::ActivityState>& state) const;
+  void arm(TimerQueue::Id& timer, Duration wait, const std::shared_ptr<Call>& call, int attempt);
+  void disarm(TimerQueue::Id& timer);
   void attempt_ended(const std::shared_ptr<Call>& call, int attempt, engine::LocalResult result);
   void time_out(const std::shared_ptr<Call>& call, int attempt);
   void finish(const std::shared_ptr<Call>& call, engine::LocalResult result);

@@ -156,6 +156,30 @@ TEST(LocalActivities, ALongPauseBeforeTheNextAttemptIsATimer) {
   EXPECT_EQ(scenario.local_orders()[1].scheduled_time, scenario.local_orders()[0].scheduled_time);
 }
 
+const ActivityType<std::string, std::string> kBounded{"look", {.schedule_to_close = 1h}};
+struct Bounded {
+  Task<std::string> run(Context& ctx) {
+    const std::string name = "x";
+    co_return co_await ctx.start_local(kBounded, name);
+  }
+};
+const Definition<Bounded> kBoundedRun{"Bounded", run(&Bounded::run)};
+
+TEST(LocalActivities, ScheduleToCloseBoundsAllAttemptsAndTheirPauses) {
+  Scenario scenario{kBoundedRun};
+  scenario.fail_local(1, ApplicationError{"not yet"}, Duration{120s});
+  scenario.task();
+  scenario.fire_timer("1").complete_local(2, std::string{"at last"});
+  EXPECT_EQ(result_of(scenario.task()), "at last");
+  ASSERT_EQ(scenario.local_orders().size(), 2U);
+  const auto& first = scenario.local_orders()[0];
+  const auto& second = scenario.local_orders()[1];
+  EXPECT_EQ(first.schedule_to_close, Duration{1h});
+  EXPECT_LT(second.schedule_to_close, Duration{1h});
+  EXPECT_EQ(second.scheduled_time + second.schedule_to_close,
+            first.scheduled_time + first.schedule_to_close);
+}
+
 struct Cancels {
   Task<std::string> run(Context& ctx, int type, bool during_pause) {
     LocalActivityOptions options;

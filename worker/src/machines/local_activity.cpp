@@ -96,7 +96,14 @@ void LocalActivityMachine::hand_over() {
 std::optional<LocalRequest> LocalActivityMachine::take_order() {
   if (ordered_) return std::nullopt;
   ordered_ = true;
-  return request_;
+  LocalRequest order = request_;
+  // Earlier attempts and the pauses after them have taken their part of the time for all.
+  if (order.schedule_to_close > Duration{}) {
+    const Duration spent = run_.now() - order.scheduled_time;
+    order.schedule_to_close = std::max(order.schedule_to_close - spent, Duration{1});
+    order.scheduled_time = run_.now();
+  }
+  return order;
 }
 
 void LocalActivityMachine::resolve(const LocalMarker& end) {

@@ -28,7 +28,9 @@ list(APPEND WORKER_SOURCES
 list(APPEND WORKER_PUBLIC fmt::fmt nlohmann_json::nlohmann_json)
 list(APPEND WORKER_PRIVATE spdlog::spdlog Threads::Threads)
 list(APPEND WORKER_TESTS
+  src/activity/activity_worker_test.cpp
   src/activity/heartbeat_test.cpp
+  src/activity/local_runner_test.cpp
   src/activity/type_limits_test.cpp
   src/metrics/prometheus_test.cpp
   src/nexus/wire_test.cpp

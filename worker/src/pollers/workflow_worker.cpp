@@ -15,6 +15,7 @@
 #include "history_fetch.hpp"
 #include "metrics/measure.hpp"
 #include "poller_hint.hpp"
+#include "transport/codec_transport.hpp"
 
 namespace tempora::pollers {
 
@@ -220,6 +221,9 @@ void WorkflowWorker::fetch(Hand hand, bool whole) {
        hand = std::move(hand)](std::expected<void, HistoryError> done) mutable {
         if (self->abandoned_) return;
         if (!done.has_value()) {
+          // Nobody else would tell the caller of a query.
+          if (hand->task.response->has_query())
+            return self->fail_query(std::move(hand), done.error().message);
           self->log_of(*hand).warn("a workflow task was dropped: {}", done.error().message);
           return self->finish(std::move(hand), false);
         }
@@ -287,6 +291,8 @@ void WorkflowWorker::dispatch(Hand hand, engine::TaskOutcome outcome) {
       return fail(std::move(hand), outcome.cause, std::move(outcome.failure));
     case engine::TaskOutcome::Kind::kNeedFullHistory:
       if (hand->task.full_history) {
+        if (task.has_query())
+          return fail_query(std::move(hand), "the run cannot be rebuilt from its whole history");
         log_of(*hand).error(
             "a workflow task was dropped: its run cannot be "
             "rebuilt from the whole history");
@@ -492,6 +498,10 @@ void WorkflowWorker::not_completed(Hand hand, const CallStatus& status) {
   } else if (is_message_too_large(status)) {
     return fail(std::move(hand), enums::WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE,
                 runtime_failure("GrpcMessageTooLarge", status.message));
+  } else if (is_refused_by_codec(status)) {
+    return fail(std::move(hand),
+                enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+                runtime_failure("CodecError", status.message));
   } else if (status.code == grpc_code::kInvalidArgument) {
     log.error("completion refused: {}", status.message);
     count("temporal_workflow_task_execution_failed", *hand);
