@@ -285,6 +285,7 @@ Payload RunState::side_effect(const std::function<Payload()>& function, SourceLo
         "[TMPRL1100] nondeterministic workflow: the code has side effect {} at {}, the history "
         "does not, workflow type \"{}\"",
         number, error.position, info_.workflow_type);
+    nondeterminism_ = error;  // a `catch` of the workflow's own must not swallow it
     throw TaskFailure{std::move(error)};
   }
   detail::make_ref<SideEffectMachine>(*this, number)->record(value, where);
@@ -402,6 +403,10 @@ temporal::api::query::v1::WorkflowQueryResult RunState::answer(
     result.set_result_type(enums::QUERY_RESULT_TYPE_FAILED);
     result.set_error_message(error.what());
     *result.mutable_failure() = to_proto(error);
+  } catch (...) {
+    result.set_result_type(enums::QUERY_RESULT_TYPE_FAILED);
+    *result.mutable_failure() = to_proto(std::current_exception());
+    result.set_error_message(result.failure().message());
   }
   scheduler_.read_only = false;
   replaying_ = was_replaying;

@@ -25,6 +25,7 @@ void RunState::drain() {
   do {
     while (!scheduler_.idle()) step(scheduler_.pop());
   } while (touched_ && wake_one_condition());
+  if (nondeterminism_.has_value()) throw TaskFailure{*nondeterminism_};
 }
 
 void RunState::step(Scheduler::Ready ready) {
@@ -41,6 +42,10 @@ void RunState::step(Scheduler::Ready ready) {
     }
     handle = ready.root->task.handle();
   }
+  // Where it waited before it ended is the nearest to a place that its end has.
+  if (!ended_)
+    terminal_where_ =
+        ready.root->waiting_for != nullptr ? ready.root->waiting_for->where : ready.root->where;
   handle.resume();
   scheduler_.scope = {};
   scheduler_.root = nullptr;
@@ -276,7 +281,8 @@ bool RunState::holds(const std::function<bool()>& condition) {
 void RunState::seal_activation() {
   if (terminal_) {
     const enums::CommandType type = terminal_->command_type();
-    queue(type, new TerminalMachine{*this}, sends_commands() ? std::move(terminal_) : nullptr, {});
+    queue(type, new TerminalMachine{*this}, sends_commands() ? std::move(terminal_) : nullptr,
+          terminal_where_);
     terminal_ = {};
   }
   if (sends_commands()) return;  // `collect` takes them

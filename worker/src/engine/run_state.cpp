@@ -116,15 +116,16 @@ TaskOutcome RunState::process(const WorkflowTask& task, bool replay_only) {
     }
     for (const Chunk& chunk : cut(events, last_processed_)) {
       const bool live = has_work && chunk.wakes && !chunk.completed;
-      if (chunk.wakes && !chunk.completed && !live && !replay_only)
-        break;  // a task in somebody else's hands
-      if (chunk.wakes) {
+      // A task in somebody else's hands: nobody knows yet what it records.
+      const bool open = chunk.wakes && !chunk.completed && !live;
+      if (chunk.wakes && !open) {
         activate(task, chunk, live);
         last_started_ = last_processed_ = events.Get(chunk.end - 1).event_id();
       } else {
         const int other = match_consequences(events, chunk);
         if (other > chunk.begin) last_processed_ = events.Get(other - 1).event_id();
       }
+      if (open) break;
     }
     if (task.has_query()) {
       done.kind = TaskOutcome::Kind::kQueryAnswered;

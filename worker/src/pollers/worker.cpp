@@ -488,12 +488,16 @@ Worker::Worker(const Client& client, WorkerOptions options)
         return std::move(options);
       }()) {
   impl_->client = client;
+  impl_->environment->caller.set_internal_is_final(client.server().internal_error_differentiation);
 }
 
 Worker::~Worker() { impl_->shutdown(); }
 
 void Worker::add_workflow(std::shared_ptr<const WorkflowDefinition> definition) {
   if (impl_->started) throw std::logic_error{"workflows are registered before the worker starts"};
+  const std::vector<std::string> taken = impl_->workflows->names();
+  if (std::ranges::find(taken, definition->name) != taken.end())
+    throw std::logic_error{fmt::format("workflow type {} is registered already", definition->name)};
   impl_->workflows->add(std::move(definition));
 }
 

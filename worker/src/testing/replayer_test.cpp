@@ -106,10 +106,72 @@ TEST(Replayer, AWorkflowThatDoesLessIsReported) {
   EXPECT_EQ(error.command, "CompleteWorkflowExecution");
 }
 
+struct Hurried {
+  Task<std::string> run(Context& ctx, std::string name) {
+    co_return co_await ctx.execute(kReserve, name);
+  }
+};
+const Definition<Hurried> kHurried{"Provision", run(&Hurried::run)};
+
+TEST(Replayer, AnEndThatComesTooEarlyIsReportedWithTheLastPlaceBeforeIt) {
+  const ReplayError error = error_of(kHurried);
+  EXPECT_EQ(error.event_type, "TimerStarted");
+  EXPECT_EQ(error.command, "CompleteWorkflowExecution");
+  EXPECT_THAT(error.position, HasSubstr("replayer_test.cpp:"));
+}
+
 TEST(Replayer, AWorkflowThatDoesMoreIsReported) {
   const ReplayError error = error_of(kLengthened);
   EXPECT_TRUE(error.nondeterminism);
   EXPECT_EQ(error.command, "StartTimer timer_id \"1\"");
+}
+
+struct Drawn {
+  Task<std::string> run(Context& ctx, std::string name) {
+    const int drawn = ctx.side_effect([] { return 7; });
+    co_return name + std::to_string(drawn);
+  }
+};
+const Definition<Drawn> kDrawn{"Drawn", run(&Drawn::run)};
+
+TEST(Replayer, AnOpenTaskIsNotDone) {
+  WorkflowRegistry registry;
+  registry.add(kDrawn);
+  HistoryBuilder history;
+  history.started("Drawn", std::string{"a"}).task_started();
+  const auto replayed = Replayer{registry}.replay(history.history());
+  EXPECT_TRUE(replayed.has_value())
+      << "its markers cannot be there yet: " << replayed.error().message;
+  // What came before it is still compared.
+  HistoryBuilder changed;
+  changed.started("Provision", std::string{"alice"}).task_started().task_completed();
+  changed.activity_scheduled("1", "reserve").activity_completed(5, std::string{"10.0.0.1"});
+  changed.task_started();
+  WorkflowRegistry lengthened;
+  lengthened.add(kLengthened);
+  EXPECT_FALSE(Replayer{lengthened}.replay(changed.history()).has_value());
+}
+
+struct Guarded {
+  Task<std::string> run(Context& ctx, std::string name) {
+    try {
+      ctx.side_effect([] { return 7; });
+    } catch (const std::exception&) {
+      name += ", caught";
+    }
+    co_return name;
+  }
+};
+const Definition<Guarded> kGuarded{"Drawn", run(&Guarded::run)};
+
+TEST(Replayer, ACatchOfTheWorkflowsOwnHidesNoNondeterminism) {
+  WorkflowRegistry registry;
+  registry.add(kGuarded);
+  HistoryBuilder history;
+  history.started("Drawn", std::string{"a"}).task_started().task_completed().completed();
+  const auto replayed = Replayer{registry}.replay(history.history());
+  ASSERT_FALSE(replayed.has_value());
+  EXPECT_EQ(replayed.error().command, "RecordMarker side effect 1");
 }
 
 constexpr const char* kExport = R"({"events":[
