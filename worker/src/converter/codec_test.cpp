@@ -120,7 +120,7 @@ TEST(Codec, TheAnswerToAQueryDoesNotSayInPlainTextWhatItsFailureHides) {
   encode_payloads(legacy, options);
   encode_payloads(completion, options);
   EXPECT_EQ(legacy.error_message(), "Encoded failure");
-  EXPECT_EQ(result.error_message(), "Encoded failure");
+  EXPECT_EQ(completion.query_results().at("q").error_message(), "Encoded failure");
   EXPECT_EQ(completion.SerializeAsString().find("secret"), std::string::npos);
 }
 
