@@ -47,17 +47,29 @@ netbox::Wish wish_of(const ledger::NetboxRow& row) {
   return wish;
 }
 
+// Made by the platform before us, and known by its id: the next change makes it ours.
+bool is_to_be_stamped(const ledger::NetboxRow& row, const netbox::Object& object) {
+  return object.key.empty() && row.wish.value("taken_over", false) &&
+         row.wish.at("netbox_id") == object.id;
+}
+
 // What differs; empty: nothing.
 std::string difference(const ledger::NetboxRow& row, const netbox::Wish& wish,
                        const std::vector<netbox::Object>& there) {
   if (there.empty()) return "is not in NetBox";
   const netbox::Object& object = there.front();
+  if (is_to_be_stamped(row, object)) {
+    return fmt::format("carries no key of ours yet in NetBox (object {})", object.id);
+  }
   if (object.key != wish.key) {
     return fmt::format("belongs to somebody else in NetBox (object {})", object.id);
   }
   if (there.size() > 1) return fmt::format("is {} objects in NetBox", there.size());
   if (object.status != wish.status) {
     return fmt::format("is {} in NetBox, not {}", object.status, wish.status);
+  }
+  if (object.lifecycle_state != wish.lifecycle_state) {
+    return fmt::format("is '{}' in NetBox, not {}", object.lifecycle_state, wish.lifecycle_state);
   }
   const bool named = row.action != "deprecate";
   if (named && object.subscriber != row.service.subscriber_id()) {
@@ -130,13 +142,15 @@ Exit run_netbox_import(const Shell& shell, const NetboxArguments& arguments) {
       return shell.output.fail(Exit::kRefused, "netbox-not-found",
                                "NetBox must hold the pool's prefix exactly once: " + pool.prefix);
     }
+    const auto of_pool = pool.family == "ipv4" ? netbox::Kind::kAddress : netbox::Kind::kPrefix;
     std::vector<ledger::Occupied> occupied;
     for (const netbox::Occupied& one : *found) {
       occupied.push_back({.first = one.first,
                           .last = one.last,
                           .cidr = one.cidr,
                           .key = one.key,
-                          .what = one.what});
+                          .what = one.what,
+                          .netbox_id = one.kind == of_pool ? one.id : 0});
     }
     const auto report = ledger.import_netbox(pool, parent, occupied, arguments.dry_run);
     Facts facts{
@@ -168,7 +182,8 @@ Exit run_netbox_sync(const Shell& shell, const NetboxArguments& arguments) {
       const std::string differs = difference(row, wish, *there);
       if (differs.empty()) continue;
       // Somebody else's object is never changed: a person must look.
-      const bool ours = there->empty() || there->front().key == wish.key;
+      const bool ours =
+          there->empty() || there->front().key == wish.key || is_to_be_stamped(row, there->front());
       foreign = foreign || !ours;
       if (ours && !arguments.dry_run) ledger.mirror_again(row);
       facts.emplace_back(wish.address, differs + (!ours               ? "; left alone"

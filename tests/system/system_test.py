@@ -164,6 +164,13 @@ class SystemTest(unittest.TestCase):
             for secret in self.world.secrets():
                 self.assertNotIn(secret, text, where)
 
+    def netbox_comes_to(self, space, status, lifecycle_state):
+        """NetBox mirrors: nobody waits for it, but it comes to say the same."""
+        def shown():
+            found = self.world.netbox_prefixes(space) if "/" in space else self.world.netbox_addresses(space)
+            return [(o["status"]["value"], o["custom_fields"]["lifecycle_state"]) for o in found]
+        eventually(f"NetBox to show {space} as {lifecycle_state}", lambda: shown() == [(status, lifecycle_state)])
+
     def assert_exists_once(self, subscriber, address):
         """Address, NetBox object and AAA row: one of each."""
         held = self.world.sql("select count(*) from holdings where upper_inf(period) and"
@@ -352,6 +359,7 @@ class Repair(SystemTest):
         self.assertEqual(refused["code"], "conflict", refused)
         self.assertEqual(self.run_on("adopt", "will", "--state", "suspended", *self.person)["state"], "suspended")
         self.assertEqual(self.status("will")["holds"], ["operator"])
+        self.netbox_comes_to(address, "active", "suspended")
         self.assert_exists_once("will", address)
         self.assert_on_record("adopt")
 
@@ -386,17 +394,21 @@ class MainJob(SystemTest):
         self.assert_exists_once("alice", address)
         given, session = self.login_and_start("alice")
         self.assertEqual(given, address)
+        self.netbox_comes_to(address, "active", "active")
 
         suspended = self.run_on("suspend", "alice", "--reason", "billing")["result"]
         self.assertEqual((suspended["state"], suspended["coa_result"]["code"]), ("suspended", "CoA-ACK"))
+        self.netbox_comes_to(address, "active", "suspended")
         self.assertIn(["suspended"], self.world.sql(
             f"select groupname from radusergroup where username='alice@{self.tenant}'", "aaa"))
 
         active = self.run_on("reactivate", "alice", "--reason", "billing")["result"]
         self.assertEqual((active["state"], active["coa_result"]["code"]), ("active", "CoA-ACK"))
+        self.netbox_comes_to(address, "active", "active")
 
         gone = self.run_on("deprovision", "alice")["result"]
         self.assertEqual(gone["disconnect_result"]["code"], "Disconnect-ACK")
+        self.netbox_comes_to(address, "deprecated", "revoked")
         self.assertTrue(self.binding("alice")["space_held"])
         self.world.accounting("Stop", f"alice@{self.tenant}", session, address, Acct_Terminate_Cause="Admin-Reset")
         eventually("the gate to open", lambda: not self.binding("alice")["space_held"])
@@ -534,14 +546,20 @@ class DualStack(SystemTest):
 
         self.run_on("suspend", "alice", "--reason", "billing")
         self.assertEqual(self.states("alice"), {"ipv4": "suspended", "ipv6_pd": "suspended"})
+        self.netbox_comes_to(context["ipv4_address"], "active", "suspended")
+        self.netbox_comes_to(context["ipv6_prefix"], "active", "suspended")
         self.run_on("reactivate", "alice", "--reason", "billing", "--family", "ipv6_pd")
         self.assertEqual(self.states("alice"), {"ipv4": "suspended", "ipv6_pd": "active"})
+        self.netbox_comes_to(context["ipv4_address"], "active", "suspended")
+        self.netbox_comes_to(context["ipv6_prefix"], "active", "active")
         self.assertIn("Framed-IP-Address", self.world.login(username))
         self.assertIn(["suspended"], self.world.sql(
             f"select groupname from radusergroup where username='{username}'", "aaa"))
         self.run_on("reactivate", "alice", "--reason", "billing")
         self.assertEqual(self.states("alice"), {"ipv4": "active", "ipv6_pd": "active"})
         self.assertEqual(self.packets("CoA-Request", username), 2, "restricted once, lifted once")
+        self.netbox_comes_to(context["ipv4_address"], "active", "active")
+        self.netbox_comes_to(context["ipv6_prefix"], "active", "active")
         status = self.world.must("status", "alice", "--tenant", self.tenant).json
         self.assertEqual((status["online"], status["online_nas_ip"]), (True, self.world.nas_ip))
         stats = self.world.must("stats", "--tenant", self.tenant).json
@@ -550,6 +568,8 @@ class DualStack(SystemTest):
                              (1, 1, 100.0), stats)
 
         gone = self.run_on("deprovision", "alice")
+        self.netbox_comes_to(context["ipv4_address"], "deprecated", "revoked")
+        self.netbox_comes_to(context["ipv6_prefix"], "deprecated", "revoked")
         self.assertEqual(gone["result"]["disconnect_result"]["code"], "Disconnect-ACK")
         self.assertEqual([step["name"] for step in gone["steps"]],
                          ["revoke_ipv4_lifecycle", "revoke_ipv6_lifecycle", "verify"])

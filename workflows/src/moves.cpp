@@ -36,6 +36,14 @@ std::string hold_to_lift(const Order& order, const v1::ServiceView& view) {
   return reasons.empty() ? "operator" : *reasons.begin();
 }
 
+// What NetBox is told of a state that a person declares. What holds no space any more has nothing
+// there.
+std::string netbox_action_for(std::string_view state) {
+  if (state == "allocated") return "set_reserved";
+  if (state == "active") return "set_active";
+  return state == "suspended" ? "suspend" : "";
+}
+
 Move reactivation(const Order& order, const v1::ClaimReply& claimed) {
   const std::string lifted = hold_to_lift(order, claimed.view());
   bool frees = false;  // one family at least
@@ -52,6 +60,7 @@ Move reactivation(const Order& order, const v1::ClaimReply& claimed) {
   // While a hold is left nothing changes for the session.
   move.request.set_plan_aaa(frees);
   if (frees && order.send_radius) move.request.set_plan_radius("coa");
+  if (frees && order.update_netbox) move.request.set_plan_netbox("set_active");
   return move;
 }
 
@@ -113,6 +122,7 @@ Move first_move(const Order& order, const v1::ClaimReply& claimed) {
       request.set_add_hold(order.caller.reason().empty() ? "operator" : order.caller.reason());
       request.set_plan_aaa(true);
       if (order.send_radius) request.set_plan_radius("coa");
+      if (order.update_netbox) request.set_plan_netbox("suspend");
       return move;
     case Operation::kReactivate: return reactivation(order, claimed);
     case Operation::kRevoke:
@@ -121,6 +131,7 @@ Move first_move(const Order& order, const v1::ClaimReply& claimed) {
       request.set_state(order.adopted_state);
       if (order.adopted_state == "suspended") request.set_add_hold("operator");
       request.set_plan_aaa(true);
+      if (order.update_netbox) request.set_plan_netbox(netbox_action_for(order.adopted_state));
       return move;
     case Operation::kForceRelease:
       request.set_state("revoked");

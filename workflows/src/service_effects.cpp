@@ -232,7 +232,9 @@ void ServiceLifecycle::restate_later(Context& context, const v1::ClaimReply& cla
                                      const v1::TransitionRequest& move) {
   if (!claimed.restate()) return;
   const milliseconds wait{claimed.restate_after_ms()};
-  run_in_background(context, restate(context, move, wait, "restate"));
+  v1::TransitionRequest stated = move;
+  stated.clear_plan_netbox();  // it is the session that may have been told something older
+  run_in_background(context, restate(context, std::move(stated), wait, "restate"));
 }
 
 // What is undone may have a packet under way too; its own step, so that it is not taken for the

@@ -67,6 +67,21 @@ std::string pool_id_of(const v1::ReserveReply& reply) {
   return found == reply.metadata().end() ? std::string{} : found->second;
 }
 
+// NetBox mirrors these: what it has not confirmed yet holds up nobody, and takes nothing from the
+// answer.
+bool mirror_may_lag(Operation operation) {
+  return operation == Operation::kSuspend || operation == Operation::kReactivate ||
+         operation == Operation::kAdopt;
+}
+
+Pursuits that_count(const Order& order, Pursuits pursuits) {
+  if (mirror_may_lag(order.operation)) {
+    std::erase_if(pursuits,
+                  [](const auto& pursuit) { return pursuit->effect.system() == "netbox"; });
+  }
+  return pursuits;
+}
+
 v1::EffectView effect_view(const Pursuit& pursuit) {
   v1::EffectView view;
   view.set_effect_id(pursuit.effect.effect_id());
@@ -427,7 +442,7 @@ Task<v1::LifecycleResult> ServiceLifecycle::claim_and_finish(Context& context, O
     throw as_refusal(failure);
   }
   if (finished.result().has_service_view()) see(context, finished.result().service_view());
-  pursue_others(context, order, claimed.claim(), outcome.pursuits);
+  pursue_others(context, order, claimed.claim(), that_count(order, outcome.pursuits));
   co_return finished.result();
 }
 
@@ -643,11 +658,11 @@ Task<ServiceLifecycle::Outcome> ServiceLifecycle::entitle_steps(Context& context
   outcome.message = planned.message;
   outcome.pursuits = start_pursuits(context, moved, claimed.claim().number());
   restate_later(context, claimed, move);
-  if (order.fail_on_coa || order.fail_on_netbox)
-    co_await await_first_attempts(context, outcome.pursuits);
-  co_await await_answers(context, outcome.pursuits);
+  const Pursuits awaited = that_count(order, outcome.pursuits);
+  if (order.fail_on_coa || order.fail_on_netbox) co_await await_first_attempts(context, awaited);
+  co_await await_answers(context, awaited);
   if (domain::changes_line(order.operation)) must_have_rows(outcome.pursuits);
-  const bool fails = std::ranges::any_of(outcome.pursuits, [&](const auto& pursuit) {
+  const bool fails = std::ranges::any_of(awaited, [&](const auto& pursuit) {
     const bool counts = (order.fail_on_coa && pursuit->effect.system() == "radius") ||
                         (order.fail_on_netbox && pursuit->effect.system() == "netbox");
     return counts && !pursuit->confirmed();
@@ -796,10 +811,11 @@ v1::LifecycleResult ServiceLifecycle::result_of(const Order& order, const Outcom
   result.set_code(outcome.code);
   result.set_operation(std::string{domain::to_string(order.operation)});
   v1::show_bindings(result, view_, order.families);
-  bool confirmed = true;
+  const bool confirmed =
+      std::ranges::all_of(that_count(order, outcome.pursuits),
+                          [](const auto& pursuit) { return pursuit->confirmed(); });
   for (const auto& pursuit : outcome.pursuits) {
     *result.add_effects() = effect_view(*pursuit);
-    confirmed = confirmed && pursuit->confirmed();
     if (pursuit->effect.action() == "coa") *result.mutable_coa_result() = nas_answer(*pursuit);
     if (pursuit->effect.action() == "disconnect")
       *result.mutable_disconnect_result() = nas_answer(*pursuit);

@@ -101,6 +101,7 @@ TEST_F(Lifecycle, TheLineComesUpWithoutItsOptionalFamily) {
 }
 
 TEST_F(Lifecycle, ARequestWithoutFamiliesMeansWhatTheLineHas) {
+  ledger.netbox = false;
   ledger.state = State::kActive;
   ledger.state6 = State::kActive;
   play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s", "billing"));
@@ -144,6 +145,7 @@ TEST_F(Lifecycle, ARestingServiceEndsAtOnceWhenNothingIsPending) {
 }
 
 TEST_F(Lifecycle, AaaIsWrittenBeforeThePacketLeaves) {
+  ledger.netbox = false;
   ledger.state = State::kActive;
   play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s", "billing"));
   play.finish();
@@ -156,6 +158,7 @@ TEST_F(Lifecycle, AaaIsWrittenBeforeThePacketLeaves) {
 }
 
 TEST_F(Lifecycle, NoPacketLeavesWhileAaaIsNotWritten) {
+  ledger.netbox = false;
   ledger.state = State::kActive;
   ledger.world["aaa/apply"] = [](int attempt) {
     return attempt < 3 ? effect_reply("unknown", "timeout", true) : effect_reply("confirmed");
@@ -218,6 +221,7 @@ TEST_F(Lifecycle, ASlowNasIsAnsweredAsPendingAndPursued) {
 }
 
 TEST_F(Lifecycle, ANewerOperationEndsThePursuitOfTheOlder) {
+  ledger.netbox = false;
   ledger.state = State::kActive;
   ledger.world["radius/coa"] = [](int) { return effect_reply("unknown", "timeout", true); };
   play.update("suspend:s", "suspend", request<v1::SuspendRequest>("s"));
@@ -233,6 +237,7 @@ TEST_F(Lifecycle, ANewerOperationEndsThePursuitOfTheOlder) {
 }
 
 TEST_F(Lifecycle, AfterAnUnknownOlderEffectTheConditionIsStatedAgain) {
+  ledger.netbox = false;
   ledger.state = State::kSuspended;
   ledger.holds = {"operator"};
   ledger.restate = true;
@@ -484,6 +489,49 @@ TEST_F(Lifecycle, NetboxDownMeansPendingUnlessThePolicySaysFail) {
   EXPECT_EQ(result.code(), "netbox_failed");
   EXPECT_EQ(second.undone.size(), 1U);
   EXPECT_THAT(second.moves, IsEmpty()) << "AAA never saw the address";
+}
+
+TEST_F(Lifecycle, NetboxIsToldOfASuspensionAndOfItsEndAndHoldsUpNeither) {
+  ledger.state = State::kActive;
+  for (const char* action : {"netbox/suspend", "netbox/set_active"})
+    ledger.world[action] = [](int) { return effect_reply("unknown", "500", true); };
+  auto hold = request<v1::SuspendRequest>("s", "billing");
+  hold.set_send_coa(true);
+  play.update("suspend:s", "suspend", hold);
+  play.settle();
+  ASSERT_TRUE(play.update_answered("suspend:s"));
+  EXPECT_EQ(answer("suspend:s").enforcement(), "confirmed") << "the session is restricted";
+  EXPECT_EQ(answer("suspend:s").effects_size(), 3) << "NetBox' is named all the same";
+  auto lift = request<v1::ReactivateRequest>("r", "billing");
+  lift.set_send_coa(true);
+  play.update("reactivate:r", "reactivate", lift);
+  play.settle();
+  ASSERT_TRUE(play.update_answered("reactivate:r"));
+  EXPECT_EQ(answer("reactivate:r").enforcement(), "confirmed");
+  EXPECT_EQ(play.elapsed().count(), 0) << "nobody waited for NetBox";
+  EXPECT_EQ(std::ranges::count(ledger.log, "netbox/suspend"), 1);
+  EXPECT_EQ(std::ranges::count(ledger.log, "netbox/set_active"), 1);
+  play.finish();
+}
+
+TEST_F(Lifecycle, NetboxIsToldTheStateThatAPersonDeclares) {
+  for (const auto& [state, action] :
+       std::map<std::string, std::string>{{"allocated", "set_reserved"},
+                                          {"active", "set_active"},
+                                          {"suspended", "suspend"},
+                                          {"revoked", ""}}) {
+    FakeLedger failed;
+    failed.state = State::kFailed;
+    Play adopting(workflow_registry(), "ServiceLifecycle", kId);
+    failed.plays_in(adopting);
+    auto wanted = request<v1::AdoptRequest>("a", "seen on the BNG");
+    wanted.mutable_caller()->set_actor("ann");
+    wanted.set_state(state);
+    adopting.update("adopt:a", "adopt", wanted);
+    adopting.finish();
+    EXPECT_TRUE(adopting.update_result<v1::LifecycleResult>("adopt:a").success()) << state;
+    EXPECT_EQ(failed.moves.at(0).plan_netbox(), action) << state;
+  }
 }
 
 TEST_F(Lifecycle, ARefusedCoaUndoesTheActivationIfThePolicySaysSo) {

@@ -349,6 +349,17 @@ class Look {
     return {};
   }
 
+  // What a binding's object says of it, "active, suspended": of a line that lives by its state,
+  // else by what NetBox was told last.
+  static std::string shown(const std::string& action, const std::string& state) {
+    if (state == "allocated") return "reserved, allocated";
+    if (state == "active" || state == "suspended") return "active, " + state;
+    const std::string status = status_of(action);
+    if (status == "reserved") return "reserved, allocated";
+    if (status == "active") return action == "suspend" ? "active, suspended" : "active, active";
+    return status.empty() ? status : status + ", revoked";
+  }
+
   void compare_objects() {
     std::string next;
     seen_.clear();
@@ -365,10 +376,15 @@ class Look {
     seen_.insert(object.id);
     const auto rows = tx.exec_params(
         "SELECT r.tenant_id, r.subscriber_id, abbrev(r.ip_address),"
-        " s.open_operation_id IS NOT NULL, e.action, e.status"
+        " s.open_operation_id IS NOT NULL, e.action, e.status,"
+        // A request since has left NetBox alone: it shows what it was told last.
+        " CASE WHEN EXISTS (SELECT 1 FROM operations o WHERE o.service_id = s.id"
+        "  AND o.id > e.operation_id AND o.request->>'update_netbox' = 'false')"
+        "  THEN '' ELSE r.lifecycle_state::text END"
         " FROM ip_reservations r JOIN services s ON s.id = r.service_id"
-        " LEFT JOIN LATERAL (SELECT action, status FROM effects e WHERE e.service_id = s.id"
-        "  AND e.system = 'netbox' AND e.object = r.netbox_key ORDER BY e.id DESC LIMIT 1) e"
+        " LEFT JOIN LATERAL (SELECT action, status, operation_id FROM effects e"
+        "  WHERE e.service_id = s.id AND e.system = 'netbox' AND e.object = r.netbox_key ORDER BY "
+        "e.id DESC LIMIT 1) e"
         "  ON true WHERE r.netbox_key = $1 AND r.netbox_key <> ''"
         " ORDER BY r.generation DESC, r.id DESC LIMIT 1",
         object.key);
@@ -388,15 +404,14 @@ class Look {
     violation.tenant = row[0].c_str();
     violation.subscriber = row[1].c_str();
     const std::string action = row[4].c_str();
-    const std::string status = status_of(action);
-    violation.expected =
-        fmt::format("{} {}", row[2].c_str(), action == "release" ? "gone" : status);
-    violation.found = fmt::format("{} {}", object.space, object.status);
+    const std::string wanted = action == "release" ? "gone" : shown(action, row[6].c_str());
+    violation.expected = fmt::format("{} {}", row[2].c_str(), wanted);
+    violation.found = fmt::format("{} {}, {}", object.space, object.status, object.lifecycle_state);
     violation.what = "NetBox' object " + std::to_string(object.id) + " is another";
     if (action == "release") {
       // Deleted after its quarantine; the effect is confirmed only then.
       suspect(std::move(violation));
-    } else if (!status.empty() && violation.expected != violation.found) {
+    } else if (!wanted.empty() && violation.expected != violation.found) {
       suspect(std::move(violation));
     }
   }

@@ -947,5 +947,41 @@ TEST_P(ChangesTest, OnlyALineThatLivesCanBeChanged) {
   }
 }
 
+// What switches services by name must take the former plan's off, for as long as it may be there.
+TEST_P(ChangesTest, APacketNamesThePlansThatTheSessionMayStillHave) {
+  using ::testing::ElementsAre;
+  const auto change_plan = [&](const std::string& plan, const std::string& status) {
+    auto request = ask_for("change_plan", plan);
+    request.set_plan(plan);
+    const auto moved = change(request, "coa");
+    send(claim, moved.aaa());
+    send(claim, moved.radius(), "x", status);
+    finish(claim);
+    return wish(moved.radius());
+  };
+  const auto former = [](const nlohmann::json& wish) {
+    return wish.value("former_plans", std::vector<std::string>{});
+  };
+  bring_up("silver");
+  EXPECT_THAT(former(change_plan("gold", "confirmed")), ElementsAre("silver"));
+  EXPECT_THAT(former(change_plan("bronze", "unknown")), ElementsAre("gold"));
+  EXPECT_THAT(former(change_plan("iron", "unknown")), ElementsAre("bronze", "gold"));
+  claim = ledger->claim(ask_for("suspend", "s")).claim();
+  auto hold = move(claim, "suspended");
+  hold.set_add_hold("billing");
+  hold.set_plan_radius("coa");
+  const auto restricted = ledger->transition(hold);
+  EXPECT_THAT(former(wish(restricted.radius())), ElementsAre("bronze", "gold"));
+  send(claim, restricted.aaa());
+  send(claim, restricted.radius(), "ack");
+  finish(claim);
+  claim = ledger->claim(ask_for("reactivate", "r")).claim();
+  auto lift = move(claim, "active");
+  lift.set_remove_hold("billing");
+  lift.set_plan_radius("coa");
+  EXPECT_THAT(former(wish(ledger->transition(lift).radius())), ElementsAre())
+      << "the last packet stated all of it";
+}
+
 }  // namespace
 }  // namespace addrflow::ledger

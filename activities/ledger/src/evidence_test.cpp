@@ -482,7 +482,9 @@ TEST_F(EvidenceTest, TheAuditNamesWhatNetboxHasOtherwiseTooMuchAndTooLittle) {
   sql(fmt::format("UPDATE effects SET status = 'confirmed' WHERE tenant_id = '{}'", tenant));
   sql(fmt::format("UPDATE ip_reservations SET netbox_ip_id = 5 WHERE tenant_id = '{}'", tenant));
   const AuditPeers peers{.netbox = &netbox};
-  netbox.objects = {{.id = 5, .key = key, .space = address, .status = "reserved"}};
+  const ports::NetboxObject as_told{
+      .id = 5, .key = key, .space = address, .status = "reserved", .lifecycle_state = "allocated"};
+  netbox.objects = {as_told};
   EXPECT_TRUE(violations(peers).empty()) << violations(peers)[0].what;
   const auto named = [&](const std::string& found) {
     const auto all = violations(peers);
@@ -493,13 +495,24 @@ TEST_F(EvidenceTest, TheAuditNamesWhatNetboxHasOtherwiseTooMuchAndTooLittle) {
   };
   netbox.objects[0].status = "active";
   named("active");
-  netbox.objects[0] = {.id = 5, .key = key, .space = "198.51.100.99", .status = "reserved"};
+  netbox.objects[0] = as_told;
+  netbox.objects[0].space = "198.51.100.99";
   named("198.51.100.99");
   netbox.objects.clear();
   named("none");
-  netbox.objects = {{.id = 5, .key = key, .space = address, .status = "reserved"},
-                    {.id = 6, .key = tenant + "/ghost/internet/ipv4/x", .space = "198.51.100.9"}};
+  netbox.objects = {as_told, as_told};
+  netbox.objects[1].id = 6;
+  netbox.objects[1].key = tenant + "/ghost/internet/ipv4/x";
   named("ghost");
+  // What an older version never told NetBox: its object agrees with the last effect, not with the
+  // line.
+  netbox.objects = {as_told};
+  netbox.objects[0].lifecycle_state = "suspended";
+  named("reserved, suspended");
+  netbox.objects = {as_told};
+  sql(fmt::format("UPDATE ip_reservations SET lifecycle_state = 'active' WHERE tenant_id = '{}'",
+                  tenant));
+  named("reserved, allocated");
 }
 
 TEST_F(EvidenceTest, ASystemOutOfReachIsNeverCalledClean) {

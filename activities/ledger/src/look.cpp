@@ -285,13 +285,17 @@ void Looking::transition(const v1::TransitionRequest& request) {
   }
   if (!wanted.radius.empty())
     add("radius", wanted.radius, wish.at("username"))
-        .set_wish(packet_wish(request, wish, former_, owed_).dump());
+        .set_wish(
+            packet_wish(request, with_plans_left(tx_, supposed_.head.id, wish), former_, owed_)
+                .dump());
   if (wanted.aaa) owed_.aaa = false;
   if (!wanted.radius.empty()) owed_.radius = false;
   if (request.plan_netbox().empty()) return;
   for (const Row& row : supposed_.session.rows) {
     if (std::ranges::find(families, row.family) == families.end()) continue;
-    const std::string action = object_action(request, row);
+    const Row* before = find_row(was.session.rows, row.family);
+    const std::string action = object_action(
+        request, row, before == nullptr ? std::nullopt : std::optional{before->state});
     if (action.empty()) continue;
     const auto reserved = supposed_.reserved.find(row.family);
     std::optional<NetboxFacts> facts;

@@ -151,6 +151,23 @@ Blocking block_prefix(Tx& tx, const NetboxPool& pool, const Space& space, const 
   return result;
 }
 
+// By our key; or, of what the platform before us made, by the id that came along with a line which
+// still has that space.
+bool is_known(Tx& tx, const NetboxPool& pool, const Occupied& object) {
+  if (!object.key.empty()) {
+    return !tx.exec_params("SELECT 1 FROM ip_reservations WHERE netbox_key = $1 LIMIT 1",
+                           object.key)
+                .empty();
+  }
+  if (object.netbox_id == 0) return false;
+  return !tx.exec_params(
+                "SELECT 1 FROM ip_reservations r JOIN holdings h ON h.id = r.holding_id"
+                " WHERE r.pool_id = $1::uuid AND r.netbox_ip_id = $2 AND r.created_by = 'import'"
+                " AND r.ip_address = $3::text::inet AND upper_inf(h.period) LIMIT 1",
+                pool.id, object.netbox_id, object.cidr.empty() ? object.first : object.cidr)
+              .empty();
+}
+
 std::string action_for(const std::string& state) {
   if (state == "active") return "set_active";
   if (state == "suspended") return "suspend";
@@ -305,11 +322,7 @@ ImportReport Ledger::import_netbox(const NetboxPool& pool, std::int64_t netbox_p
   return store_->as_owner([&](Tx& tx) {
     ImportReport report;
     for (const Occupied& object : occupied) {
-      const bool known =
-          !object.key.empty() &&
-          !tx.exec_params("SELECT 1 FROM ip_reservations WHERE netbox_key = $1 LIMIT 1", object.key)
-               .empty();
-      if (known) {
+      if (is_known(tx, pool, object)) {
         ++report.ours;
         continue;
       }

@@ -228,6 +228,38 @@ TEST_F(NetboxLedgerTest, AnImportBlocksWhatIsNotOursAndSaysWhatIsHeldTwice) {
   EXPECT_EQ(ledger->import_netbox(pool, 0, occupied, false).blocked, 0);
 }
 
+// What the platform before us made has no key, and an id that came along.
+TEST_F(NetboxLedgerTest, AnObjectOfALineThatWasTakenOverIsOursByItsId) {
+  const auto address = allocate("a", "k");
+  const auto pool = ledger->netbox_pool(tenant, "main");
+  const Occupied object{
+      .first = address, .last = address, .cidr = "", .key = "", .what = "theirs", .netbox_id = 7};
+  const auto conflicts = [&](const Occupied& one) {
+    return ledger->import_netbox(pool, 0, {one}, true).conflicts.size();
+  };
+  run("UPDATE ip_reservations SET netbox_ip_id = 7 WHERE tenant_id = '" + tenant + "'");
+  EXPECT_EQ(conflicts(object), 1U) << "a line of ours has objects with a key";
+  run("UPDATE ip_reservations SET created_by = 'import' WHERE tenant_id = '" + tenant + "'");
+  EXPECT_EQ(conflicts(object), 0U);
+  EXPECT_EQ(ledger->import_netbox(pool, 0, {object}, true).ours, 1);
+  for (const auto& other : {Occupied{.first = address,
+                                     .last = address,
+                                     .cidr = "",
+                                     .key = "",
+                                     .what = "theirs",
+                                     .netbox_id = 8},
+                            Occupied{.first = address,
+                                     .last = address,
+                                     .cidr = "",
+                                     .key = "x",
+                                     .what = "theirs",
+                                     .netbox_id = 7}})
+    EXPECT_EQ(conflicts(other), 1U);
+  const auto rows = ledger->netbox_rows({.tenant = tenant, .subscriber = "a"});
+  EXPECT_EQ(rows.at(0).wish["taken_over"], true);
+  EXPECT_EQ(rows.at(0).wish["netbox_id"], 7);
+}
+
 TEST_F(NetboxLedgerTest, ARowMayBeMirroredAgain) {
   allocate("a", "k");
   for (const auto& claimed : claim_all()) ledger->finish(claimed.request, 1, reply("confirmed"));
@@ -269,6 +301,104 @@ TEST_F(NetboxLedgerTest, ManyReleasesAreABacklogThatTheCleanupLeavesAlone) {
   EXPECT_EQ(claimed[1].leave.wish["subscriber"], "a");
   run("DELETE FROM effects WHERE object LIKE 'bulk-%'");
   run("DELETE FROM services WHERE subscriber_id LIKE 'bulk-%'");
+}
+
+// A line of both families, each in a mirrored pool.
+class MirroredStates : public NetboxLedgerTest {
+ protected:
+  void SetUp() override {
+    NetboxLedgerTest::SetUp();
+    if (IsSkipped()) return;
+    PoolSpec spec = pool_spec("2001:db8::/40");
+    spec.name = "prefixes";
+    spec.family = "ipv6_pd";
+    spec.netbox_mode = "mirror";
+    ledger->add_pool(spec);
+    const auto claim = claim_for("allocate", kBoth);
+    reserve(claim);
+    reserve_prefix(claim);
+    move(claim, "allocated", "");
+    finish(claim);
+    told();
+  }
+  v1::Claim claim_for(const std::string& operation, const std::vector<std::string>& families,
+                      const std::string& reason = {}) {
+    auto request = ask(operation, "a", operation + std::to_string(++keys));
+    request.mutable_caller()->set_reason(reason);
+    for (const auto& family : families) request.add_families(family);
+    moved.assign(families.begin(), families.end());
+    return ledger->claim(request).claim();
+  }
+  v1::TransitionRequest move_of(const v1::Claim& claim, const std::string& state,
+                                const std::string& netbox) {
+    auto wanted = to(claim, state);
+    wanted.clear_families();
+    for (const auto& family : moved) wanted.add_families(family);
+    wanted.set_plan_netbox(netbox);
+    return wanted;
+  }
+  void move(const v1::Claim& claim, const std::string& state, const std::string& netbox) {
+    ledger->transition(move_of(claim, state, netbox));
+  }
+  void hold(const std::vector<std::string>& families, const std::string& reason) {
+    const auto claim = claim_for("suspend", families, reason);
+    if (claim.operation_id() == 0) return;  // suspended already: the claim has added the hold
+    auto wanted = move_of(claim, "suspended", "suspend");
+    wanted.set_add_hold(reason);
+    ledger->transition(wanted);
+    finish(claim);
+  }
+  void lift(const std::vector<std::string>& families, const std::string& reason) {
+    const auto claim = claim_for("reactivate", families, reason);
+    auto wanted = move_of(claim, "active", "set_active");
+    wanted.set_remove_hold(reason);
+    ledger->transition(wanted);
+    finish(claim);
+  }
+  // "ipv4 suspend suspended, …": each wish since the last look, with the state that it names.
+  std::string told() {
+    const std::string since = std::to_string(newest);
+    newest = std::stoll(one("SELECT coalesce(max(id), 0) FROM effects"));
+    return one(
+        "SELECT coalesce(string_agg(concat_ws(' ', wish->>'family', action, wish->>'state'),"
+        " ', ' ORDER BY id), '') FROM effects WHERE system = 'netbox' AND tenant_id = '" +
+        tenant + "' AND id > " + since);
+  }
+  const std::vector<std::string> kBoth{"ipv4", "ipv6_pd"};
+  std::vector<std::string> moved;
+  std::int64_t newest = 0;
+  int keys = 0;
+};
+
+TEST_F(MirroredStates, EachFamilyIsToldOnceWhenItsStateChangesAndNotWhenOnlyAHoldDoes) {
+  const auto claim = claim_for("activate", kBoth);
+  move(claim, "active", "set_active");
+  finish(claim);
+  EXPECT_EQ(told(), "ipv4 set_active active, ipv6_pd set_active active");
+  hold(kBoth, "billing");
+  EXPECT_EQ(told(), "ipv4 suspend suspended, ipv6_pd suspend suspended");
+  hold({"ipv4"}, "abuse");
+  EXPECT_EQ(told(), "") << "one hold more";
+  lift(kBoth, "billing");
+  EXPECT_EQ(told(), "ipv6_pd set_active active") << "the other one has a hold left";
+  lift({"ipv4"}, "abuse");
+  EXPECT_EQ(told(), "ipv4 set_active active");
+}
+
+TEST_F(MirroredStates, WhatIsUndoneIsToldAsItIsAfterAll) {
+  const auto active = claim_for("activate", kBoth);
+  move(active, "active", "set_active");
+  finish(active);
+  const auto claim = claim_for("suspend", {"ipv4"});
+  auto wanted = move_of(claim, "suspended", "suspend");
+  wanted.set_add_hold("billing");
+  ledger->transition(wanted);
+  told();
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = claim;
+  ledger->undo(undo);
+  finish(claim, false);
+  EXPECT_EQ(told(), "ipv4 set_active active");
 }
 
 // NetBox picks: what it said comes back as the effect's reply.

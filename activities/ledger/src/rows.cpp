@@ -221,7 +221,7 @@ std::optional<NetboxFacts> read_netbox_facts(Tx& tx, std::int64_t row_id) {
       "SELECT p.netbox_mode, r.netbox_key, abbrev(r.ip_address),"
       " CASE WHEN r.family = 'ipv4' THEN masklen(p.prefix) ELSE masklen(r.ip_address) END,"
       " coalesce(d.netbox_vrf_id, 0), coalesce(r.netbox_ip_id, 0), r.lifecycle_state::text,"
-      " r.family, p.id::text, coalesce(p.netbox_prefix_id, 0)"
+      " r.family, p.id::text, coalesce(p.netbox_prefix_id, 0), r.created_by = 'import'"
       " FROM ip_reservations r JOIN ip_pools p ON p.id = r.pool_id"
       " JOIN routing_domains d ON d.id = p.routing_domain_id WHERE r.id = $1",
       row_id);
@@ -236,7 +236,8 @@ std::optional<NetboxFacts> read_netbox_facts(Tx& tx, std::int64_t row_id) {
                      .vrf_id = row[4].as<std::int64_t>(),
                      .netbox_id = row[5].as<std::int64_t>(),
                      .pool_id = row[8].c_str(),
-                     .pool_netbox_id = row[9].as<std::int64_t>()};
+                     .pool_netbox_id = row[9].as<std::int64_t>(),
+                     .taken_over = row[10].as<bool>() && row[5].as<std::int64_t>() > 0};
 }
 
 // What was last asked of the service is to be done without NetBox (update_netbox); an operator's
@@ -273,24 +274,28 @@ std::string netbox_key(const ServiceRef& service, std::string_view family, std::
 
 nlohmann::json netbox_wish(const ServiceRef& service, const NetboxFacts& facts,
                            const std::string& action) {
-  const std::string state = action == "reserve"      ? "allocated"
+  const bool reserves = action == "reserve" || action == "take";
+  const std::string state = reserves                 ? "allocated"
                             : action == "set_active" ? "active"
                             : action == "suspend"    ? "suspended"
                             : action == "deprecate"  ? "revoked"
                                                      : facts.state;
-  return {{"key", facts.key},
-          {"family", facts.family},
-          {facts.family == domain::kFamilyIpv4 ? "address" : "prefix", facts.space},
-          {"prefix_length", facts.prefix_length},
-          {"vrf_id", facts.vrf_id},
-          {"netbox_id", facts.netbox_id},
-          {"pool_id", facts.pool_id},
-          {"pool_netbox_id", facts.pool_netbox_id},
-          {"tenant", service.tenant_id()},
-          {"subscriber", service.subscriber_id()},
-          {"service", service.service()},
-          {"state", state},
-          {"description", fmt::format("{} of {}", service.service(), service.subscriber_id())}};
+  nlohmann::json wish{
+      {"key", facts.key},
+      {"family", facts.family},
+      {facts.family == domain::kFamilyIpv4 ? "address" : "prefix", facts.space},
+      {"prefix_length", facts.prefix_length},
+      {"vrf_id", facts.vrf_id},
+      {"netbox_id", facts.netbox_id},
+      {"pool_id", facts.pool_id},
+      {"pool_netbox_id", facts.pool_netbox_id},
+      {"tenant", service.tenant_id()},
+      {"subscriber", service.subscriber_id()},
+      {"service", service.service()},
+      {"state", state},
+      {"description", fmt::format("{} of {}", service.service(), service.subscriber_id())}};
+  if (facts.taken_over) wish["taken_over"] = true;
+  return wish;
 }
 
 bool owes(Tx& tx, std::int64_t service_id, const std::string& system, Owing owing) {

@@ -122,6 +122,7 @@ struct NetboxFacts {
   std::int64_t netbox_id = 0;
   std::string pool_id;
   std::int64_t pool_netbox_id = 0;
+  bool taken_over = false;  // the object with this id was made by the platform before us
 };
 // What is asked of NetBox (ports/effect_journal.hpp).
 nlohmann::json netbox_wish(const ServiceRef& service, const NetboxFacts& facts,
@@ -178,11 +179,15 @@ struct FormerNames {
 };
 FormerNames names_before(Tx& tx, const ServiceRef& service, std::int64_t operation);
 // The wish of the packet: what it is to do beside stating the condition.
+// The wish, with the other plans that a session of the line may have got, by a login or a packet,
+// since the last packet that was answered: that one has stated all of the condition.
+nlohmann::json with_plans_left(Tx& tx, std::int64_t service_id, nlohmann::json wish);
 nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json wish,
                            const FormerNames& former, const Owed& owed);
 
-// What NetBox is told of the row's space; empty: nothing.
-std::string object_action(const v1::TransitionRequest& request, const Row& row);
+// What NetBox is told of the row's space, which was in state `before`; empty: nothing.
+std::string object_action(const v1::TransitionRequest& request, const Row& row,
+                          std::optional<State> before);
 
 // --- holdings
 // Ends the holding now and puts its space back: free after `quarantine_s` for anybody, at once for

@@ -2,12 +2,20 @@
 #include <addrflow/domain/ids.hpp>
 #include <addrflow/ledger/ledger.hpp>
 #include <algorithm>
+#include <map>
+#include <optional>
 
 #include "rows.hpp"
 #include "store.hpp"
 
 namespace addrflow::ledger {
 namespace {
+
+constexpr int kMostFormerPlans = 8;  // one packet carries each of them
+
+bool changes_holds(const v1::TransitionRequest& request) {
+  return !request.add_hold().empty() || !request.remove_hold().empty();
+}
 
 class Moving {
  public:
@@ -20,6 +28,7 @@ class Moving {
 
   v1::TransitionReply run() {
     const nlohmann::json before = session_wish(tx_, service_, head_.id);
+    for (const Row& row : read_rows(tx_, head_.id)) states_before_[row.family] = row.state;
     take_names();
     change_holds();
     if (!request_.keep_state()) {
@@ -184,9 +193,10 @@ class Moving {
           plan_effect(tx_, service_, head_.id, operation, number, "aaa", "apply", "", wish);
     }
     if (!wanted.radius.empty()) {
+      const nlohmann::json told = with_plans_left(tx_, head_.id, wish);
       *reply.mutable_radius() =
           plan_effect(tx_, service_, head_.id, operation, number, "radius", wanted.radius, "",
-                      packet_wish(request_, wish, names_before(tx_, service_, operation), owed));
+                      packet_wish(request_, told, names_before(tx_, service_, operation), owed));
     }
     plan_objects(reply, operation, number);
   }
@@ -196,7 +206,10 @@ class Moving {
     const auto wanted = families();
     for (const Row& row : read_rows(tx_, head_.id)) {
       if (std::ranges::find(wanted, row.family) == wanted.end()) continue;
-      const std::string action = object_action(request_, row);
+      const auto before = states_before_.find(row.family);
+      const std::string action = object_action(
+          request_, row,
+          before == states_before_.end() ? std::nullopt : std::optional{before->second});
       if (action.empty()) continue;
       const auto effect = plan_netbox(tx_, service_, head_.id, operation, number, row.id, action);
       if (effect.effect_id() == 0) continue;
@@ -209,6 +222,7 @@ class Moving {
   const ServiceRef service_;
   const Head head_;
   State to_;
+  std::map<std::string, State> states_before_;  // by family
   std::string address_;
   std::string pool_id_;
 };
@@ -221,6 +235,21 @@ FormerNames names_before(Tx& tx, const ServiceRef& service, std::int64_t operati
       " FROM operations WHERE id = $1",
       operation, service.subscriber_id())[0];
   return {.username = before[0].c_str(), .nas_ip = before[1].c_str()};
+}
+
+nlohmann::json with_plans_left(Tx& tx, std::int64_t service_id, nlohmann::json wish) {
+  nlohmann::json former = nlohmann::json::array();
+  for (const auto& row : tx.exec_params(
+           "SELECT e.wish->>'plan' FROM effects e WHERE e.service_id = $1"
+           " AND e.system IN ('aaa', 'radius') AND e.attempts > 0 AND e.wish->>'plan' <> $2"
+           " AND e.id >= coalesce((SELECT max(c.id) FROM effects c WHERE c.service_id = $1"
+           "  AND c.system = 'radius' AND c.status IN ('confirmed', 'not_applicable')), 0)"
+           " GROUP BY 1 ORDER BY max(e.id) DESC LIMIT $3",
+           service_id, wish.at("plan").get<std::string>(), kMostFormerPlans)) {
+    former.push_back(row[0].c_str());
+  }
+  if (!former.empty()) wish["former_plans"] = std::move(former);
+  return wish;
 }
 
 nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json wish,
@@ -236,18 +265,20 @@ nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json 
   return wish;
 }
 
-std::string object_action(const v1::TransitionRequest& request, const Row& row) {
-  if (!request.keep_state()) return request.plan_netbox();
-  if (row.state == State::kAllocated) return {};  // reserved, as it is
-  return row.state == State::kSuspended ? "suspend" : request.plan_netbox();
+std::string object_action(const v1::TransitionRequest& request, const Row& row,
+                          std::optional<State> before) {
+  // One hold more, or one of several less, leaves the object as it is.
+  if (changes_holds(request) && row.state == before) return {};
+  if (request.plan_netbox() != "set_active") return request.plan_netbox();
+  if (request.keep_state() && row.state == State::kAllocated) return {};  // reserved, as it is
+  return row.state == State::kSuspended ? "suspend" : "set_active";
 }
 
 WantedEffects wanted_effects(const v1::TransitionRequest& request, State to,
                              const nlohmann::json& before, const nlohmann::json& wish,
                              const Owed& owed) {
   // A hold of one family changes nothing for a session that another one keeps as it is.
-  const bool holds = !request.add_hold().empty() || !request.remove_hold().empty();
-  const bool same = holds && request.step().empty() && before == wish;
+  const bool same = changes_holds(request) && request.step().empty() && before == wish;
   WantedEffects wanted;
   // What an older transition could not get done before this one came is still to be done.
   wanted.aaa = (request.plan_aaa() && !same) || owed.aaa;

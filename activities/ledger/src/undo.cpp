@@ -207,7 +207,7 @@ v1::EffectRef plan_packet(Tx& tx, const ServiceRef& service, const Head& head,
                           std::int64_t operation, std::int64_t number, const Told& told, bool owed,
                           bool cut) {
   const auto rows = read_rows(tx, head.id);
-  nlohmann::json wish = session_wish(tx, service, head.id);
+  nlohmann::json wish = with_plans_left(tx, head.id, session_wish(tx, service, head.id));
   const bool live = wish.at("condition") != "refused";
   const bool renumber = told.renumber || renumbering_is_owed(tx, head.id, operation);
   if (live && renumber) wish["renumber"] = true;
@@ -221,7 +221,7 @@ v1::EffectRef plan_packet(Tx& tx, const ServiceRef& service, const Head& head,
   return plan_effect(tx, service, head.id, operation, number, "radius", "coa", "", wish);
 }
 
-// What NetBox is told of space that was to leave and stays with the line.
+// What NetBox is told of space that stays with the line.
 std::string stays_as(const std::string& state) {
   if (state == "allocated") return "set_reserved";
   return state == "suspended" ? "suspend" : "set_active";
@@ -260,24 +260,19 @@ v1::UndoReply undo_operation(Tx& tx, const ServiceRef& service, const Head& head
     reply.set_restate(true);
     reply.set_restate_after_ms(*late);
   }
-  // Space that was to leave stays with the line.
+  // Of space that stays with the line NetBox is told what it is after all.
   for (const auto& row : tx.exec_params(
-           "SELECT DISTINCT r.id, r.lifecycle_state::text FROM effects e"
+           "SELECT DISTINCT ON (r.id) r.id, r.lifecycle_state::text, e.action FROM effects e"
            " JOIN ip_reservations r ON r.netbox_key = e.object AND r.service_id = e.service_id"
-           " WHERE e.operation_id = $1 AND e.system = 'netbox' AND e.action = 'deprecate'"
-           " AND r.lifecycle_state IN ('allocated', 'active', 'suspended') ORDER BY r.id",
+           " WHERE e.operation_id = $1 AND e.system = 'netbox'"
+           " AND e.action IN ('deprecate', 'set_reserved', 'set_active', 'suspend')"
+           " AND r.lifecycle_state IN ('allocated', 'active', 'suspended') ORDER BY r.id, e.id "
+           "DESC",
            operation)) {
+    const std::string action = stays_as(row[1].c_str());
+    if (action == row[2].c_str()) continue;
     add_netbox(reply, plan_netbox(tx, service, head.id, operation, number,
-                                  row[0].as<std::int64_t>(), stays_as(row[1].c_str())));
-  }
-  // NetBox is told that the line is not active after all.
-  for (const auto& row : tx.exec_params(
-           "SELECT DISTINCT r.id FROM effects e JOIN ip_reservations r ON r.netbox_key = e.object"
-           " AND r.service_id = e.service_id WHERE e.operation_id = $1 AND e.system = 'netbox'"
-           " AND e.action = 'set_active' AND r.lifecycle_state = 'allocated' ORDER BY r.id",
-           operation)) {
-    add_netbox(reply, plan_netbox(tx, service, head.id, operation, number,
-                                  row[0].as<std::int64_t>(), "set_reserved"));
+                                  row[0].as<std::int64_t>(), action));
   }
   return reply;
 }

@@ -136,6 +136,10 @@ bool takes_away(const ports::Leave& leave) {
   return leave.action == "release" || leave.action == "deprecate";
 }
 
+bool is_taken_over(const ports::Leave& leave) {
+  return leave.wish.value("taken_over", false) && number_of(leave.wish, "netbox_id") > 0;
+}
+
 bool in_place(const Object& own, const Wish& wish) {
   return own.address == wish.address && own.vrf_id == wish.vrf_id &&
          (own.kind == Kind::kAddress || own.prefix_length == wish.prefix_length);
@@ -155,7 +159,8 @@ v1::EffectReply Attempt::run() {
     return reply_with("refused", "netbox-invalid", problem);
   }
   if (leave_.action == "take") return take();
-  if (leave_.action == "reserve" && !leave_.earlier_unknown) return make();
+  if (leave_.action == "reserve" && !leave_.earlier_unknown && !is_taken_over(leave_))
+    return make();
   auto own = find_own();
   if (!own) return failed(own.error());
   if (own->size() > 1) {
@@ -173,11 +178,17 @@ v1::EffectReply Attempt::run() {
   return confirmed(0, "NetBox has no object of ours");
 }
 
-// By the id that we know, else by our key. Only an object with our key is ours.
+// By the id that we know, else by our key. Only an object with our key is ours. What the platform
+// before us made has none: the id that it wrote down, and the space, say that it is the line's.
 Result<std::vector<Object>> Attempt::find_own() {
   if (const auto id = number_of(leave_.wish, "netbox_id"); id > 0) {
     auto known = client_.get(wish_.kind, id, deadline_);
     if (known && known->key == wish_.key) return std::vector{std::move(*known)};
+    if (known && known->key.empty() && is_taken_over(leave_) && in_place(*known, wish_)) {
+      auto ours = client_.stamp(*known, wish_.key, deadline_);
+      if (!ours) return std::unexpected(ours.error());
+      return std::vector{std::move(*ours)};
+    }
     if (!known && known.error().kind != ErrorKind::kNotFound) {
       return std::unexpected(known.error());
     }

@@ -25,6 +25,8 @@ Wish wish_of(const ports::Leave& leave);
 std::string problem_of(const ports::Leave& leave, const Wish& wish);
 // It takes something away, so that nothing there is success.
 bool takes_away(const ports::Leave& leave);
+// The row came from the platform before us, with the id of the object that it had made.
+bool is_taken_over(const ports::Leave& leave);
 // The object is what is wished for, in place and network.
 bool in_place(const Object& own, const Wish& wish);
 

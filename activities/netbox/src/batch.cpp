@@ -20,7 +20,7 @@ std::vector<v1::EffectReply> Batch::run() {
   for (std::size_t i = 0; i < claimed_.size(); ++i) {
     Item item{.index = i, .wish = wish_of(leave(i)), .own = {}};
     const std::string& action = leave(i).action;
-    const bool fresh = action == "reserve" && !leave(i).earlier_unknown;
+    const bool fresh = action == "reserve" && !leave(i).earlier_unknown && !is_taken_over(leave(i));
     if (!problem_of(leave(i), item.wish).empty() || (fresh && item.wish.kind == Kind::kPrefix)) {
       alone(i);
     } else if (fresh) {
@@ -56,7 +56,9 @@ void Batch::sort_out(Kind kind, const Items& items) {
 void Batch::place(Item item, const std::vector<Object>& own) {
   const ports::Leave& effect = leave(item.index);
   const bool address = item.wish.kind == Kind::kAddress;
-  if (own.empty() && takes_away(effect) && number_of(effect.wish, "unsettled_ms") == 0) {
+  if (own.empty() && is_taken_over(effect)) {
+    alone(item.index);
+  } else if (own.empty() && takes_away(effect) && number_of(effect.wish, "unsettled_ms") == 0) {
     replies_[item.index] = confirmed(0, "NetBox has no object of ours");
   } else if (own.empty() && !takes_away(effect) && address) {
     creations_.push_back(std::move(item));

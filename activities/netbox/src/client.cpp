@@ -367,6 +367,17 @@ Result<Object> Client::change(const Object& known, const Wish& wish, Clock::time
   return changed;
 }
 
+Result<Object> Client::stamp(const Object& known, const std::string& key,
+                             Clock::time_point deadline) {
+  const json body{{"custom_fields", {{"idempotency_key", key}}}};
+  const auto path = fmt::format("{}{}/", path_of(known.kind), known.id);
+  const auto answer = call("PATCH", path, &body, known.etag, deadline);
+  if (!answer) return std::unexpected(answer.error());
+  auto stamped = after_write(object_of(known.kind, answer->body));
+  if (stamped) stamped->etag = answer->etag;
+  return stamped;
+}
+
 Result<void> Client::remove(const Object& known, Clock::time_point deadline) {
   const auto path = fmt::format("{}{}/", path_of(known.kind), known.id);
   const auto answer = call("DELETE", path, nullptr, known.etag, deadline);
@@ -467,7 +478,9 @@ Result<std::vector<Occupied>> Client::occupied(const std::string& cidr,
                      .last = host ? object->address : "",
                      .cidr = host ? "" : own,
                      .key = object->key,
-                     .what = describe(name_of(kind), item)});
+                     .what = describe(name_of(kind), item),
+                     .kind = kind,
+                     .id = object->id});
     }
   }
   const auto ranges =

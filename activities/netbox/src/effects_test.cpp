@@ -65,6 +65,63 @@ TEST_F(NetboxEffectsTest, ATokenThatIsRefusedIsTriedAgainLater) {
   EXPECT_TRUE(reply.retry());
 }
 
+// What the platform before us made carries no key; its id came along with the line.
+class NetboxTakenOver : public NetboxEffectsTest {
+ protected:
+  NetboxTakenOver() {
+    netbox_.create({{"address", "192.0.2.9/24"}, {"status", "active"}, {"description", "line 1"}});
+    journal_.leave.wish["netbox_id"] = netbox_.addresses().at(0)["id"];
+    journal_.leave.wish["taken_over"] = true;
+  }
+  nlohmann::json key() { return netbox_.addresses().at(0)["custom_fields"]["idempotency_key"]; }
+};
+
+TEST_F(NetboxTakenOver, ItsObjectIsStampedAtTheFirstChangeAndGoesWithTheLine) {
+  ASSERT_EQ(apply("suspend", "suspended").status(), "confirmed");
+  const auto object = netbox_.addresses().at(0);
+  EXPECT_EQ(key(), "t/1/internet/v4/1");
+  EXPECT_EQ(object["custom_fields"]["lifecycle_state"], "suspended");
+  EXPECT_EQ(object["custom_fields"]["subscriber_id"], "1");
+  EXPECT_EQ(apply("deprecate", "revoking").status(), "confirmed");
+  EXPECT_EQ(netbox_.addresses().at(0)["status"]["value"], "deprecated");
+  EXPECT_EQ(apply("release").status(), "confirmed");
+  EXPECT_TRUE(netbox_.addresses().empty());
+}
+
+TEST_F(NetboxTakenOver, EachActionFindsIt) {
+  for (const char* action : {"reserve", "set_reserved", "set_active", "deprecate"}) {
+    const auto reply = apply(action);
+    EXPECT_EQ(reply.status(), "confirmed") << action << ": " << reply.detail();
+    EXPECT_EQ(reply.netbox_id(), journal_.leave.wish["netbox_id"]) << action;
+  }
+  EXPECT_EQ(netbox_.addresses().size(), 1U);
+}
+
+TEST_F(NetboxTakenOver, TheCatchUpStampsItToo) {
+  ports::ClaimedEffect due{.request = {}, .leave = journal_.leave};
+  due.leave.action = "deprecate";
+  ledger_.due = {due};
+  NetboxEffects{client_, journal_, ledger_, waker_}.catch_up({});
+  EXPECT_EQ(key(), "t/1/internet/v4/1");
+  EXPECT_EQ(netbox_.addresses().at(0)["status"]["value"], "deprecated");
+}
+
+TEST_F(NetboxTakenOver, AnObjectElsewhereOrAnothersOrOfALineOfOursIsNotTaken) {
+  const auto wish = journal_.leave.wish;
+  journal_.leave.wish["address"] = "192.0.2.10";  // the id was given to other space meanwhile
+  EXPECT_EQ(apply("deprecate").status(), "confirmed");
+  EXPECT_TRUE(key().is_null());
+  journal_.leave.wish = wish;
+  journal_.leave.wish.erase("taken_over");
+  EXPECT_EQ(apply("set_active").code(), "netbox-address-taken");
+  EXPECT_TRUE(key().is_null());
+  journal_.leave.wish = wish;
+  journal_.leave.wish["key"] = "t/2/internet/v4/1";
+  EXPECT_EQ(apply("set_active").status(), "confirmed");
+  journal_.leave.wish = wish;
+  EXPECT_EQ(apply("set_active").code(), "netbox-not-yet-free") << "it has another line's key";
+}
+
 class NetboxTake : public NetboxEffectsTest {
  protected:
   explicit NetboxTake(const char* version = "4.6") : NetboxEffectsTest(version) {

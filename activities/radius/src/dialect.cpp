@@ -554,4 +554,20 @@ std::expected<std::vector<Attribute>, std::string> fill(const std::vector<Dialec
   return result;
 }
 
+std::expected<std::vector<Attribute>, std::string> fill_condition(
+    const std::vector<Dialect::Item>& items, Variables variables,
+    const std::vector<std::string>& former_plans) {
+  std::vector<Attribute> result;
+  for (const Dialect::Item& item : items) {
+    const bool each = item.value.contains("${former_plan}");
+    for (const std::string& plan : each ? former_plans : std::vector<std::string>{""}) {
+      variables["former_plan"] = plan;
+      auto filled = fill({item}, variables, false);
+      if (!filled) return filled;
+      std::ranges::move(*filled, std::back_inserter(result));
+    }
+  }
+  return result;
+}
+
 }  // namespace addrflow::radius

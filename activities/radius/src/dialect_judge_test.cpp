@@ -48,13 +48,19 @@ class DialectJudgeTest : public ::testing::TestWithParam<Case> {
                               {"rate_down", "100M"},
                               {"rate_up_kbit", "20000"},
                               {"rate_down_kbit", "100000"}};
+    settings.plans["silver"] = {{"rate_up", "5M"},
+                                {"rate_down", "25M"},
+                                {"rate_up_kbit", "5000"},
+                                {"rate_down_kbit", "25000"}};
     return settings;
   }
-  v1::EffectReply send(const char* action, const char* condition) {
+  v1::EffectReply send(const char* action, const char* condition, const char* plan = "gold",
+                       const std::vector<std::string>& former_plans = {}) {
     journal.leave.kind = ports::Leave::Kind::kSend;
     journal.leave.attempt = 1;
     journal.leave.action = action;
-    journal.leave.wish = {{"username", "sub1"}, {"condition", condition}, {"plan", "gold"}};
+    journal.leave.wish = {{"username", "sub1"}, {"condition", condition}, {"plan", plan}};
+    if (!former_plans.empty()) journal.leave.wish["former_plans"] = former_plans;
     return effects.send({});
   }
   // What tells full speed from a restriction on this device.
@@ -96,6 +102,31 @@ TEST_P(DialectJudgeTest, EachConditionIsTakenAsItWasMeant) {
   EXPECT_EQ(send("coa", "full").code(), "ack");
   EXPECT_EQ(condition(), at_full_speed) << "nothing of the restriction is left";
   EXPECT_TRUE(nas.seen().online);
+}
+
+TEST_P(DialectJudgeTest, AnotherPlanLeavesNothingOfTheOneBefore) {
+  if (dialects.find(GetParam().dialect)->coa_disconnects) GTEST_SKIP() << "it changes no session";
+  EXPECT_EQ(send("coa", "full", "silver").code(), "ack");
+  const std::string silver = condition();
+  EXPECT_EQ(send("coa", "restricted", "silver").code(), "ack");
+  const std::string restricted = condition();
+  nas.preset({});
+
+  EXPECT_EQ(send("coa", "full", "gold").code(), "ack");
+  EXPECT_EQ(send("coa", "full", "silver", {"gold"}).code(), "ack");
+  EXPECT_EQ(condition(), silver);
+  const bool services = GetParam().kind == Kind::kJuniper || GetParam().kind == Kind::kCiscoXr;
+  if (services) EXPECT_EQ(nas.seen().services, std::set<std::string>{"silver"});
+  EXPECT_EQ(send("coa", "restricted", "silver").code(), "ack");
+  EXPECT_EQ(condition(), restricted);
+  EXPECT_EQ(send("coa", "full", "silver").code(), "ack");
+  EXPECT_EQ(condition(), silver);
+
+  // Nobody knows whether the packet of the change has come: the next one says it all.
+  nas.preset({});
+  EXPECT_EQ(send("coa", "full", "gold").code(), "ack");
+  EXPECT_EQ(send("coa", "restricted", "silver", {"bronze", "gold"}).code(), "ack");
+  EXPECT_EQ(condition(), restricted);
 }
 
 TEST_P(DialectJudgeTest, DisconnectEndsTheSessionAndASecondOneFindsNone) {

@@ -108,6 +108,7 @@ struct RadiusEffects::Work {
   std::string nas_hint;
   std::string spared_nas;  // a session there is where it belongs
   std::string plan;
+  std::vector<std::string> former_plans;  // of the session, whose answer nobody has seen since
   bool renumber = false;  // the address itself changes, what the dialect's address_change is for
   SteadyClock::time_point deadline;
   bool hinted = false;      // no session is known; the NAS is only what a caller said
@@ -175,6 +176,7 @@ void RadiusEffects::read_wish(Work& work) {
   const std::string former_name = text_of(wish, "session_username");
   work.hinted_username = former_name.empty() ? work.username : former_name;
   work.plan = text_of(wish, "plan");
+  work.former_plans = wish.value("former_plans", std::vector<std::string>{});
   work.renumber = wish.value("renumber", false);
   work.spared_nas = text_of(wish, "spared_nas");
   if (!work.username.empty()) work.usernames.push_back(work.username);
@@ -476,7 +478,7 @@ RadiusEffects::Prepared RadiusEffects::prepare_for(const Work& work, const ports
     const auto& items = again                                    ? dialect.reauthenticate
                         : work.operation == Operation::kRestrict ? dialect.restricted
                                                                  : dialect.full;
-    auto condition = fill(items, variables, false);
+    auto condition = fill_condition(items, variables, work.former_plans);
     if (!condition) {
       return refuse("bad_dialect",
                     fmt::format("dialect {}, plan {}: {}", dialect.name, plan, condition.error()));

@@ -28,6 +28,7 @@ struct Occupied {
   std::string cidr;  // of a prefix; else empty
   std::string key;   // empty: not ours
   std::string what;
+  std::int64_t netbox_id = 0;  // where it is of the pool's own kind, address or prefix
 };
 
 struct ImportReport {

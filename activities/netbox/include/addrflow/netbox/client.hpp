@@ -80,6 +80,8 @@ struct Occupied {
   std::string cidr;  // of a prefix or address; empty: a range
   std::string key;   // empty: not ours
   std::string what;  // "NetBox address 12 (active): router", for the reason of the block
+  Kind kind = Kind::kAddress;
+  std::int64_t id = 0;  // of an address or prefix; 0: a range
 };
 
 class Client {
@@ -109,6 +111,8 @@ class Client {
   // Address, mask, VRF and key are left alone. With the object's ETag the write is refused
   // (kChanged) when somebody changed it meanwhile.
   Result<Object> change(const Object& known, const Wish& wish, Clock::time_point deadline);
+  // Makes an object that has no key ours.
+  Result<Object> stamp(const Object& known, const std::string& key, Clock::time_point deadline);
   // Gone already is success.
   Result<void> remove(const Object& known, Clock::time_point deadline);
 

@@ -64,6 +64,7 @@ struct NetboxObject {
   std::string key;
   std::string space;  // "203.0.113.7", "2001:db8:0:100::/56"
   std::string status;
+  std::string lifecycle_state;
 };
 
 class NetboxListing {

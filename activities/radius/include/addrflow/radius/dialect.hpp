@@ -115,4 +115,10 @@ Variables variables_of(const ports::Session& session, const ports::NasRecord& na
 std::expected<std::vector<Attribute>, std::string> fill(const std::vector<Dialect::Item>& items,
                                                         const Variables& variables, bool optional);
 
+// The whole condition. A pair with ${former_plan} is there once for each plan that the session may
+// still have beside its own.
+std::expected<std::vector<Attribute>, std::string> fill_condition(
+    const std::vector<Dialect::Item>& items, Variables variables,
+    const std::vector<std::string>& former_plans);
+
 }  // namespace addrflow::radius
