@@ -176,7 +176,12 @@ TEST(ServerTrouble, NoWorkflowIsLostWhileTheServerIsAway) {
     troubled.worker->start();
     const int patience_seconds = 8;
     std::vector<WorkflowHandle> handles;
-    for (int i = 0; i < 5; ++i) handles.push_back(stage.start(kWalks, patience_seconds));
+    StartOptions how = stage.start_options();
+    how.execution_timeout += 3 * outage();
+    for (int i = 0; i < 5; ++i) {
+      how.id = unique("run");
+      handles.push_back(stage.start_with(kWalks, how, patience_seconds));
+    }
     ASSERT_TRUE(comes_true([&] { return troubled.executions.long_ones() >= 5; }));
     const auto back = Clock::now() + outage();
     troubled.between->down = true;

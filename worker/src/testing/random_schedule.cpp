@@ -31,30 +31,39 @@ class Generator {
 
  private:
   json step(int depth, int signals, int updates) {
-    switch (upto(depth < 2 ? 16 : 11)) {
+    switch (upto(depth < 2 ? 20 : 15)) {
       case 0: return {{"do", "sleep"}, {"ms", upto(20)}};
       case 1: return {{"do", "activity"}, {"n", upto(100)}};
       case 2: return {{"do", "together"}, {"n", numbers()}};
       case 3: return {{"do", "local"}, {"n", upto(100)}};
       case 4: return {{"do", "in_turn"}, {"n", 1 + upto(4)}};
       case 5: return {{"do", "limited"}, {"n", 1 + upto(5)}};
-      case 6: return {{"do", "cancel"}, {"activity", sometimes()}};
+      case 6: return {{"do", "cancel"}, {"what", hanging()}};
       case 7: return {{"do", "race"}, {"first", 1 + upto(20)}, {"second", 40 + upto(20)}};
       case 8: return {{"do", "side_effect"}};
       case 9: return {{"do", "chance"}};
       case 10: return {{"do", "patch"}, {"id", fmt::format("change-{}", upto(3))}};
       case 11: return {{"do", "undo"}, {"n", 1 + upto(3)}};
-      case 12: return {{"do", "child"}, {"steps", steps(depth + 1, 0, 0)}, {"signal", sometimes()}};
-      case 13: return {{"do", "cancelled_child"}};
-      case 14:
+      case 12: return {{"do", "timed_wait"}, {"ms", 1 + upto(20)}, {"opens", sometimes()}};
+      case 13: return {{"do", "refused_local"}};
+      case 14: return {{"do", "nobody"}, {"cancel", sometimes()}};
+      case 15: return {{"do", "cancel"}, {"what", "local"}};
+      case 16:
+        return {{"do", "child"},
+                {"steps", steps(depth + 1, 0, 0)},
+                {"signal", sometimes()},
+                {"by_id", sometimes()}};
+      case 17: return {{"do", "cancelled_child"}, {"by_id", sometimes()}};
+      case 18:
         if (signals > 0) return {{"do", "signal"}, {"n", 1 + upto(signals - 1)}};
         return {{"do", "memo"}, {"n", upto(100)}};
-      case 15:
+      case 19:
         if (updates > 0) return {{"do", "update"}, {"n", 1 + upto(updates - 1)}};
         return {{"do", "memo"}, {"n", upto(100)}};
       default: return {{"do", "continue_as_new"}};
     }
   }
+  std::string hanging() { return sometimes() ? "activity" : "timer"; }
   std::vector<int> numbers() {
     std::vector<int> numbers(static_cast<std::size_t>(1 + upto(4)));
     for (int& n : numbers) n = upto(100);
@@ -87,6 +96,7 @@ std::string model_step(const json& step, const std::vector<int>& signals,
   if (what == "limited") return fmt::format("at most {}", std::min(2, step.at("n").get<int>()));
   if (what == "cancel") return "cancelled";
   if (what == "race") return "first";
+  if (what == "timed_wait") return step.at("opens").get<bool>() ? "opened" : "timed out";
   if (what == "patch") return fmt::format("patched {}", step.at("id").get<std::string>());
   if (what == "memo") return fmt::format("memo {}", step.at("n").get<int>());
   if (what == "child") {
@@ -126,6 +136,12 @@ RandomSchedule::RandomSchedule(std::uint64_t given) : seed(given) {
     messages.push_back({milliseconds{random.upto(60)}, Message::Kind::kUpdate, random.upto(100)});
   for (int i = 0; i < 2; ++i)
     messages.push_back({milliseconds{random.upto(60)}, Message::Kind::kQuery, 0});
+  if (random.sometimes()) {
+    messages.push_back(
+        {milliseconds{random.upto(60)}, Message::Kind::kRefusedUpdate, -1 - random.upto(9)});
+  }
+  if (random.upto(9) == 0)
+    messages.push_back({milliseconds{random.upto(60)}, Message::Kind::kCancel, 0});
   std::multimap<milliseconds, Message> in_order;
   for (const Message& message : messages) in_order.emplace(message.at, message);
   messages.clear();
@@ -139,6 +155,11 @@ RandomSchedule::RandomSchedule(std::uint64_t given) : seed(given) {
     now.with_previous = signals && random.upto(1) == 0;
     now.at = now.with_previous ? before.at : std::max(at, before.at + milliseconds{1});
   }
+}
+
+bool RandomSchedule::may_be_cancelled() const {
+  return std::ranges::any_of(
+      messages, [](const Message& message) { return message.kind == Message::Kind::kCancel; });
 }
 
 std::vector<std::string> RandomSchedule::expected() const {
@@ -208,13 +229,16 @@ Task<std::string> ScheduledWorkflow::step(Context& ctx, json step) {
   if (what == "together") co_return co_await together(ctx, step.at("n").get<std::vector<int>>());
   if (what == "in_turn") co_return co_await in_turn(ctx, step.at("n"));
   if (what == "limited") co_return co_await limited(ctx, step.at("n"));
-  if (what == "cancel") co_return co_await cancelled_scope(ctx, step.at("activity"));
+  if (what == "cancel") co_return co_await cancelled_scope(ctx, step.at("what"));
+  if (what == "timed_wait") co_return co_await timed_wait(ctx, step.at("ms"), step.at("opens"));
+  if (what == "refused_local") co_return co_await refused_local(ctx);
+  if (what == "nobody") co_return co_await nobody(ctx, step.at("cancel"));
   if (what == "race") co_return co_await race(ctx, step.at("first"), step.at("second"));
   if (what == "side_effect") co_return co_await side_effect(ctx);
   if (what == "chance") co_return co_await chance(ctx);
   if (what == "undo") co_return co_await undo(ctx, step.at("n"));
   if (what == "child") co_return co_await child(ctx, step);
-  if (what == "cancelled_child") co_return co_await cancelled_child(ctx);
+  if (what == "cancelled_child") co_return co_await cancelled_child(ctx, step.at("by_id"));
   if (what == "patch") {
     const std::string id = step.at("id");
     co_return ctx.patched(id) ? fmt::format("patched {}", id) : "not patched";
@@ -246,44 +270,45 @@ Task<std::string> ScheduledWorkflow::together(Context& ctx, std::vector<int> num
   co_return fmt::format("together {}", results);
 }
 
-Task<void> ScheduledWorkflow::take_turn(Context& ctx, Mutex& mutex, std::vector<int>& order,
-                                        int index) {
-  const MutexLock lock = co_await mutex.lock(ctx);
+Task<void> ScheduledWorkflow::take_turn(Context& ctx, std::shared_ptr<Turns> turns, int index) {
+  const MutexLock lock = co_await turns->mutex.lock(ctx);
   if (index % 2 == 0) co_await ctx.sleep(milliseconds{1});
-  order.push_back(index);
+  turns->order.push_back(index);
 }
 
 Task<std::string> ScheduledWorkflow::in_turn(Context& ctx, int count) {
-  Mutex mutex;
-  std::vector<int> order;
+  const auto turns = std::make_shared<Turns>();
   std::vector<Handle<void>> tasks;
-  for (int i = 0; i < count; ++i) tasks.push_back(ctx.spawn(take_turn(ctx, mutex, order, i)));
+  for (int i = 0; i < count; ++i) tasks.push_back(ctx.spawn(take_turn(ctx, turns, i)));
   for (Handle<void>& task : tasks) co_await task;
-  co_return fmt::format("in_turn {}", order);
+  co_return fmt::format("in_turn {}", turns->order);
 }
 
-Task<void> ScheduledWorkflow::take_place(Context& ctx, Semaphore& places, int& inside, int& most) {
-  const SemaphorePermit permit = co_await places.acquire(ctx);
-  most = std::max(most, ++inside);
+Task<void> ScheduledWorkflow::take_place(Context& ctx, std::shared_ptr<Places> places) {
+  const SemaphorePermit permit = co_await places->free.acquire(ctx);
+  places->most = std::max(places->most, ++places->inside);
   co_await ctx.sleep(milliseconds{1 + static_cast<int>(ctx.random() % 3)});
-  --inside;
+  --places->inside;
 }
 
 Task<std::string> ScheduledWorkflow::limited(Context& ctx, int count) {
-  Semaphore places{2};
-  int inside = 0;
-  int most = 0;
+  const auto places = std::make_shared<Places>();
   std::vector<Handle<void>> tasks;
-  for (int i = 0; i < count; ++i) tasks.push_back(ctx.spawn(take_place(ctx, places, inside, most)));
+  for (int i = 0; i < count; ++i) tasks.push_back(ctx.spawn(take_place(ctx, places)));
   for (Handle<void>& task : tasks) co_await task;
-  co_return fmt::format("at most {}", most);
+  co_return fmt::format("at most {}", places->most);
 }
 
-Task<std::string> ScheduledWorkflow::cancelled_scope(Context& ctx, bool activity) {
+Task<std::string> ScheduledWorkflow::cancelled_scope(Context& ctx, std::string what) {
   const CancellationScope scope = ctx.new_scope();
-  const std::function<Task<void>()> wait = [&ctx, activity]() -> Task<void> {
-    if (activity) {
+  const std::function<Task<void>()> wait = [&ctx, what]() -> Task<void> {
+    if (what == "activity") {
       co_await ctx.execute(kHang);
+    } else if (what == "local") {  // in the pause before its next attempt
+      const bool for_good = false;
+      LocalActivityOptions options{.local_retry_threshold = milliseconds{1}};
+      options.retry = RetryPolicy{.initial_interval = std::chrono::hours{1}};
+      co_await ctx.start_local(kRefuse, for_good, options);
     } else {
       co_await ctx.sleep(std::chrono::hours{1});
     }
@@ -298,6 +323,45 @@ Task<std::string> ScheduledWorkflow::cancelled_scope(Context& ctx, bool activity
     cancelled = true;
   }
   co_return cancelled ? "cancelled" : "not cancelled";
+}
+
+Task<void> ScheduledWorkflow::open_later(Context& ctx, std::shared_ptr<bool> open) {
+  co_await ctx.sleep(milliseconds{1});
+  *open = true;
+}
+
+Task<std::string> ScheduledWorkflow::timed_wait(Context& ctx, int most_ms, bool opens) {
+  const auto open = std::make_shared<bool>(false);
+  if (opens) (void)ctx.spawn(open_later(ctx, open));
+  const Duration most = opens ? Duration{std::chrono::hours{1}} : milliseconds{most_ms};
+  const bool opened = co_await ctx.wait_until([open] { return *open; }, most);
+  co_return opened ? "opened" : "timed out";
+}
+
+Task<std::string> ScheduledWorkflow::refused_local(Context& ctx) {
+  const bool for_good = true;
+  try {
+    co_await ctx.start_local(kRefuse, for_good);
+  } catch (const ActivityError& failure) {
+    const ApplicationError* error = find_application_error(failure);
+    if (error == nullptr || error->type() != "Refused") throw;
+    co_return "refused_local";
+  }
+  co_return "not refused";
+}
+
+Task<std::string> ScheduledWorkflow::nobody(Context& ctx, bool cancel) {
+  const ExternalWorkflow other = ctx.external("there is nobody of this id");
+  try {
+    if (cancel) {
+      co_await other.cancel();
+    } else {
+      co_await other.signal("note", 1);
+    }
+  } catch (const ApplicationError&) {
+    co_return "nobody";
+  }
+  co_return "somebody";
 }
 
 Task<std::string> ScheduledWorkflow::race(Context& ctx, int first, int second) {
@@ -348,19 +412,24 @@ Task<std::string> ScheduledWorkflow::child(Context& ctx, json step) {
   auto child = ctx.start_child(scheduled_workflow(), {}, state);
   if (knock) {
     co_await child.started();
-    co_await child.signal("note", 7);
+    const bool by_id = step.at("by_id");
+    co_await (by_id ? ctx.external(child.id()).signal("note", 7) : child.signal("note", 7));
   }
   const std::vector<std::string> log = co_await child.result();
   co_return fmt::format("child {}", log);
 }
 
-Task<std::string> ScheduledWorkflow::cancelled_child(Context& ctx) {
+Task<std::string> ScheduledWorkflow::cancelled_child(Context& ctx, bool by_id) {
   ScheduleState state;
   state.steps = json::array();
   state.signals_expected = 1;  // it never comes
   auto child = ctx.start_child(scheduled_workflow(), {}, state);
   co_await child.started();
-  child.cancel();
+  if (by_id) {
+    co_await ctx.external(child.id()).cancel();
+  } else {
+    child.cancel();
+  }
   bool failed = false;
   try {
     co_await child.result();
@@ -375,7 +444,7 @@ const Definition<ScheduledWorkflow>& scheduled_workflow() {
       "ScheduledWorkflow", tempora::run(&ScheduledWorkflow::run),
       signal("note", &ScheduledWorkflow::note),
       update("put", &ScheduledWorkflow::put, &ScheduledWorkflow::may_put),
-      query("log_size", &ScheduledWorkflow::log_size)};
+      query("log", &ScheduledWorkflow::log)};
   return kDefinition;
 }
 

@@ -194,8 +194,12 @@ void Server::signal_workflow(const CallPtr& call) {
 
 void Server::cancel_workflow(const CallPtr& call) {
   const auto& request = call->request<api::RequestCancelWorkflowExecutionRequest>();
-  const RunPtr run = find_open(call, request.workflow_execution().workflow_id(),
-                               request.workflow_execution().run_id());
+  const std::string& id = request.workflow_execution().workflow_id();
+  const std::string& run_id = request.workflow_execution().run_id();
+  // Of a run that has ended it is granted, and does nothing.
+  if (const RunPtr known = find(id, run_id); known != nullptr && !known->open())
+    return call->answer();
+  const RunPtr run = find_open(call, id, run_id);
   if (run == nullptr) return;
   request_cancel(run, request.reason());
   call->answer();
