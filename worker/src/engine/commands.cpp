@@ -56,6 +56,12 @@ bool RunState::enter_scope(detail::FutureState& future, const char* what, Source
   return true;
 }
 
+detail::Ref<detail::ScopeState> RunState::nested_scope(detail::ScopeState& parent, bool shielded) {
+  auto scope = detail::ScopeState::inside(parent, shielded);
+  if (!shielded && &parent != root_scope_.get()) nested_.push_back({scope, &parent});
+  return scope;
+}
+
 void RunState::schedule_activity(const detail::Ref<detail::FutureState>& future,
                                  const std::string& type, const ActivityOptions& options,
                                  Payloads input, SourceLocation where) {
@@ -183,7 +189,7 @@ void RunState::spawn(const detail::Ref<detail::FutureState>& future, Task<void> 
   root->where = where;
   root->task = std::move(task);
   detail::ScopeState& parent = scheduler_.scope ? *scheduler_.scope : *root_scope_;
-  root->scope = detail::ScopeState::inside(parent, /*shielded=*/false);
+  root->scope = nested_scope(parent, /*shielded=*/false);
   root->subject = detail::make_ref<SpawnedTask>(future, root->scope);
   add_root(std::move(root));
 }

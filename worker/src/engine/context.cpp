@@ -227,11 +227,10 @@ CancellationScope Context::current_scope() const {
 bool Context::cancel_requested() const { return run_->cancel_requested(); }
 Future<void> Context::cancelled() const { return Future<void>{run_->cancelled()}; }
 CancellationScope Context::new_scope() const {
-  return CancellationScope{
-      detail::ScopeState::inside(*current_scope().state(), /*shielded=*/false)};
+  return CancellationScope{run_->nested_scope(*current_scope().state(), /*shielded=*/false)};
 }
 CancellationScope Context::new_shielded_scope() const {
-  return CancellationScope{detail::ScopeState::inside(*current_scope().state(), /*shielded=*/true)};
+  return CancellationScope{run_->nested_scope(*current_scope().state(), /*shielded=*/true)};
 }
 
 Task<std::size_t> select(Context&, std::vector<AnyFuture> futures) {

@@ -26,6 +26,14 @@ void RunState::drain() {
     while (!scheduler_.idle()) step(scheduler_.pop());
   } while (touched_ && wake_one_condition());
   if (nondeterminism_.has_value()) throw TaskFailure{*nondeterminism_};
+  drop_idle_scopes();
+}
+
+// Those that nothing runs in any more. The newest first: it may hold the ones around it.
+void RunState::drop_idle_scopes() {
+  for (std::size_t i = nested_.size(); i-- > 0;) {
+    if (nested_[i].scope->unique()) nested_.erase(nested_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
 }
 
 void RunState::step(Scheduler::Ready ready) {

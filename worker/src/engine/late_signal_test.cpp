@@ -66,6 +66,34 @@ TEST(LateSignals, AllGoToTheHandlerOfAny) {
   EXPECT_EQ(result_of(scenario.task()), "b2 a1 c3 ");
 }
 
+bool s_closure_outlived_frame = true;
+
+// Of the first handler only its running frame is left.
+struct Replaced {
+  struct Guard {
+    std::weak_ptr<int> held;
+    ~Guard() { s_closure_outlived_frame = s_closure_outlived_frame && !held.expired(); }
+  };
+  Task<void> run(Context& ctx) {
+    ctx.on_signal("a", [held = std::make_shared<int>(1), &ctx](Payloads) -> Task<void> {
+      const Guard guard{held};
+      co_await ctx.sleep(1h);
+    });
+    ctx.on_signal("a", [](Payloads) -> Task<void> { co_return; });
+    co_await ctx.sleep(1h);
+  }
+};
+const Definition<Replaced> kReplaced{"Replaced", run(&Replaced::run)};
+
+TEST(LateSignals, AFrameMayUseItsHandlersCapturesToItsVeryEnd) {
+  {
+    Scenario scenario{kReplaced};
+    scenario.signal("a", 1);
+    EXPECT_EQ(commands_of(scenario.task()), "START_TIMER(1) START_TIMER(2)");
+  }
+  EXPECT_TRUE(s_closure_outlived_frame);
+}
+
 struct Anything {
   Task<std::string> run(Context& ctx, Payloads input) {
     co_return ctx.info().workflow_type + " with " + std::to_string(input.payloads_size());

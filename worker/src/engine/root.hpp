@@ -41,13 +41,13 @@ class SpawnedTask final : public detail::RefCounted, public detail::Cancellable 
 namespace tempora::detail {
 
 struct Root {
+  // What the coroutine was made from, if it is not the definition; its frame refers to it.
+  std::shared_ptr<const void> keeper;
   Task<void> task;
   Ref<ScopeState> scope;
   FutureState* waiting_for = nullptr;  // for the stack trace
   Ref<RefCounted> subject;             // of an update: its machine; of a spawned one: its future
-  std::shared_ptr<const void>
-      keeper;        // what the coroutine was made from, if it is not the definition
-  std::string name;  // of the signal or update
+  std::string name;                    // of the signal or update
   std::source_location where{};
   engine::RootKind kind = engine::RootKind::kMain;
 };

@@ -81,6 +81,8 @@ class RunState {
   // Puts an operation into the current scope; fails it and returns false if the scope is cancelled
   // already.
   bool enter_scope(detail::FutureState& future, const char* what, SourceLocation where);
+  // A scope inside `parent`, which lives as long as it does.
+  detail::Ref<detail::ScopeState> nested_scope(detail::ScopeState& parent, bool shielded);
 
   void schedule_activity(const detail::Ref<detail::FutureState>& future, const std::string& type,
                          const ActivityOptions& options, Payloads input, SourceLocation where);
@@ -204,6 +206,7 @@ class RunState {
   // coroutines
   void add_root(std::unique_ptr<detail::Root> root);
   void drain();
+  void drop_idle_scopes();
   void step(detail::Scheduler::Ready ready);
   bool start_update(detail::Root& root);
   // Throws to reject. `handler` null: the one for all names.
@@ -248,6 +251,12 @@ class RunState {
 
   std::shared_ptr<void> workflow_;  // the user's object; outlives all frames
   detail::Ref<detail::ScopeState> root_scope_;
+  // Scopes inside others than the root, and what they are in; in the order of their creation.
+  struct Nested {
+    detail::Ref<detail::ScopeState> scope;
+    detail::Ref<detail::ScopeState> parent;
+  };
+  std::vector<Nested> nested_;
   detail::Ref<detail::ValueState<void>> cancelled_;
   std::vector<std::unique_ptr<detail::Root>> roots_;
   detail::ListHook conditions_;

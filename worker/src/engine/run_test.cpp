@@ -488,6 +488,42 @@ struct Cleans {
 };
 const Definition<Cleans> kCleans{"Cleans", run(&Cleans::run)};
 
+// What begins the activity has ended long before the activity does.
+struct Outlives {
+  Task<Future<std::string>> begin(Context& ctx) {
+    const std::string name = "x";
+    co_return ctx.start(kReserve, name);
+  }
+  Task<Future<std::string>> spawns(Context& ctx) { co_return co_await ctx.spawn(begin(ctx)); }
+  Task<std::string> run(Context& ctx, bool nested) {
+    std::optional<Future<std::string>> future;
+    if (nested) {
+      Task<Future<std::string>> inner = ctx.new_scope().run([this, &ctx] { return spawns(ctx); });
+      future = co_await inner;
+    } else {
+      future = co_await ctx.spawn(begin(ctx));
+    }
+    try {
+      co_return co_await *future;
+    } catch (const Failure& failure) {
+      co_return is_cancellation(failure) ? "cancelled" : "failed";
+    }
+  }
+};
+const Definition<Outlives> kOutlives{"Outlives", run(&Outlives::run)};
+
+TEST(Cancellation, ReachesOperationsThatHaveOutlivedTheirScope) {
+  for (const bool nested : {false, true}) {
+    Scenario scenario{kOutlives, nested};
+    EXPECT_EQ(commands_of(scenario.task()), "SCHEDULE_ACTIVITY_TASK(1 reserve)");
+    scenario.cancel();
+    const auto cancelled = scenario.task();
+    EXPECT_EQ(commands_of(cancelled), "REQUEST_CANCEL_ACTIVITY_TASK COMPLETE_WORKFLOW_EXECUTION")
+        << nested;
+    EXPECT_EQ(result_of<std::string>(cancelled), "cancelled");
+  }
+}
+
 TEST(Cancellation, ShieldedCodeCleansUpAndTheRunEndsAsCancelled) {
   Scenario scenario{kCleans};
   scenario.task();

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/run_state.hpp"
+
 namespace tempora::engine {
 namespace {
 
@@ -20,6 +22,8 @@ std::string camel(std::string_view upper_snake) {
 }
 
 }  // namespace
+
+Machine::Machine(RunState& run) : run_(run), scope_(run.scheduler().scope) {}
 
 bool Machine::on_event(const HistoryEvent&) { return false; }
 

@@ -23,7 +23,7 @@ using SourceLocation = std::source_location;
 
 class Machine : public detail::RefCounted {
  public:
-  explicit Machine(RunState& run) : run_(run) {}
+  explicit Machine(RunState& run);
 
   // What the command says, for texts about nondeterminism: `StartTimer timer_id "1"`.
   virtual std::string describe(enums::CommandType type) const = 0;
@@ -36,6 +36,11 @@ class Machine : public detail::RefCounted {
 
  protected:
   RunState& run_;
+
+ private:
+  // In which it was begun: an operation may outlive the coroutine whose scope that was, and is
+  // cancelled with it all the same.
+  const detail::Ref<detail::ScopeState> scope_;
 };
 
 // The event that records a command of this type.
