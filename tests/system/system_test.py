@@ -428,7 +428,9 @@ class MainJob(SystemTest):
             return plan, self.run_on(*arguments), rows, newest
 
         def assert_done(plan, rows, newest):
-            self.assertEqual(self.without_ids(self.planned(plan)), self.without_ids(self.written("dora", newest)))
+            # The gate, which may open at any moment after the answer, plans the release.
+            written = [effect for effect in self.written("dora", newest) if effect[:2] != ("netbox", "release")]
+            self.assertEqual(self.without_ids(self.planned(plan)), self.without_ids(written))
             changes = [change for effect in plan["plan"]["effects"] if effect["system"] == "aaa"
                        for change in effect["changes"]]
             for change in changes:
