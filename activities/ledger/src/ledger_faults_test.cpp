@@ -9,6 +9,7 @@
 
 #include "cutting_proxy.hpp"
 #include "ledger_fixture.hpp"
+#include "store.hpp"
 
 namespace addrflow::ledger {
 namespace {
@@ -117,6 +118,24 @@ TEST_F(LedgerFaultsTest, AWorkerFrozenInATransactionLosesItsLocksAndItsWork) {
   EXPECT_FALSE(reserved.address().empty());
   EXPECT_THROW(lost.get(), LedgerError);
   EXPECT_EQ(ledger->reserve(request).address(), reserved.address()) << "held once";
+}
+
+TEST_F(LedgerFaultsTest, ATransactionThatMetADeadlockIsRunAgainAndIsNoInternalErrorAtLast) {
+  Store store{settings};
+  for (const std::string state : {"40P01", "40001"}) {
+    int runs = 0;
+    const auto meets = [&](int times) {
+      runs = 0;
+      return store.as_owner([&, times](pqxx::dbtransaction& tx) {
+        if (++runs <= times)
+          tx.exec("DO $$ BEGIN RAISE 'met' USING ERRCODE = '" + state + "'; END $$");
+        return runs;
+      });
+    };
+    EXPECT_EQ(meets(2), 3) << state;
+    EXPECT_EQ(code_of([&] { meets(1'000); }), ErrorCode::kUnavailable) << state;
+    EXPECT_EQ(runs, kMostAttempts) << state;
+  }
 }
 
 TEST_F(LedgerFaultsTest, AnUnreachableDatabaseIsARetryableErrorWithoutTheUrl) {

@@ -6,12 +6,26 @@ namespace addrflow::ledger {
 
 using domain::ErrorCode;
 
+namespace {
+
+// A serialization failure or a deadlock; for libpqxx 6 they are no `sql_error`s.
+bool rolled_back(const std::exception& error) {
+  return dynamic_cast<const pqxx::transaction_rollback*>(&error) != nullptr &&
+         dynamic_cast<const pqxx::statement_completion_unknown*>(&error) == nullptr;
+}
+
+}  // namespace
+
 void rethrow_as_ledger_error(const std::exception& error) {
   if (dynamic_cast<const pqxx::in_doubt_error*>(&error) != nullptr) {
     throw LedgerError{ErrorCode::kUnavailable, "the connection broke during a commit", true};
   }
   if (dynamic_cast<const pqxx::broken_connection*>(&error) != nullptr) {
     throw LedgerError{ErrorCode::kUnavailable, "the ledger's database cannot be reached"};
+  }
+  if (rolled_back(error)) {
+    throw LedgerError{ErrorCode::kUnavailable,
+                      std::string{"the ledger's database rolled back: "} + error.what()};
   }
   if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&error)) {
     const std::string state = sql->sqlstate();
@@ -28,11 +42,11 @@ Store::Store(const Settings& settings) : settings_(settings) {}
 bool Store::may_run_again(const std::exception& error) {
   if (dynamic_cast<const pqxx::in_doubt_error*>(&error) != nullptr) return false;
   if (dynamic_cast<const pqxx::broken_connection*>(&error) != nullptr) return true;
+  if (rolled_back(error)) return true;
   const auto* sql = dynamic_cast<const pqxx::sql_error*>(&error);
   if (sql == nullptr) return false;
-  // serialization failure, deadlock, an exclusion that a race lost, terminated by an administrator
-  return sql->sqlstate() == "40001" || sql->sqlstate() == "40P01" || sql->sqlstate() == "23P01" ||
-         sql->sqlstate() == "57P01";
+  // an exclusion that a race lost, terminated by an administrator
+  return sql->sqlstate() == "23P01" || sql->sqlstate() == "57P01";
 }
 
 std::unique_ptr<pqxx::connection> Store::take() {
