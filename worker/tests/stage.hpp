@@ -41,6 +41,11 @@ class Stage {
     registrations_.push_back([definition](Worker& worker) { worker.add(definition); });
     return *this;
   }
+  Stage& runs(const std::shared_ptr<const WorkflowDefinition>& definition) {
+    registry_.add(definition);
+    registrations_.push_back([definition](Worker& worker) { worker.add_workflow(definition); });
+    return *this;
+  }
   // Whatever else is asked for.
   template <class W>
   Stage& runs_any(const Definition<W>& definition) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <tempora/failure.hpp>
 
+#include "engine/misuse.hpp"
 #include "engine/place.hpp"
 #include "engine/run_state.hpp"
 #include "interceptor/chain.hpp"
@@ -35,11 +36,10 @@ Logger RunState::logger() const {
 bool RunState::may_command(const char* what) const {
   if (scheduler_.evicting) return false;
   if (detail::Scheduler::current() != &scheduler_) {
-    throw WorkflowMisuse{fmt::format("{}: called from outside the workflow", what)};
+    Misuse::raise(fmt::format("{}: called from outside the workflow", what));
   }
   if (scheduler_.read_only)
-    throw WorkflowMisuse{
-        fmt::format("{}: a query, validator or condition must change nothing", what)};
+    Misuse::raise(fmt::format("{}: a query, validator or condition must change nothing", what));
   return true;
 }
 
@@ -66,7 +66,7 @@ void RunState::schedule_activity(const detail::Ref<detail::FutureState>& future,
                                  const std::string& type, const ActivityOptions& options,
                                  Payloads input, SourceLocation where) {
   if (options.start_to_close <= Duration{} && options.schedule_to_close <= Duration{}) {
-    throw WorkflowMisuse{fmt::format("activity {}: set start_to_close or schedule_to_close", type)};
+    Misuse::raise(fmt::format("activity {}: set start_to_close or schedule_to_close", type));
   }
   if (!enter_scope(*future, "activity", where)) return;
   std::string id =
@@ -89,8 +89,7 @@ void RunState::start_local_activity(const detail::Ref<detail::FutureState>& futu
   request.schedule_to_close = or_default(options.schedule_to_close, defaults.schedule_to_close);
   request.start_to_close = or_default(options.start_to_close, defaults.start_to_close);
   if (request.start_to_close <= Duration{} && request.schedule_to_close <= Duration{}) {
-    throw WorkflowMisuse{
-        fmt::format("local activity {}: set start_to_close or schedule_to_close", type)};
+    Misuse::raise(fmt::format("local activity {}: set start_to_close or schedule_to_close", type));
   }
   request.retry = options.retry ? *options.retry : defaults.retry.value_or(RetryPolicy{});
   request.local_retry_threshold = options.local_retry_threshold;
@@ -153,7 +152,7 @@ void RunState::start_nexus(const detail::Ref<detail::ValueState<std::string>>& s
                            const detail::Ref<detail::FutureState>& result,
                            detail::NexusRequest request) {
   const auto need = [](const std::string& name, const char* what) {
-    if (name.empty()) throw WorkflowMisuse{fmt::format("Nexus operation: {} is empty", what)};
+    if (name.empty()) Misuse::raise(fmt::format("Nexus operation: {} is empty", what));
   };
   need(request.endpoint, "the endpoint's name");
   need(request.service, "the service's name");
@@ -398,6 +397,7 @@ temporal::api::query::v1::WorkflowQueryResult RunState::answer(
   scheduler_.read_only = true;
   try {
     Payload payload = answer_payload(query);
+    Misuse::rethrow();
     if (payload.ByteSizeLong() > options_.payload_limit_bytes) {
       throw std::runtime_error{
           fmt::format("[TMPRL1103] the answer of query {} is {} bytes, the limit is {}",
@@ -415,6 +415,7 @@ temporal::api::query::v1::WorkflowQueryResult RunState::answer(
     result.set_error_message(result.failure().message());
   }
   scheduler_.read_only = false;
+  Misuse::forget();  // it failed the query, not the task
   replaying_ = was_replaying;
   return result;
 }

@@ -2,6 +2,7 @@
 #include <tempora/nexus.hpp>
 #include <tempora/workflow.hpp>
 
+#include "engine/misuse.hpp"
 #include "engine/run_state.hpp"
 
 namespace tempora {
@@ -234,7 +235,7 @@ CancellationScope Context::new_shielded_scope() const {
 }
 
 Task<std::size_t> select(Context&, std::vector<AnyFuture> futures) {
-  if (futures.empty()) throw WorkflowMisuse{"select: there is nothing to wait for"};
+  if (futures.empty()) engine::Misuse::raise("select: there is nothing to wait for");
   std::vector<Ref<detail::FutureState>> states;
   for (const AnyFuture& future : futures) states.push_back(future.state());
   FirstAwaiter wait{std::move(states)};

@@ -5,6 +5,7 @@
 #include <tempora/failure.hpp>
 
 #include "converter/time.hpp"
+#include "engine/misuse.hpp"
 #include "engine/run_state.hpp"
 #include "interceptor/chain.hpp"
 #include "machines/marker.hpp"
@@ -26,6 +27,9 @@ void RunState::drain() {
     while (!scheduler_.idle()) step(scheduler_.pop());
   } while (touched_ && wake_one_condition());
   if (nondeterminism_.has_value()) throw TaskFailure{*nondeterminism_};
+  // Earlier builds let it pass where it was caught: what they recorded goes on.
+  if (replaying_) Misuse::forget();
+  Misuse::rethrow();
   drop_idle_scopes();
 }
 
@@ -106,8 +110,10 @@ bool RunState::start_update(Root& root) {
           validate_update(handler, its.name, its.input);
         });
       }
+      Misuse::rethrow();
     } catch (const std::exception& error) {
       scheduler_.read_only = false;
+      Misuse::forget();  // it rejected the update, and does not fail the task
       update.reject(to_proto(error));
       return false;
     }

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "converter/time.hpp"
+#include "engine/misuse.hpp"
 #include "interceptor/chain.hpp"
 #include "machines/activity.hpp"
 #include "machines/local_activity.hpp"
@@ -144,6 +145,7 @@ TaskOutcome RunState::process(const WorkflowTask& task, bool replay_only) {
 template <class Work>
 TaskOutcome RunState::guarded(const WorkflowTask& task, Work work) {
   const detail::Scheduler::Use use{scheduler_};
+  Misuse::forget();
   try {
     TaskOutcome outcome;
     work(outcome);
@@ -499,20 +501,26 @@ void RunState::read_metadata(const HistoryEvent& completed) {
     sdk_recorded_ = true;
 }
 
+// No flag of ours is in use yet: a history with one was written by a newer runtime, which shows
+// another order. Those of other SDKs, in whose histories a name stands as in ours, are theirs.
+void RunState::refuse_unknown_flags(const HistoryEvent& completed) {
+  const auto& metadata = completed.workflow_task_completed_event_attributes().sdk_metadata();
+  if (!metadata.sdk_name().empty()) foreign_ = metadata.sdk_name() != kSdkName;
+  const auto& flags =
+      metadata.lang_used_flags().empty() ? metadata.core_used_flags() : metadata.lang_used_flags();
+  if (foreign_ || flags.empty()) return;
+  throw TaskFailure{
+      enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+      fmt::format("event {} has the SDK flag {}, which {} {} does not know: a newer one wrote it, "
+                  "update this worker",
+                  completed.event_id(), flags.Get(0), kSdkName, kSdkVersion)};
+}
+
 void RunState::read_ahead(const Events& events, const Chunk& chunk) {
   for (int i = chunk.end; i < chunk.consequences_end; ++i) {
     const HistoryEvent& event = events.Get(i);
     if (event.event_type() == enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED) {
-      // No flag of ours exists yet: a history with one was written by a newer runtime with another
-      // visible order.
-      const auto& metadata = event.workflow_task_completed_event_attributes().sdk_metadata();
-      if (metadata.lang_used_flags_size() > 0 &&
-          (metadata.sdk_name().empty() || metadata.sdk_name() == kSdkName)) {
-        throw TaskFailure{
-            enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-            fmt::format("event {} was written by a newer runtime (flag {}): update this worker",
-                        event.event_id(), metadata.lang_used_flags(0))};
-      }
+      refuse_unknown_flags(event);
       continue;
     }
     if (auto effect = read_side_effect(event)) {

@@ -183,6 +183,7 @@ class RunState {
   bool is_skippable_patch(const Events& events, int index) const;
   void read_ahead(const Events& events, const Chunk& chunk);
   void read_metadata(const HistoryEvent& completed);
+  void refuse_unknown_flags(const HistoryEvent& completed);
   std::vector<Arrival> arrivals(const WorkflowTask& task, const Chunk& chunk, bool live);
   void deliver_signal(const std::string& name, const Payloads& input,
                       const temporal::api::common::v1::Header& header);
@@ -302,6 +303,7 @@ class RunState {
   bool closed_ = false;        // … and recorded
   bool poisoned_ = false;      // a task failed: the state is of no use any more
   bool sdk_recorded_ = false;  // our name and version stand in the history
+  bool foreign_ = false;       // the last name in the history is of another SDK
 };
 
 }  // namespace tempora::engine

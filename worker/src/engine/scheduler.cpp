@@ -3,6 +3,7 @@
 #include <tempora/failure.hpp>
 #include <tempora/workflow.hpp>
 
+#include "engine/misuse.hpp"
 #include "engine/place.hpp"
 #include "engine/root.hpp"
 
@@ -10,12 +11,13 @@ namespace tempora::detail {
 namespace {
 
 thread_local Scheduler* t_current = nullptr;
+thread_local std::exception_ptr t_misuse;
 
 // Destructors in frames that are being destroyed may ask; then nothing happens.
 bool may_cancel() {
   if (t_current == nullptr || t_current->evicting) return false;
   if (t_current->read_only)
-    throw WorkflowMisuse{"cancel: a query, validator or condition must change nothing"};
+    engine::Misuse::raise("cancel: a query, validator or condition must change nothing");
   return true;
 }
 
@@ -136,3 +138,19 @@ void FutureState::request_cancel(const std::string& reason) {
 }
 
 }  // namespace tempora::detail
+
+namespace tempora::engine {
+
+void Misuse::raise(const std::string& why) {
+  const std::exception_ptr error = std::make_exception_ptr(WorkflowMisuse{why});
+  if (detail::t_current != nullptr && !detail::t_misuse) detail::t_misuse = error;
+  std::rethrow_exception(error);
+}
+
+void Misuse::rethrow() {
+  if (detail::t_misuse) std::rethrow_exception(std::exchange(detail::t_misuse, nullptr));
+}
+
+void Misuse::forget() { detail::t_misuse = nullptr; }
+
+}  // namespace tempora::engine

@@ -25,8 +25,10 @@ list(APPEND WORKER_TESTS
   src/engine/child_test.cpp
   src/engine/late_signal_test.cpp
   src/engine/local_activity_test.cpp
+  src/engine/misuse_test.cpp
   src/engine/nexus_test.cpp
   src/engine/patch_test.cpp
   src/engine/run_test.cpp
+  src/engine/sdk_flags_test.cpp
   src/engine/side_effect_test.cpp
   src/testing/replayer_test.cpp)
