@@ -8,7 +8,11 @@
 #include <expected>
 #include <string>
 #include <string_view>
+#include <tempora/codec.hpp>
 #include <tempora/definition.hpp>
+#include <tempora/interceptor.hpp>
+#include <utility>
+#include <vector>
 
 namespace tempora {
 
@@ -22,10 +26,19 @@ struct ReplayError {
   bool nondeterminism = false;
 };
 
+// What the worker that recorded has beside the code of its workflows: the replay needs the same.
+struct ReplayerOptions {
+  std::string namespace_ = "default";                      // as `Context::info` tells it
+  std::vector<WorkflowInterceptorFactory> interceptors{};  // those of `WorkerInterceptors`
+  CodecOptions codecs{};                                   // for payloads that are still encoded
+};
+
 class Replayer {
  public:
-  explicit Replayer(WorkflowRegistry registry) : registry_(std::move(registry)) {}
+  explicit Replayer(WorkflowRegistry registry, ReplayerOptions options = {})
+      : registry_(std::move(registry)), options_(std::move(options)) {}
 
+  // A workflow task that is still open is not done: what the code did before it is compared.
   std::expected<void, ReplayError> replay(const temporal::api::history::v1::History& history) const;
   // As exported by `temporal workflow show -o json` or the web UI, also in the older spelling of
   // enums.
@@ -33,6 +46,7 @@ class Replayer {
 
  private:
   WorkflowRegistry registry_;
+  ReplayerOptions options_;
 };
 
 // Parses an exported history. The error says what is wrong with the text.

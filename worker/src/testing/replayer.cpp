@@ -98,10 +98,12 @@ std::expected<void, ReplayError> Replayer::replay(
   }
   temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse task;
   *task.mutable_history() = history;
+  if (!options_.codecs.empty()) decode_payloads(*task.mutable_history(), options_.codecs);
   const auto& started = history.events(0).workflow_execution_started_event_attributes();
   task.mutable_workflow_execution()->set_workflow_id(started.workflow_id());
   task.mutable_workflow_execution()->set_run_id(started.original_execution_run_id());
-  engine::Run run{registry_, engine::RunOptions{}};
+  engine::Run run{registry_, engine::RunOptions{.namespace_ = options_.namespace_,
+                                                .interceptors = options_.interceptors}};
   const engine::TaskOutcome outcome = run.replay(task);
   if (outcome.kind == engine::TaskOutcome::Kind::kCompleted) return {};
   if (run.nondeterminism()) return std::unexpected(*run.nondeterminism());

@@ -174,6 +174,75 @@ TEST(Replayer, ACatchOfTheWorkflowsOwnHidesNoNondeterminism) {
   EXPECT_EQ(replayed.error().command, "RecordMarker side effect 1");
 }
 
+struct Placed {
+  Task<std::string> run(Context& ctx, std::string name) {
+    co_await ctx.sleep(1s);
+    co_return name;
+  }
+};
+const Definition<Placed> kPlaced{"Placed", run(&Placed::run)};
+
+// Commands something of its own before it lets the workflow begin.
+struct Delays final : WorkflowInterceptor {
+  Task<Payload> inbound(Context& ctx, InboundCall call, Next next) override {
+    co_await ctx.sleep(1s);
+    Task<Payload> rest = next(std::move(call));
+    co_return co_await rest;
+  }
+};
+
+HistoryBuilder placed(int timers) {
+  HistoryBuilder history;
+  history.started("Placed", std::string{"alice"}).task_started().task_completed();
+  for (int i = 1; i <= timers; ++i) {
+    const std::string id = std::to_string(i);
+    history.timer_started(id).timer_fired(history.last_id(), id);
+    history.task_started().task_completed();
+  }
+  history.completed();
+  return history;
+}
+
+TEST(Replayer, TakesTheInterceptorsOfTheWorkerThatRecorded) {
+  WorkflowRegistry registry;
+  registry.add(kPlaced);
+  ReplayerOptions options;
+  options.interceptors = {[] { return std::make_unique<Delays>(); }};
+  const auto replayed = Replayer{registry, options}.replay(placed(2).history());
+  EXPECT_TRUE(replayed.has_value()) << replayed.error().message;
+  EXPECT_FALSE(Replayer{registry}.replay(placed(2).history()).has_value());
+  EXPECT_FALSE((Replayer{registry, options}.replay(placed(1).history())).has_value());
+}
+
+// Sleeps only where it is at home.
+struct AtHome {
+  Task<void> run(Context& ctx) {
+    if (ctx.info().namespace_ == "home") co_await ctx.sleep(1s);
+  }
+};
+const Definition<AtHome> kAtHome{"Placed", run(&AtHome::run)};
+
+TEST(Replayer, TakesTheNamespaceOfTheWorkerThatRecorded) {
+  WorkflowRegistry registry;
+  registry.add(kAtHome);
+  const auto home = Replayer{registry, {.namespace_ = "home"}}.replay(placed(1).history());
+  EXPECT_TRUE(home.has_value()) << home.error().message;
+  EXPECT_FALSE(Replayer{registry}.replay(placed(1).history()).has_value());
+}
+
+TEST(Replayer, DecodesAHistoryThatIsStillEncoded) {
+  WorkflowRegistry registry;
+  registry.add(kPlaced);
+  ReplayerOptions options;
+  options.codecs.codecs = {std::make_shared<AesGcmCodec>(
+      std::map<std::string, std::string>{{"a", std::string(32, 'k')}}, "a")};
+  auto encoded = placed(1).history();
+  encode_payloads(encoded, options.codecs);
+  const auto replayed = Replayer{registry, options}.replay(encoded);
+  EXPECT_TRUE(replayed.has_value()) << replayed.error().message;
+  EXPECT_FALSE(Replayer{registry}.replay(encoded).has_value()) << "nobody can read the argument";
+}
+
 constexpr const char* kExport = R"({"events":[
   {"eventId":"1","eventTime":"2026-01-02T03:04:05.123456789Z","eventType":"EVENT_TYPE_WORKFLOW_EXECUTION_STARTED",
    "someNewField":{"a":1},
