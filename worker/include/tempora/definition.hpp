@@ -5,6 +5,7 @@
 
 #include <any>
 #include <concepts>
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
@@ -44,6 +45,8 @@ struct WorkflowDefinition {
   std::string name;
   std::function<std::shared_ptr<void>(Context&, const Payloads&)> create;
   std::function<Task<Payload>(void*, Context&, const Payloads&)> start;
+  std::size_t object_bytes = 0;                        // of what `create` makes
+  std::function<std::size_t(const void*)> held_bytes;  // beyond these; empty: unknown
   std::map<std::string, Signal, std::less<>> signals;
   std::map<std::string, Query, std::less<>> queries;
   std::map<std::string, Update, std::less<>> updates;
@@ -201,6 +204,10 @@ struct DynamicUpdatePart {
   M member;
   V validator;
 };
+template <class M>
+struct HeldBytesPart {
+  M member;
+};
 
 }  // namespace detail
 
@@ -252,6 +259,13 @@ template <class M, class V>
 detail::DynamicUpdatePart<M, V> update_dynamic(M member, V validator) {
   return {member, validator};
 }
+// `member() const` returns how many bytes the object holds beyond its own size: in strings, lists
+// and the like. Asked after each task, for `WorkerOptions::max_cached_workflow_bytes`; it takes no
+// longer than a query should. What it throws fails the workflow task.
+template <class M>
+detail::HeldBytesPart<M> held_bytes(M member) {
+  return {member};
+}
 
 template <class W>
 class Definition {
@@ -297,8 +311,19 @@ class Definition {
   }
 
   template <class M>
+  void add(detail::HeldBytesPart<M> part) {
+    static_assert(detail::kIsConstMember<M>, "held_bytes is const");
+    static_assert(std::unsigned_integral<typename detail::Member<M>::Result>,
+                  "held_bytes returns a number without a sign");
+    erased_->held_bytes = [member = part.member](const void* self) -> std::size_t {
+      return (static_cast<const W*>(self)->*member)();
+    };
+  }
+
+  template <class M>
   void add(detail::RunPart<M> part) {
     using Arguments = typename detail::Member<M>::Arguments;
+    erased_->object_bytes = sizeof(W);
     static_assert(detail::kIsTask<typename detail::Member<M>::Result>, "run returns a Task");
     erased_->create = [](Context& context, const Payloads& input) -> std::shared_ptr<void> {
       if constexpr (std::tuple_size_v<Arguments> == 1) {

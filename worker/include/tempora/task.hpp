@@ -5,6 +5,7 @@
 
 #include <concepts>
 #include <coroutine>
+#include <cstddef>
 #include <exception>
 #include <optional>
 #include <tempora/detail/scheduler.hpp>
@@ -31,6 +32,12 @@ class TaskPromiseBase {
     }
     void await_resume() noexcept {}
   };
+
+  // The coroutine's frame.
+  static void* operator new(std::size_t size) { return counted_new(size); }
+  static void operator delete(void* memory, std::size_t size) noexcept {
+    counted_delete(memory, size);
+  }
 
   std::suspend_always initial_suspend() noexcept { return {}; }
   FinalAwaiter final_suspend() noexcept { return {}; }

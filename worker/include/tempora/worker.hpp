@@ -58,6 +58,15 @@ struct WorkerOptions {
   // between 1 and this.
   std::size_t max_pollers = 0;
   std::size_t max_cached_workflows = 1'000;  // 0: every task replays the whole history
+  // What cached workflows may hold together; 0: no limit. Above it idle ones are dropped, the least
+  // recently used first, and replayed when their next task comes; one that alone holds more is
+  // dropped after each of its tasks. A workflow counts, when a task of it has ended, with its
+  // coroutines' frames, its operations under way, memo, search attributes and signals that wait,
+  // with its object, and with what the object says that it holds (`held_bytes`); if it says
+  // nothing, with all arguments, signals, updates and results that it was ever given. Not counted:
+  // what else objects and coroutines keep on the heap, failures, interceptors, and what tasks in
+  // hand need (events, commands). So this is an estimate: leave room.
+  std::size_t max_cached_workflow_bytes = 0;
   // How long the server keeps a task of a cached run for this worker before it gives it to any.
   Duration sticky_schedule_to_start_timeout = std::chrono::seconds{10};
   // Activities and handlers of Nexus are left alone for this long after `shutdown` began, then they
@@ -140,6 +149,8 @@ class Worker {
   void abandon();
 
   std::size_t cached_workflows() const;
+  // What they hold, as `max_cached_workflow_bytes` counts it.
+  std::size_t cached_workflow_bytes() const;
 
  private:
   struct Impl;

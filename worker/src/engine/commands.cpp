@@ -293,6 +293,7 @@ Payload RunState::side_effect(const std::function<Payload()>& function, SourceLo
     nondeterminism_ = error;  // a `catch` of the workflow's own must not swallow it
     throw TaskFailure{std::move(error)};
   }
+  count_given(value);
   detail::make_ref<SideEffectMachine>(*this, number)->record(value, where);
   return value;
 }

@@ -120,6 +120,7 @@ bool RunState::start_update(Root& root) {
     scheduler_.read_only = false;
   }
   touch();
+  count_given(arguments);
   update.accept();
   ++handlers_running_;
   root.task = [](Task<Payload> user, detail::Ref<UpdateMachine> machine)

@@ -31,5 +31,6 @@ const std::optional<ReplayError>& Run::nondeterminism() const { return state_->n
 bool Run::closed() const { return state_->closed(); }
 const std::string& Run::workflow_type() const { return state_->workflow_type(); }
 TimePoint Run::start_time() const { return state_->info().start_time; }
+std::size_t Run::memory_bytes() const { return state_->memory_bytes(); }
 
 }  // namespace tempora::engine

@@ -4,6 +4,7 @@
 
 #include <temporal/api/workflowservice/v1/request_response.pb.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -83,6 +84,8 @@ class Run {
   bool closed() const;  // the terminal command was accepted or recorded
   const std::string& workflow_type() const;
   TimePoint start_time() const;  // as the server has it
+  // What it holds, about; see `WorkerOptions::max_cached_workflow_bytes`.
+  std::size_t memory_bytes() const;
 
   // For the replayer: `task` is a whole history, nothing is new work, nothing is answered.
   TaskOutcome replay(const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task);

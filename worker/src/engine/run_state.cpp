@@ -129,6 +129,7 @@ TaskOutcome RunState::process(const WorkflowTask& task, bool replay_only) {
       if (open) break;
     }
     if (task.has_query()) {
+      measure_workflow();  // the run may be a fresh one, which will be kept
       done.kind = TaskOutcome::Kind::kQueryAnswered;
       auto result = answer(task.query());
       done.query.set_completed_type(result.result_type());
@@ -188,6 +189,7 @@ void RunState::answer_task(const WorkflowTask& task, TaskOutcome& outcome) {
     (*outcome.completion.mutable_query_results())[id] = answer(query);
   }
   check_sizes(outcome.completion);
+  measure_workflow();
   outcome.run_closed = ended_;
 }
 
@@ -386,7 +388,9 @@ void RunState::deliver_signal(const std::string& name, const Payloads& input,
     logger().error("signal {} cannot be decoded and is dropped: {}", name, error.what());
   }
   scheduler_.scope = {};
-  if (task) start_signal(name, std::move(task), std::move(keeper));
+  if (!task) return;
+  count_given(input);
+  start_signal(name, std::move(task), std::move(keeper));
 }
 
 Task<void> RunState::late_signal(const std::string& name, Headers headers, const Payloads& input,
@@ -436,6 +440,7 @@ void RunState::deliver_waiting(const std::string* name,
     scheduler_.scope = root_scope_;
     Task<void> task = late_signal(its_name, std::move(headers), input, handler);
     scheduler_.scope = caller;
+    count_given(input);
     start_signal(its_name, std::move(task), handler);
   }
 }
@@ -640,6 +645,7 @@ void RunState::initialise(const WorkflowTask&, const HistoryEvent& event) {
   id_random_ = RandomStream{info_.original_execution_run_id, "id"};
   scheduler_.scope = root_scope_;
   for (const auto& make : options_.interceptors) interceptors_.push_back(make());
+  count_given(started.input());
   workflow_ = definition_->create(context_, started.input());
   scheduler_.scope = {};
 }

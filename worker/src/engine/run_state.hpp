@@ -62,6 +62,7 @@ class RunState {
   const std::optional<ReplayError>& nondeterminism() const { return nondeterminism_; }
   bool closed() const { return closed_; }
   const std::string& workflow_type() const { return info_.workflow_type; }
+  std::size_t memory_bytes() const;
 
   // --- for the context
   const RunOptions& options() const { return options_; }
@@ -132,6 +133,8 @@ class RunState {
   // Takes an unsent command back; false if there is none.
   bool drop_unsent(const Machine& machine, enums::CommandType type);
   void expect_events(std::int64_t initiating_event_id, Machine* machine);
+  // The operation behind `future` has this result; null if it has none.
+  void fulfil(detail::FutureState& future, const Payload* result);
   void forget_events(std::int64_t initiating_event_id);
   void add_message(temporal::api::protocol::v1::Message message) {
     messages_.push_back(std::move(message));
@@ -203,6 +206,11 @@ class RunState {
   void initialise(const WorkflowTask& task, const HistoryEvent& started);
   void apply(const HistoryEvent& event);
   void touch();
+
+  // memory.cpp
+  void count_given(const Payload& value);
+  void count_given(const Payloads& values);
+  void measure_workflow();
 
   // coroutines
   void add_root(std::unique_ptr<detail::Root> root);
@@ -295,6 +303,8 @@ class RunState {
   std::uint64_t activity_counter_ = 0;
   std::uint64_t timer_counter_ = 0;
   std::uint64_t side_effect_counter_ = 0;
+  std::size_t given_bytes_ = 0;        // payloads that the workflow was handed, since it began
+  std::size_t workflow_says_held_ = 0;  // after its last task
   int handlers_running_ = 0;
   bool replaying_ = false;
   bool touched_ = false;  // the activation in hand has done something

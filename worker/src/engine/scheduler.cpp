@@ -13,6 +13,14 @@ namespace {
 thread_local Scheduler* t_current = nullptr;
 thread_local std::exception_ptr t_misuse;
 
+// What the allocator needs for itself, about.
+constexpr std::size_t kAllocationBytes = 16;
+
+void count(std::size_t size, int sign) {
+  if (t_current != nullptr)
+    t_current->counted_bytes += sign * static_cast<std::ptrdiff_t>(size + kAllocationBytes);
+}
+
 // Destructors in frames that are being destroyed may ask; then nothing happens.
 bool may_cancel() {
   if (t_current == nullptr || t_current->evicting) return false;
@@ -22,6 +30,17 @@ bool may_cancel() {
 }
 
 }  // namespace
+
+void* counted_new(std::size_t size) {
+  void* memory = ::operator new(size);
+  count(size, 1);
+  return memory;
+}
+
+void counted_delete(void* memory, std::size_t size) noexcept {
+  count(size, -1);
+  ::operator delete(memory, size);
+}
 
 Scheduler* Scheduler::current() { return t_current; }
 

@@ -5,6 +5,7 @@ list(APPEND WORKER_SOURCES
   src/engine/commands.cpp
   src/engine/context.cpp
   src/engine/coroutines.cpp
+  src/engine/memory.cpp
   src/engine/run.cpp
   src/engine/run_state.cpp
   src/engine/scheduler.cpp
@@ -25,6 +26,7 @@ list(APPEND WORKER_TESTS
   src/engine/child_test.cpp
   src/engine/late_signal_test.cpp
   src/engine/local_activity_test.cpp
+  src/engine/memory_test.cpp
   src/engine/misuse_test.cpp
   src/engine/nexus_test.cpp
   src/engine/patch_test.cpp

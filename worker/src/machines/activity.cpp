@@ -118,7 +118,7 @@ bool ActivityMachine::on_event(const HistoryEvent& event) {
     case enums::EVENT_TYPE_ACTIVITY_TASK_COMPLETED: {
       close();
       const Payloads& result = event.activity_task_completed_event_attributes().result();
-      future_->fulfil_from(result.payloads_size() > 0 ? &result.payloads(0) : nullptr);
+      run_.fulfil(*future_, result.payloads_size() > 0 ? &result.payloads(0) : nullptr);
       break;
     }
     case enums::EVENT_TYPE_ACTIVITY_TASK_FAILED: {

@@ -189,7 +189,7 @@ bool ChildMachine::on_end(const HistoryEvent& event) {
     case enums::EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED: {
       close();
       const Payloads& result = event.child_workflow_execution_completed_event_attributes().result();
-      result_->fulfil_from(result.payloads_size() > 0 ? &result.payloads(0) : nullptr);
+      run_.fulfil(*result_, result.payloads_size() > 0 ? &result.payloads(0) : nullptr);
       return true;
     }
     case enums::EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_FAILED: {

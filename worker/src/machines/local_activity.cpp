@@ -120,7 +120,7 @@ void LocalActivityMachine::resolve(const LocalMarker& end) {
   }
   state_ = State::kFinal;
   if (!end.failure.has_value()) {
-    future_->fulfil_from(end.result.payloads_size() > 0 ? &end.result.payloads(0) : nullptr);
+    run_.fulfil(*future_, end.result.payloads_size() > 0 ? &end.result.payloads(0) : nullptr);
   } else if (end.failure->has_canceled_failure_info()) {
     fail_future("canceled", enums::RETRY_STATE_CANCEL_REQUESTED, *end.failure);
   } else {

@@ -136,7 +136,7 @@ bool NexusMachine::on_event(const HistoryEvent& event) {
       close();
       const auto& completed = event.nexus_operation_completed_event_attributes();
       if (started_->pending()) started_->set({});
-      result_->fulfil_from(completed.has_result() ? &completed.result() : nullptr);
+      run_.fulfil(*result_, completed.has_result() ? &completed.result() : nullptr);
       return true;
     }
     case enums::EVENT_TYPE_NEXUS_OPERATION_FAILED:

@@ -51,6 +51,7 @@ std::optional<WorkflowTask> RunCache::give_back(
     CachedRun* entry, std::vector<std::unique_ptr<engine::Run>>& dropped) {
   const std::lock_guard lock{mutex_};
   entry->stuck = false;
+  count(*entry);
   if (entry->mailbox != nullptr) {
     WorkflowTask next = std::move(entry->mailbox->front());
     entry->mailbox->pop_front();
@@ -58,30 +59,39 @@ std::optional<WorkflowTask> RunCache::give_back(
     return next;
   }
   entry->in_hand = false;
-  if (entry->run == nullptr || max_runs_ == 0) {
-    if (entry->run != nullptr) dropped.push_back(std::move(entry->run));
-    runs_.erase(entry->run_id);
+  const bool too_large = max_bytes_ > 0 && entry->counted_bytes > max_bytes_;
+  if (entry->run == nullptr || max_runs_ == 0 || too_large) {
+    if (too_large) ++forced_evictions_;
+    drop(entry, dropped);
     return std::nullopt;
   }
   entry->idle_position = idle_.insert(idle_.end(), entry);
-  while (runs_.size() > max_runs_ && !idle_.empty()) {
+  while (too_full() && !idle_.empty()) {
     CachedRun* oldest = idle_.front();
     idle_.pop_front();
-    dropped.push_back(std::move(oldest->run));
-    runs_.erase(oldest->run_id);
+    drop(oldest, dropped);
     ++forced_evictions_;
   }
   return std::nullopt;
+}
+
+void RunCache::count(CachedRun& entry) {
+  const std::size_t now = entry.run == nullptr ? 0 : entry.bytes;
+  bytes_ = bytes_ - entry.counted_bytes + now;
+  entry.counted_bytes = now;
+}
+
+void RunCache::drop(CachedRun* entry, std::vector<std::unique_ptr<engine::Run>>& dropped) {
+  if (entry->run != nullptr) dropped.push_back(std::move(entry->run));
+  bytes_ -= entry->counted_bytes;
+  runs_.erase(entry->run_id);
 }
 
 std::vector<std::unique_ptr<engine::Run>> RunCache::drop_idle() {
   std::vector<std::unique_ptr<engine::Run>> dropped;
   const std::lock_guard lock{mutex_};
   dropped.reserve(idle_.size());
-  for (CachedRun* entry : idle_) {
-    dropped.push_back(std::move(entry->run));
-    runs_.erase(entry->run_id);
-  }
+  for (CachedRun* entry : idle_) drop(entry, dropped);
   idle_.clear();
   return dropped;
 }
@@ -89,6 +99,11 @@ std::vector<std::unique_ptr<engine::Run>> RunCache::drop_idle() {
 std::size_t RunCache::cached() const {
   const std::lock_guard lock{mutex_};
   return runs_.size();
+}
+
+std::size_t RunCache::cached_bytes() const {
+  const std::lock_guard lock{mutex_};
+  return bytes_;
 }
 
 std::uint64_t RunCache::forced_evictions() const {

@@ -22,14 +22,18 @@ WorkflowTask query_of(const std::string& run_id) {
 
 class RunCacheTest : public testing::Test {
  protected:
-  // A run that was served once and is idle now.
-  void serve(RunCache& cache, const std::string& run_id) {
+  // A run that was served once, holds so much and is idle now.
+  void serve(RunCache& cache, const std::string& run_id, std::size_t bytes = 0) {
     const auto taken = cache.take(task_of(run_id));
     ASSERT_NE(taken.entry, nullptr);
     if (taken.entry->run == nullptr) {
       taken.entry->run = std::make_unique<engine::Run>(registry_, engine::RunOptions{});
     }
+    taken.entry->bytes = bytes;
     EXPECT_FALSE(cache.give_back(taken.entry, dropped_));
+  }
+  static bool holds(RunCache& cache, const std::string& run_id) {
+    return cache.take(task_of(run_id)).entry->run != nullptr;
   }
 
   WorkflowRegistry registry_;
@@ -61,6 +65,65 @@ TEST_F(RunCacheTest, KeepsNothingWithoutACache) {
   serve(cache, "a");
   EXPECT_EQ(dropped_.size(), 1U);
   EXPECT_EQ(cache.cached(), 0U);
+}
+
+TEST_F(RunCacheTest, DropsTheLeastRecentlyUsedWhileAllHoldTooMuch) {
+  RunCache cache{10, 100};
+  serve(cache, "a", 30);
+  serve(cache, "b", 30);
+  serve(cache, "c", 30);
+  serve(cache, "a", 30);
+  EXPECT_TRUE(dropped_.empty());
+  serve(cache, "d", 70);  // pushes b and c out
+  EXPECT_EQ(dropped_.size(), 2U);
+  EXPECT_EQ(cache.forced_evictions(), 2U);
+  EXPECT_EQ(cache.cached_bytes(), 100U);
+  EXPECT_TRUE(holds(cache, "a"));
+  EXPECT_TRUE(holds(cache, "d"));
+  EXPECT_FALSE(holds(cache, "b"));
+}
+
+TEST_F(RunCacheTest, ARunThatGrowsPushesOthersOut) {
+  RunCache cache{10, 100};
+  serve(cache, "a", 10);
+  serve(cache, "b", 10);
+  serve(cache, "a", 95);
+  EXPECT_EQ(dropped_.size(), 1U);
+  EXPECT_EQ(cache.cached_bytes(), 95U);
+  EXPECT_TRUE(holds(cache, "a"));
+}
+
+TEST_F(RunCacheTest, ARunThatAloneHoldsTooMuchGoesAndTheOthersStay) {
+  RunCache cache{10, 100};
+  serve(cache, "a", 30);
+  serve(cache, "large", 101);
+  EXPECT_EQ(dropped_.size(), 1U);
+  EXPECT_EQ(cache.forced_evictions(), 1U);
+  EXPECT_EQ(cache.cached_bytes(), 30U);
+  EXPECT_TRUE(holds(cache, "a"));
+  EXPECT_FALSE(holds(cache, "large"));
+}
+
+TEST_F(RunCacheTest, ARunInHandCountsButIsNotDropped) {
+  RunCache cache{10, 100};
+  serve(cache, "a", 80);
+  const auto in_hand = cache.take(task_of("a"));
+  serve(cache, "b", 30);
+  EXPECT_EQ(dropped_.size(), 1U) << "b went: a is in hand";
+  EXPECT_NE(in_hand.entry->run, nullptr);
+  EXPECT_EQ(cache.cached_bytes(), 80U);
+}
+
+TEST_F(RunCacheTest, WhatRunsHeldIsFreeWhenTheyAreGone) {
+  RunCache cache{10, 100};
+  serve(cache, "ends", 90);
+  const auto last = cache.take(task_of("ends"));
+  last.entry->run.reset();
+  EXPECT_FALSE(cache.give_back(last.entry, dropped_));
+  EXPECT_EQ(cache.cached_bytes(), 0U);
+  serve(cache, "idle", 90);
+  EXPECT_EQ(cache.drop_idle().size(), 1U);
+  EXPECT_EQ(cache.cached_bytes(), 0U);
 }
 
 TEST_F(RunCacheTest, ASecondTaskOfARunWaitsForTheFirst) {

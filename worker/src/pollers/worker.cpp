@@ -84,6 +84,9 @@ void check(const WorkerOptions& options) {
         "max_concurrent_workflow_tasks must be at least {} with max_cached_workflows {}", least,
         options.max_cached_workflows)};
   }
+  if (options.max_cached_workflow_bytes > 0 && options.max_cached_workflows == 0) {
+    throw std::invalid_argument{"max_cached_workflow_bytes goes with max_cached_workflows above 0"};
+  }
   if (options.versioning) {
     if (options.versioning->version.deployment.empty() ||
         options.versioning->version.build_id.empty()) {
@@ -276,6 +279,7 @@ void Worker::Impl::start_workflows() {
           .polls = options.workflow_pollers,
           .most_polls = options.max_pollers,
           .max_cached = options.max_cached_workflows,
+          .max_cached_bytes = options.max_cached_workflow_bytes,
           .sticky_timeout = options.sticky_schedule_to_start_timeout,
           // In a test on virtual time somebody may sit in a debugger.
           .deadlock_timeout = on_virtual_time() ? Duration{} : options.deadlock_timeout,
@@ -529,6 +533,10 @@ void Worker::abandon() { impl_->abandon(); }
 
 std::size_t Worker::cached_workflows() const {
   return impl_->workflow_worker == nullptr ? 0 : impl_->workflow_worker->cached_runs();
+}
+
+std::size_t Worker::cached_workflow_bytes() const {
+  return impl_->workflow_worker == nullptr ? 0 : impl_->workflow_worker->cached_bytes();
 }
 
 }  // namespace tempora

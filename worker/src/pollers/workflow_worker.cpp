@@ -99,7 +99,7 @@ WorkflowWorker::WorkflowWorker(std::shared_ptr<const CallEnvironment> environmen
                                                              options_.task_queue, "WorkflowWorker"),
                                         gate_for(options_.resources, environment_->timers))),
       threads_(std::make_shared<ThreadPool>(options_.threads)),
-      cache_(options_.max_cached) {}
+      cache_(options_.max_cached, options_.max_cached_bytes) {}
 
 // With a cache one poll in five, and at least one, is for new runs; the rest is
 // for runs that are cached here. There are never more polls than slots, so that
@@ -636,6 +636,8 @@ void WorkflowWorker::finish(Hand hand, bool keep_run) {
     hand->entry->run.reset();
     hand->entry->locals.reset();
   }
+  const engine::Run* run = hand->entry->run.get();
+  hand->entry->bytes = run == nullptr ? 0 : run->memory_bytes();
   std::vector<std::unique_ptr<engine::Run>> dropped;
   std::optional<WorkflowTask> next = cache_.give_back(hand->entry, dropped);
   if (caching() && metrics::wanted(options_.metrics)) count_cache(dropped.size());
@@ -708,6 +710,8 @@ void WorkflowWorker::count_cache(std::size_t evicted) const {
   const MetricTag tags[] = {{"namespace", options_.namespace_},
                             {"task_queue", options_.task_queue}};
   options_.metrics->gauge("temporal_sticky_cache_size", static_cast<double>(cache_.cached()), tags);
+  options_.metrics->gauge("temporal_sticky_cache_bytes", static_cast<double>(cache_.cached_bytes()),
+                          tags);
   if (evicted > 0) {
     options_.metrics->count("temporal_sticky_cache_total_forced_eviction", evicted, tags);
   }

@@ -48,6 +48,7 @@ struct WorkflowWorkerOptions {
   std::size_t polls = 5;
   std::size_t most_polls = 0;      // above 0: the server's hints move the number up to this
   std::size_t max_cached = 1'000;  // 0: no sticky queue, every task brings the whole history
+  std::size_t max_cached_bytes = 0;  // of all cached runs together; 0: no limit
   std::chrono::nanoseconds sticky_timeout{};
   std::chrono::nanoseconds deadlock_timeout{};  // 0: workflow code may run for ever
   std::size_t payload_limit_bytes = std::size_t{2} << 20;
@@ -84,6 +85,7 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
   void abandon();
 
   std::size_t cached_runs() const { return cache_.cached(); }
+  std::size_t cached_bytes() const { return cache_.cached_bytes(); }
 
   // For the worker's heartbeats.
   struct Numbers {

@@ -2,10 +2,16 @@
 // atomic.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <new>
 #include <utility>
 
 namespace tempora::detail {
+
+// Memory of the run in hand, which thereby knows what it holds. Outside a run: uncounted.
+void* counted_new(std::size_t size);
+void counted_delete(void* memory, std::size_t size) noexcept;
 
 class RefCounted {
  public:
@@ -13,6 +19,18 @@ class RefCounted {
   RefCounted(const RefCounted&) = delete;
   RefCounted& operator=(const RefCounted&) = delete;
   virtual ~RefCounted() = default;
+
+  static void* operator new(std::size_t size) { return counted_new(size); }
+  static void operator delete(void* memory, std::size_t size) noexcept {
+    counted_delete(memory, size);
+  }
+  // A user's type may ask for more; these are too rare to be counted.
+  static void* operator new(std::size_t size, std::align_val_t alignment) {
+    return ::operator new(size, alignment);
+  }
+  static void operator delete(void* memory, std::size_t size, std::align_val_t alignment) noexcept {
+    ::operator delete(memory, size, alignment);
+  }
 
   void add_ref() { ++refs_; }
   void release() {

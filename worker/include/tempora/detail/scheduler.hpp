@@ -202,6 +202,7 @@ class Scheduler {
   bool root_done = false;  // its outermost coroutine has just ended
   bool evicting = false;   // frames are being destroyed: nobody may do anything
   bool read_only = false;  // a query, a validator or a condition runs: nobody may change anything
+  std::ptrdiff_t counted_bytes = 0;  // frames, futures, machines: see `counted_new`
 
  private:
   std::vector<Ready> ready_;
