@@ -16,9 +16,7 @@ constexpr std::size_t kLoad = 100'000;
 
 const ActivityType<int, std::string> kFetches{"fetches", {.start_to_close = 30s}};
 
-std::string load_of(int number) {
-  return std::string(kLoad, static_cast<char>('a' + number % 26));
-}
+std::string load_of(int number) { return std::string(kLoad, static_cast<char>('a' + number % 26)); }
 
 std::string fetch(ActivityContext&, const int& number) { return load_of(number); }
 

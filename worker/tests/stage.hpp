@@ -86,9 +86,9 @@ class Stage {
     return start_with(definition, start_options(), arguments...);
   }
   template <class W, class... A>
-  WorkflowHandle start_with(const Definition<W>& definition, StartOptions how,
+  WorkflowHandle start_with(const Definition<W>& definition, const StartOptions& how,
                             const A&... arguments) {
-    WorkflowHandle handle = must(client_.start(definition, std::move(how), arguments...));
+    WorkflowHandle handle = must(client_.start(definition, how, arguments...));
     remember(handle);
     return handle;
   }

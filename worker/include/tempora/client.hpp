@@ -310,20 +310,20 @@ class WorkflowHandle {
 
   // Sends an update and waits for its outcome.
   template <class T = void, class... A>
-  Outcome<T> update(std::string_view name, UpdateOptions options, const A&... arguments) const {
-    return detail::decode_answer<T>(
-        update_payloads(name, std::move(options), encode_all(arguments...)), name);
+  Outcome<T> update(std::string_view name, const UpdateOptions& options,
+                    const A&... arguments) const {
+    return detail::decode_answer<T>(update_payloads(name, options, encode_all(arguments...)), name);
   }
-  Outcome<Payloads> update_payloads(std::string_view name, UpdateOptions options,
+  Outcome<Payloads> update_payloads(std::string_view name, const UpdateOptions& options,
                                     Payloads input) const;
   // Sends an update and waits until it is accepted (or, if it was quicker, done). A rejection is an
   // outcome, found by `result`.
   template <class... A>
-  Outcome<UpdateHandle> start_update(std::string_view name, UpdateOptions options,
+  Outcome<UpdateHandle> start_update(std::string_view name, const UpdateOptions& options,
                                      const A&... arguments) const {
-    return start_update_payloads(name, std::move(options), encode_all(arguments...));
+    return start_update_payloads(name, options, encode_all(arguments...));
   }
-  Outcome<UpdateHandle> start_update_payloads(std::string_view name, UpdateOptions options,
+  Outcome<UpdateHandle> start_update_payloads(std::string_view name, const UpdateOptions& options,
                                               Payloads input) const;
   // For an update sent before, by this process or another.
   UpdateHandle update_handle(std::string update_id) const;
@@ -395,29 +395,29 @@ class Client {
   // Starts a workflow by name or definition. The handle follows the chain of runs from the one that
   // was started.
   template <class... A>
-  Outcome<WorkflowHandle> start(std::string_view workflow_type, StartOptions options,
+  Outcome<WorkflowHandle> start(std::string_view workflow_type, const StartOptions& options,
                                 const A&... arguments) const {
-    return start_payloads(workflow_type, std::move(options), encode_all(arguments...));
+    return start_payloads(workflow_type, options, encode_all(arguments...));
   }
   template <class W, class... A>
-  Outcome<WorkflowHandle> start(const Definition<W>& definition, StartOptions options,
+  Outcome<WorkflowHandle> start(const Definition<W>& definition, const StartOptions& options,
                                 const A&... arguments) const {
-    return start_payloads(definition.name(), std::move(options), encode_all(arguments...));
+    return start_payloads(definition.name(), options, encode_all(arguments...));
   }
-  Outcome<WorkflowHandle> start_payloads(std::string_view workflow_type, StartOptions options,
-                                         Payloads input) const;
+  Outcome<WorkflowHandle> start_payloads(std::string_view workflow_type,
+                                         const StartOptions& options, Payloads input) const;
 
   // Starts the workflow unless it runs, and signals it, in one step: `input` is
   // `encode_all(arguments...)`.
   template <class... A>
-  Outcome<WorkflowHandle> signal_with_start(std::string_view workflow_type, StartOptions options,
-                                            Payloads input, std::string_view signal,
-                                            const A&... arguments) const {
-    return signal_with_start_payloads(workflow_type, std::move(options), std::move(input), signal,
+  Outcome<WorkflowHandle> signal_with_start(std::string_view workflow_type,
+                                            const StartOptions& options, Payloads input,
+                                            std::string_view signal, const A&... arguments) const {
+    return signal_with_start_payloads(workflow_type, options, std::move(input), signal,
                                       encode_all(arguments...));
   }
   Outcome<WorkflowHandle> signal_with_start_payloads(std::string_view workflow_type,
-                                                     StartOptions options, Payloads input,
+                                                     const StartOptions& options, Payloads input,
                                                      std::string_view signal,
                                                      Payloads signal_input) const;
 
@@ -425,13 +425,12 @@ class Client {
   // waits for the outcome.
   template <class T = void, class... A>
   Outcome<UpdateWithStart<T>> update_with_start(std::string_view workflow_type,
-                                                StartOptions options, Payloads input,
+                                                const StartOptions& options, Payloads input,
                                                 std::string_view update,
-                                                UpdateOptions update_options,
+                                                const UpdateOptions& update_options,
                                                 const A&... arguments) const {
-    auto sent =
-        update_with_start_payloads(workflow_type, std::move(options), std::move(input), update,
-                                   std::move(update_options), encode_all(arguments...));
+    auto sent = update_with_start_payloads(workflow_type, options, std::move(input), update,
+                                           update_options, encode_all(arguments...));
     if (!sent) return std::unexpected(std::move(sent.error()));
     auto value = detail::decode_answer<T>(sent->outcome, update);
     if (!value) return std::unexpected(std::move(value.error()));
@@ -442,8 +441,8 @@ class Client {
     }
   }
   Outcome<UpdateWithStart<Payloads>> update_with_start_payloads(
-      std::string_view workflow_type, StartOptions options, Payloads input, std::string_view update,
-      UpdateOptions update_options, Payloads update_input) const;
+      std::string_view workflow_type, const StartOptions& options, Payloads input,
+      std::string_view update, const UpdateOptions& update_options, Payloads update_input) const;
 
   // No call is made. `first_run_id`, if known, guards against a later chain with the same id.
   WorkflowHandle handle(std::string id, std::string run_id = {},

@@ -197,8 +197,8 @@ WorkflowHandle Client::handle(std::string id, std::string run_id, std::string fi
   return core_->handle(std::move(id), std::move(run_id), std::move(first_run_id));
 }
 
-Outcome<WorkflowHandle> Client::start_payloads(std::string_view workflow_type, StartOptions options,
-                                               Payloads input) const {
+Outcome<WorkflowHandle> Client::start_payloads(std::string_view workflow_type,
+                                               const StartOptions& options, Payloads input) const {
   if (auto checked = detail::check(options); !checked)
     return std::unexpected(std::move(checked.error()));
   const auto request = detail::start_request(*core_, workflow_type, options, std::move(input));
@@ -209,8 +209,8 @@ Outcome<WorkflowHandle> Client::start_payloads(std::string_view workflow_type, S
 }
 
 Outcome<WorkflowHandle> Client::signal_with_start_payloads(std::string_view workflow_type,
-                                                           StartOptions options, Payloads input,
-                                                           std::string_view signal,
+                                                           const StartOptions& options,
+                                                           Payloads input, std::string_view signal,
                                                            Payloads signal_input) const {
   if (auto checked = detail::check(options); !checked)
     return std::unexpected(std::move(checked.error()));
@@ -236,8 +236,8 @@ Outcome<WorkflowHandle> Client::signal_with_start_payloads(std::string_view work
 }
 
 Outcome<UpdateWithStart<Payloads>> Client::update_with_start_payloads(
-    std::string_view workflow_type, StartOptions options, Payloads input, std::string_view update,
-    UpdateOptions update_options, Payloads update_input) const {
+    std::string_view workflow_type, const StartOptions& options, Payloads input,
+    std::string_view update, const UpdateOptions& update_options, Payloads update_input) const {
   if (auto checked = detail::check(options); !checked)
     return std::unexpected(std::move(checked.error()));
   if (options.conflict == IdConflictPolicy::kTerminateExisting) {

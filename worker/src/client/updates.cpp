@@ -166,7 +166,7 @@ Outcome<Payloads> UpdateHandle::result_payloads(Duration limit_given) const {
 }
 
 Outcome<UpdateHandle> WorkflowHandle::start_update_payloads(std::string_view name,
-                                                            UpdateOptions options,
+                                                            const UpdateOptions& options,
                                                             Payloads input) const {
   const Limit limit{core_->caller.clock(), options.limit};
   auto request =
@@ -176,7 +176,8 @@ Outcome<UpdateHandle> WorkflowHandle::start_update_payloads(std::string_view nam
   return core_->send_update(request, limit);
 }
 
-Outcome<Payloads> WorkflowHandle::update_payloads(std::string_view name, UpdateOptions options,
+Outcome<Payloads> WorkflowHandle::update_payloads(std::string_view name,
+                                                  const UpdateOptions& options,
                                                   Payloads input) const {
   const Limit limit{core_->caller.clock(), options.limit};
   const auto sent = core_->send_update(

@@ -55,7 +55,8 @@ constexpr bool kAllocatorTells =
 std::size_t allocated() { return mallinfo2().uordblks + mallinfo2().hblkhd; }
 
 // Of many runs that did one and the same task.
-void expect_about_what_was_allocated(const WorkflowRegistry& registry, const HistoryBuilder& history) {
+void expect_about_what_was_allocated(const WorkflowRegistry& registry,
+                                     const HistoryBuilder& history) {
   if (!kAllocatorTells) GTEST_SKIP() << "the allocator does not tell";
   const auto task = history.full_task();
   const auto make = [&] {

@@ -303,7 +303,7 @@ class RunState {
   std::uint64_t activity_counter_ = 0;
   std::uint64_t timer_counter_ = 0;
   std::uint64_t side_effect_counter_ = 0;
-  std::size_t given_bytes_ = 0;        // payloads that the workflow was handed, since it began
+  std::size_t given_bytes_ = 0;         // payloads that the workflow was handed, since it began
   std::size_t workflow_says_held_ = 0;  // after its last task
   int handlers_running_ = 0;
   bool replaying_ = false;

@@ -46,8 +46,8 @@ struct WorkflowWorkerOptions {
   std::size_t max_concurrent = 100;
   std::shared_ptr<Resources> resources;  // or null
   std::size_t polls = 5;
-  std::size_t most_polls = 0;      // above 0: the server's hints move the number up to this
-  std::size_t max_cached = 1'000;  // 0: no sticky queue, every task brings the whole history
+  std::size_t most_polls = 0;        // above 0: the server's hints move the number up to this
+  std::size_t max_cached = 1'000;    // 0: no sticky queue, every task brings the whole history
   std::size_t max_cached_bytes = 0;  // of all cached runs together; 0: no limit
   std::chrono::nanoseconds sticky_timeout{};
   std::chrono::nanoseconds deadlock_timeout{};  // 0: workflow code may run for ever
