@@ -230,6 +230,7 @@ Exit run_allocate(const Shell& shell, Target target, const ProvisionArguments& a
   fill_families(request, target);
   fill_space(request, arguments);
   request.set_on_netbox_failure(arguments.on_netbox_failure);
+  if (arguments.skip_netbox) request.set_update_netbox(false);
   return run_operation(shell, target, domain::Operation::kAllocate, request);
 }
 

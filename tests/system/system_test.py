@@ -415,6 +415,20 @@ class MainJob(SystemTest):
         self.assertEqual(self.binding("alice")["state"], "revoked")
         self.assertEqual(self.world.login(f"alice@{self.tenant}").get("packet"), "Access-Reject")
 
+    def test_netbox_is_left_alone_where_a_request_says_so(self):
+        plan = self.run_on("provision", "nora", "--username", f"nora@{self.tenant}", "--skip-netbox", "--dry-run")
+        self.assertEqual({effect[0] for effect in self.planned(plan)}, {"aaa"})
+        result = self.provision("nora", "--skip-netbox")
+        address = result["context"]["ipv4_address"]
+        self.assertEqual(self.status("nora")["enforcement"], "confirmed")
+        self.assertEqual(self.world.netbox_addresses(address), [])
+        said = self.world.sql("select action, status, code from effects where system='netbox'"
+                              f" and tenant_id='{self.tenant}' order by id")
+        self.assertEqual(said, [["reserve", "not_applicable", "left-alone"], ["set_active", "not_applicable", "left-alone"]])
+        # Each request says it for itself.
+        self.run_on("suspend", "nora", "--reason", "billing")
+        self.netbox_comes_to(address, "active", "suspended")
+
     def test_a_plan_names_what_is_then_done_and_does_nothing(self):
         """Each step: the plan twice (nothing changes), then the step, then both are compared."""
         def step(verb, *more):
@@ -881,6 +895,11 @@ class NetboxPicks(SystemTest):
         again = self.provision_picked("alice")
         self.assertEqual(again["context"]["ipv4_address"], context["ipv4_address"])
         self.assertEqual(len(self.world.netbox_addresses(context["ipv4_address"])), 1)
+
+    def test_nobody_is_allocated_to_behind_netboxs_back(self):
+        refused = self.provision_picked("olga", "--skip-netbox", exits=(1,))
+        self.assertIn("update_netbox", refused["message"])
+        self.assertEqual(self.objects(), [])
 
     def test_a_readdressed_line_gets_what_netbox_picks_and_is_never_without_an_object(self):
         former = self.provision_picked("bea")["context"]["ipv4_address"]

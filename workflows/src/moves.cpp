@@ -60,7 +60,7 @@ Move reactivation(const Order& order, const v1::ClaimReply& claimed) {
   // While a hold is left nothing changes for the session.
   move.request.set_plan_aaa(frees);
   if (frees && order.send_radius) move.request.set_plan_radius("coa");
-  if (frees && order.update_netbox) move.request.set_plan_netbox("set_active");
+  if (frees) move.request.set_plan_netbox("set_active");
   return move;
 }
 
@@ -68,7 +68,7 @@ v1::TransitionRequest revocation(const Order& order, const v1::Claim& claim) {
   v1::TransitionRequest move = move_of(order, claim, "revoking");
   move.set_plan_aaa(true);  // the next login is refused, before the session is cut
   if (order.send_radius) move.set_plan_radius("disconnect");
-  if (order.update_netbox) move.set_plan_netbox("deprecate");
+  move.set_plan_netbox("deprecate");
   move.set_keep_for_subscriber(!order.release_to_pool);
   return move;
 }
@@ -85,7 +85,7 @@ void change(v1::TransitionRequest& request, const Order& order) {
   request.set_spare_nas(order.operation == Operation::kMove);
   if (order.operation != Operation::kReaddress) return;
   request.set_renumber(true);
-  if (order.update_netbox) request.set_plan_netbox("set_active");
+  request.set_plan_netbox("set_active");
 }
 
 }  // namespace
@@ -115,14 +115,14 @@ Move first_move(const Order& order, const v1::ClaimReply& claimed) {
       request.set_state("active");
       request.set_plan_aaa(true);
       if (order.send_radius) request.set_plan_radius("coa");
-      if (order.update_netbox) request.set_plan_netbox("set_active");
+      request.set_plan_netbox("set_active");
       return move;
     case Operation::kSuspend:
       request.set_state("suspended");
       request.set_add_hold(order.caller.reason().empty() ? "operator" : order.caller.reason());
       request.set_plan_aaa(true);
       if (order.send_radius) request.set_plan_radius("coa");
-      if (order.update_netbox) request.set_plan_netbox("suspend");
+      request.set_plan_netbox("suspend");
       return move;
     case Operation::kReactivate: return reactivation(order, claimed);
     case Operation::kRevoke:
@@ -131,7 +131,7 @@ Move first_move(const Order& order, const v1::ClaimReply& claimed) {
       request.set_state(order.adopted_state);
       if (order.adopted_state == "suspended") request.set_add_hold("operator");
       request.set_plan_aaa(true);
-      if (order.update_netbox) request.set_plan_netbox(netbox_action_for(order.adopted_state));
+      request.set_plan_netbox(netbox_action_for(order.adopted_state));
       return move;
     case Operation::kForceRelease:
       request.set_state("revoked");

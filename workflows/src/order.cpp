@@ -143,7 +143,6 @@ Checked take(Order& order, v1::ActivateRequest& request) {
   if (!checked) return checked;
   take_session(order, request);
   order.send_radius = request.send_coa();
-  order.update_netbox = !request.has_update_netbox() || request.update_netbox();
   order.fail_on_coa = request.on_coa_failure() == "fail";
   order.fail_on_netbox = request.on_netbox_failure() == "fail";
   return {};
@@ -181,7 +180,6 @@ Checked take(Order& order, v1::RevokeRequest& request) {
   take_session(order, request);
   order.send_radius = !request.has_send_disconnect() || request.send_disconnect();
   order.release_to_pool = !request.has_release_to_pool() || request.release_to_pool();
-  order.update_netbox = !request.has_update_netbox() || request.update_netbox();
   if (request.has_generation()) order.generation = request.generation();
   order.only_created_by = request.only_created_by();
   return {};
@@ -266,7 +264,6 @@ Checked take(Order& order, v1::ReaddressRequest& request) {
   order.nas_ip = request.nas_ip();
   take_space(order, request);
   order.send_radius = !request.has_send_coa() || request.send_coa();
-  order.update_netbox = !request.has_update_netbox() || request.update_netbox();
   return {};
 }
 

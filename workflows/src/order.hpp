@@ -33,7 +33,6 @@ struct Order {
   std::string only_created_by;
   std::optional<std::int64_t> generation;
   bool send_radius = false;  // the CoA or the Disconnect
-  bool update_netbox = true;
   bool release_to_pool = true;
   bool commit = true;  // false: the answer is the plan, nothing is done
   bool fail_on_coa = false;

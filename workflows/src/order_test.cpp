@@ -38,12 +38,10 @@ TEST(Order, WhatIsNotGivenIsFilledIn) {
 
 TEST(Order, TheDefaultsAreTheContracts) {
   EXPECT_FALSE(to_order(v1::ActivateRequest{}, kOwn)->send_radius);
-  EXPECT_TRUE(to_order(v1::ActivateRequest{}, kOwn)->update_netbox);
   EXPECT_TRUE(to_order(v1::ReactivateRequest{}, kOwn)->send_radius);
   const auto revoke = to_order(v1::RevokeRequest{}, kOwn);
   EXPECT_TRUE(revoke->send_radius);
   EXPECT_TRUE(revoke->release_to_pool);
-  EXPECT_TRUE(revoke->update_netbox);
   v1::RevokeRequest quiet;
   quiet.set_send_disconnect(false);
   quiet.set_release_to_pool(false);

@@ -126,6 +126,10 @@ Chosen chosen_families(const v1::ProvisionRequest& request, const v1::ServiceVie
   return chosen;
 }
 
+bool leaves_netbox_alone(const v1::ProvisionRequest& request) {
+  return request.has_update_netbox() && !request.update_netbox();
+}
+
 v1::AllocateRequest allocate_request(const v1::ProvisionRequest& request,
                                      const std::vector<std::string>& families,
                                      const std::string& key) {
@@ -147,6 +151,9 @@ v1::AllocateRequest allocate_request(const v1::ProvisionRequest& request,
   allocate.set_nas_ip(request.nas_ip());
   allocate.set_plan(request.plan());
   allocate.set_on_netbox_failure(request.on_netbox_failure());
+  // Only what differs from the default: the request of a run that began before there was the field
+  // stays the same one.
+  if (leaves_netbox_alone(request)) allocate.set_update_netbox(false);
   allocate.set_created_by(key);
   return allocate;
 }

@@ -88,6 +88,8 @@ struct Chosen {
 };
 Chosen chosen_families(const v1::ProvisionRequest& request, const v1::ServiceView& view);
 
+bool leaves_netbox_alone(const v1::ProvisionRequest& request);
+
 // The operations, without their callers.
 v1::AllocateRequest allocate_request(const v1::ProvisionRequest& request,
                                      const std::vector<std::string>& families,

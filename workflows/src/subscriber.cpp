@@ -166,6 +166,7 @@ Task<void> ProvisionSubscriber::take_back(Context& context, std::string reason) 
   reason.resize(std::min(reason.size(), kLongestReason));
   *revoke.mutable_caller() = caller_for("undo", std::move(reason));
   revoke.set_only_created_by(subject().key);
+  if (leaves_netbox_alone(request_)) revoke.set_update_netbox(false);
   for (const std::string& family : families_) revoke.add_families(family);
   // A line that lives on with its other family is not cut for an undo: the hold time decides when
   // the space is free.

@@ -64,6 +64,8 @@ std::int64_t open_holding(Tx& tx, const ServiceRef& service, const Wish& wish,
 // Throws `no_such_pool` for a pool of which nobody has asked NetBox what it holds, and
 // `netbox_failed` for an authoritative one where there is no NetBox.
 void must_be_open(Tx& tx, const Settings& settings, const Pool& pool);
+// Of a request that leaves NetBox alone where NetBox decides who holds the space.
+LedgerError behind_netbox(const Pool& pool);
 // Nobody gets it any more.
 void block_space(Tx& tx, const std::string& pool_id, const std::string& space,
                  const std::string& why);

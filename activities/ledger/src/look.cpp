@@ -48,6 +48,8 @@ class Looking : public LedgerLook {
 
   v1::ClaimReply claim(const v1::ClaimRequest& request) override {
     operation_ = request.operation();
+    const auto asked = nlohmann::json::parse(request.request_json(), nullptr, false);
+    leaves_netbox_alone_ = asked.is_object() && !asked.value("update_netbox", true);
     const Supposed before = supposed_;
     former_ = {.username = before.session.username.empty() ? service_.subscriber_id()
                                                            : before.session.username,
@@ -135,7 +137,7 @@ class Looking : public LedgerLook {
 
   void leave(const Row& former);
   void plan_object(const NetboxFacts& facts, const std::string& action) {
-    if (facts.mode == "off") return;
+    if (facts.mode == "off" || leaves_netbox_alone_) return;
     add("netbox", action, facts.key).set_wish(netbox_wish(service_, facts, action).dump());
   }
 
@@ -151,6 +153,7 @@ class Looking : public LedgerLook {
   FormerNames former_;
   Owed owed_;
   std::string operation_;
+  bool leaves_netbox_alone_ = false;
   std::vector<v1::PlannedEffect> effects_;
 };
 
@@ -176,7 +179,11 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
             .nas_ip = supposed_.session.nas_ip};
   if (former) stay_in_pool(tx_, wish, *former, former_.nas_ip);
   const Picked picked = again ? peek_again(tx_, *row) : peek(tx_, wish);
-  if (!again) must_be_open(tx_, settings_, picked.pool);
+  if (!again) {
+    must_be_open(tx_, settings_, picked.pool);
+    if (picked.pool.netbox_mode == "authoritative" && leaves_netbox_alone_)
+      throw behind_netbox(picked.pool);
+  }
   const std::int64_t generation = supposed_.head.generation + 1;
   note("reserve", family,
        {fmt::format("+ {} {} of pool {}, generation {} ({})", family, picked.space,

@@ -133,6 +133,16 @@ TEST_F(LookTest, APlanNamesTheEffectsThatTheOperationsThenWriteDown) {
   EXPECT_THAT(done, Not(IsEmpty()));
 }
 
+TEST_F(LookTest, APlanThatLeavesNetboxAloneNamesNothingOfIt) {
+  auto request = ask_for("allocate", "anna");
+  request.set_request_json(R"({"update_netbox": false})");
+  ledger->look(service("anna"), [&](LedgerLook& look) {
+    carry_out(look, request, "allocated");
+    for (const auto& [system, action, wish] : planned(look)) EXPECT_EQ(system, "aaa");
+    EXPECT_THAT(planned(look), Not(IsEmpty()));
+  });
+}
+
 TEST_F(LookTest, AFormerHolderIsPromisedItsOldAddress) {
   const std::string former = allocate("anna", "a");
   const v1::Claim gone = revoke("anna", "r");

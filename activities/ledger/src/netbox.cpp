@@ -290,6 +290,12 @@ void must_be_open(Tx& tx, const Settings& settings, const Pool& pool) {
   }
 }
 
+LedgerError behind_netbox(const Pool& pool) {
+  return LedgerError{
+      ErrorCode::kInvalidArgument,
+      fmt::format("update_netbox is false, and NetBox decides over pool {}", pool.name)};
+}
+
 NetboxPool Ledger::netbox_pool(const std::string& tenant, const std::string& name) {
   return store_->as_owner([&](Tx& tx) {
     const auto found = tx.exec_params(

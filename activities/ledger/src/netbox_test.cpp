@@ -32,6 +32,15 @@ class NetboxLedgerTest : public LedgerTest {
     pqxx::nontransaction tx{connection};
     return tx.exec1(sql)[0].c_str();
   }
+  static v1::ClaimRequest without_netbox(v1::ClaimRequest asked) {
+    asked.set_request_json(R"({"update_netbox": false})");
+    return asked;
+  }
+  std::string netbox_effects() const {
+    return one("SELECT string_agg(action || ' ' || status || ' ' || code, ', ' ORDER BY id)"
+               " FROM effects WHERE system = 'netbox' AND tenant_id = '" +
+               tenant + "'");
+  }
   // As when an older release left two wishes for one object on record.
   void wish_also(const std::string& action) const {
     run("INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
@@ -115,9 +124,7 @@ TEST_F(NetboxLedgerTest, AnOlderRequestOnItsWayKeepsNotThereFromBeingGone) {
 TEST_F(NetboxLedgerTest, ARevokeThatLeavesNetboxAloneDoesSoAtTheGateToo) {
   allocate("a", "k");
   ledger->finish(claim_all().at(0).request, 1, reply("confirmed"));
-  auto asked = ask("revoke", "a", "r");
-  asked.set_request_json(R"({"update_netbox": false})");
-  const auto claim = ledger->claim(asked).claim();
+  const auto claim = ledger->claim(without_netbox(ask("revoke", "a", "r"))).claim();
   ledger->transition(to(claim, "revoking"));
   finish(claim);
   ASSERT_TRUE(gate(claim).open());
@@ -127,6 +134,29 @@ TEST_F(NetboxLedgerTest, ARevokeThatLeavesNetboxAloneDoesSoAtTheGateToo) {
             "release not_applicable left-alone");
   run("UPDATE effects SET not_before = now() WHERE tenant_id = '" + tenant + "'");
   EXPECT_TRUE(claim_all().empty());
+}
+
+TEST_F(NetboxLedgerTest, AnAllocateThatLeavesNetboxAloneTellsItNothingAndIsOnRecord) {
+  const auto claim = ledger->claim(without_netbox(ask("allocate", "a", "k"))).claim();
+  EXPECT_EQ(reserve(claim).netbox().effect_id(), 0);
+  ledger->transition(to(claim, "allocated"));
+  finish(claim);
+  EXPECT_EQ(netbox_effects(), "reserve not_applicable left-alone");
+  EXPECT_TRUE(claim_all().empty());
+  EXPECT_EQ(ledger->netbox_backlog(), 0);
+}
+
+TEST_F(NetboxLedgerTest, AnActivateThatLeavesNetboxAloneDropsNothingThatTheAllocateOwes) {
+  allocate("a", "k");
+  const auto claim = ledger->claim(without_netbox(ask("activate", "a", "l"))).claim();
+  auto move = to(claim, "active");
+  move.set_plan_netbox("set_active");
+  EXPECT_FALSE(ledger->transition(move).has_netbox());
+  finish(claim);
+  EXPECT_EQ(netbox_effects(), "reserve planned , set_active not_applicable left-alone");
+  const auto claimed = claim_all();
+  ASSERT_EQ(claimed.size(), 1U);
+  EXPECT_EQ(claimed[0].leave.action, "reserve");
 }
 
 TEST_F(NetboxLedgerTest, WhatWaitsForItsQuarantineIsNotDue) {
@@ -514,6 +544,22 @@ TEST_F(AuthoritativePool, WhatTheLedgerExcludesIsGivenBackAndTheLedgerPicks) {
   ASSERT_EQ(claimed_effects.size(), 2U);
   EXPECT_EQ(claimed_effects[1].leave.action, "release");
   EXPECT_EQ(claimed_effects[1].leave.wish["netbox_id"], 41);
+}
+
+TEST_F(AuthoritativePool, IsNotAllocatedFromByWhoLeavesNetboxAlone) {
+  const auto claimed = ledger->claim(without_netbox(ask("allocate", "a", "k")));
+  try {
+    ledger->reserve(wish(claimed.claim()));
+    FAIL() << "NetBox was not asked";
+  } catch (const LedgerError& error) {
+    EXPECT_EQ(error.code(), domain::ErrorCode::kInvalidArgument);
+    EXPECT_EQ(std::string{error.what()},
+              "update_netbox is false, and NetBox decides over pool main");
+  }
+  v1::UndoRequest undo;
+  *undo.mutable_claim() = claimed.claim();
+  ledger->undo(undo);
+  finish(claimed.claim(), false);
 }
 
 TEST_F(AuthoritativePool, AnUndoReleasesWhatNetboxMayYetPick) {

@@ -308,7 +308,11 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
       return reply;
     }
     const Picked& picked = *found;
-    if (!exposed && !taken) must_be_open(tx, settings_, picked.pool);
+    if (!exposed && !taken) {
+      must_be_open(tx, settings_, picked.pool);
+      if (picked.pool.netbox_mode == "authoritative" && leaves_netbox_alone(tx, head.id, operation))
+        throw behind_netbox(picked.pool);
+    }
     reply.set_pool(picked.pool.name);
     reply.set_netbox_mode(picked.pool.netbox_mode);
     (*reply.mutable_metadata())["pool_id"] = picked.pool.id;

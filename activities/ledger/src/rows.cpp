@@ -190,19 +190,21 @@ nlohmann::json session_wish(const ServiceRef& service, const SessionFacts& facts
   return wish;
 }
 
+// The newest wish for an object stands for all older ones.
+static void supersede_older(Tx& tx, std::int64_t service_id, const std::string& object) {
+  tx.exec_params(
+      "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
+      " WHERE service_id = $1 AND system = 'netbox' AND object = $2"
+      " AND (status IN ('planned', 'sent', 'unknown') OR (status = 'refused'"
+      "      AND coalesce((reply->>'retry')::boolean, false)))",
+      service_id, object);
+}
+
 v1::EffectRef plan_effect(Tx& tx, const ServiceRef& service, std::int64_t service_id,
                           std::int64_t operation, std::int64_t number, const std::string& system,
                           const std::string& action, const std::string& object,
                           const nlohmann::json& wish) {
-  // The newest wish for an object stands for all older ones.
-  if (system == "netbox") {
-    tx.exec_params(
-        "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
-        " WHERE service_id = $1 AND system = 'netbox' AND object = $2"
-        " AND (status IN ('planned', 'sent', 'unknown') OR (status = 'refused'"
-        "      AND coalesce((reply->>'retry')::boolean, false)))",
-        service_id, object);
-  }
+  if (system == "netbox") supersede_older(tx, service_id, object);
   const auto made = tx.exec_params(
       "INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
       " wish) VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb) RETURNING id",
@@ -240,9 +242,7 @@ std::optional<NetboxFacts> read_netbox_facts(Tx& tx, std::int64_t row_id) {
                      .taken_over = row[10].as<bool>() && row[5].as<std::int64_t>() > 0};
 }
 
-// What was last asked of the service is to be done without NetBox (update_netbox); an operator's
-// step goes on with what was asked.
-static bool leaves_netbox_alone(Tx& tx, std::int64_t service_id, std::int64_t operation) {
+bool leaves_netbox_alone(Tx& tx, std::int64_t service_id, std::int64_t operation) {
   const auto asked = tx.exec_params(
       "SELECT coalesce(request->>'update_netbox' = 'false', false) FROM operations"
       " WHERE service_id = $1 AND id <= $2"
@@ -256,13 +256,21 @@ v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t servic
                           const std::string& action) {
   const auto facts = read_netbox_facts(tx, row_id);
   if (!facts || facts->mode == "off") return {};
-  auto effect = plan_effect(tx, service, service_id, operation, number, "netbox", action,
-                            facts->key, netbox_wish(service, *facts, action));
-  if (!leaves_netbox_alone(tx, service_id, operation)) return effect;
+  const nlohmann::json wish = netbox_wish(service, *facts, action);
+  if (!leaves_netbox_alone(tx, service_id, operation)) {
+    return plan_effect(tx, service, service_id, operation, number, "netbox", action, facts->key,
+                       wish);
+  }
+  // What an earlier request wanted told is still to be told, until the space is free for others:
+  // before that this is a wish for no object, which stands for no older one.
+  const bool frees = action == "release";
+  if (frees) supersede_older(tx, service_id, facts->key);
   tx.exec_params(
-      "UPDATE effects SET status = 'not_applicable', code = 'left-alone',"
-      " detail = 'the request leaves NetBox alone' WHERE id = $1",
-      effect.effect_id());
+      "INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"
+      " wish, status, code, detail) VALUES ($1, $2, $3, $4, 'netbox', $5, $6, $7::jsonb,"
+      " 'not_applicable', 'left-alone', 'the request leaves NetBox alone')",
+      service.tenant_id(), service_id, operation, number, action, frees ? facts->key : "",
+      wish.dump());
   return {};
 }
 

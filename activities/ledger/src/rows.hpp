@@ -132,7 +132,10 @@ std::optional<NetboxFacts> read_netbox_facts(Tx& tx, std::int64_t row_id);
 // How long an older request for the same NetBox object may still arrive.
 std::int64_t unsettled_ms(Tx& tx, std::int64_t service_id, const std::string& object,
                           std::int64_t effect_id);
-// Of one row; unset (0) where the pool has no NetBox.
+// What was last asked of the service is to be done without NetBox (update_netbox); an operator's
+// step goes on with what was asked.
+bool leaves_netbox_alone(Tx& tx, std::int64_t service_id, std::int64_t operation);
+// Of one row; unset (0) where the pool has no NetBox, or where it is left alone (not_applicable).
 v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
                           std::int64_t operation, std::int64_t number, std::int64_t row_id,
                           const std::string& action);
