@@ -4,6 +4,7 @@ list(APPEND WORKER_SOURCES
   src/converter/codec.cpp
   src/converter/codec_endpoint.cpp
   src/converter/codec_server.cpp
+  src/http/http_server.cpp
   src/interceptor/interceptor.cpp
   src/interceptor/tracing.cpp
   src/transport/codec_transport.cpp

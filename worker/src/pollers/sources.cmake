@@ -7,6 +7,7 @@ list(APPEND WORKER_SOURCES
   src/activity/local_runner.cpp
   src/metrics/logging.cpp
   src/metrics/metrics.cpp
+  src/metrics/metrics_server.cpp
   src/metrics/metrics_transport.cpp
   src/metrics/prometheus.cpp
   src/nexus/links.cpp
@@ -32,6 +33,7 @@ list(APPEND WORKER_TESTS
   src/activity/heartbeat_test.cpp
   src/activity/local_runner_test.cpp
   src/activity/type_limits_test.cpp
+  src/metrics/metrics_server_test.cpp
   src/metrics/prometheus_test.cpp
   src/nexus/wire_test.cpp
   src/pollers/history_fetch_test.cpp
