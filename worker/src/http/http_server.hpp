@@ -14,7 +14,7 @@
 namespace tempora::detail {
 
 struct HttpPlace {
-  std::string address;  // of this machine
+  std::string address;     // of this machine
   std::uint16_t port = 0;  // 0: any that is free
 };
 

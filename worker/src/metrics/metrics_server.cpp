@@ -1,6 +1,7 @@
 #include <boost/beast/http.hpp>
 
 #include <stdexcept>
+#include <string>
 #include <tempora/metrics_server.hpp>
 #include <tempora/prometheus.hpp>
 
@@ -46,7 +47,7 @@ struct MetricsServer::Impl {
     }
     try {
       auto made = plain(http::status::ok, version, text());
-      made.set(http::field::content_type, PrometheusMetrics::kContentType);
+      made.set(http::field::content_type, std::string{PrometheusMetrics::kContentType});
       return made;
     } catch (const std::exception& error) {
       return plain(http::status::internal_server_error, version, std::string{error.what()} + "\n");

@@ -38,7 +38,7 @@ TEST(MetricsServer, HandsOutWhatIsMeasuredByThen) {
   metrics.gauge("ways_home", 3, {});
   const auto answer = ask(server.port(), http::verb::get, "/metrics?name=all");
   EXPECT_EQ(answer.result(), http::status::ok);
-  EXPECT_EQ(answer[http::field::content_type], PrometheusMetrics::kContentType);
+  EXPECT_EQ(answer[http::field::content_type], std::string{PrometheusMetrics::kContentType});
   EXPECT_NE(answer.body().find("\nways_home 3\n"), std::string::npos) << answer.body();
   metrics.gauge("ways_home", 4, {});
   EXPECT_NE(ask(server.port(), http::verb::get, "/metrics").body().find("\nways_home 4\n"),
