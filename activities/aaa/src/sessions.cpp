@@ -19,7 +19,10 @@ constexpr std::string_view kColumns =
     " coalesce(nasportid, ''), coalesce(callingstationid, ''),"
     " (extract(epoch from coalesce(acctstarttime, 'epoch')) * 1000000)::bigint,"
     " (extract(epoch from coalesce(acctupdatetime, acctstarttime, 'epoch')) * 1000000)::bigint,"
-    " coalesce(abbrev(delegatedipv6prefix), ''), coalesce(abbrev(framedipv6prefix), '')";
+    " coalesce(abbrev(delegatedipv6prefix), ''), coalesce(abbrev(framedipv6prefix), ''),"
+    // now(): both halves of a union must say the same.
+    " greatest(0, extract(epoch from now() - coalesce(acctupdatetime, acctstarttime,"
+    "   'epoch')))::bigint, greatest(0, coalesce(acctinterval, 0))::bigint";
 
 system_clock::time_point moment(const pqxx::field& field) {
   return system_clock::time_point{
@@ -43,6 +46,8 @@ ports::Session session_of(const pqxx::row& row) {
   session.updated = moment(row[8]);
   session.delegated_prefix = row[9].c_str();
   session.framed_prefix = row[10].c_str();
+  session.silent = std::chrono::seconds{row[11].as<std::int64_t>()};
+  session.interim = std::chrono::seconds{row[12].as<std::int64_t>()};
   return session;
 }
 
@@ -75,6 +80,22 @@ std::vector<ports::Session> AccountingSessions::open_sessions(
                     " order by acctstarttime desc nulls last, radacctid desc limit 64",
                     kColumns),
         array_of(usernames), database_.settings().interim_interval.count());
+    std::vector<ports::Session> sessions;
+    for (const auto& row : rows) sessions.push_back(session_of(row));
+    return sessions;
+  });
+}
+
+std::vector<ports::Session> AccountingSessions::open_rows(
+    const std::vector<std::string>& usernames) {
+  return database_.with([&](pqxx::connection& connection) {
+    pqxx::nontransaction work{connection};
+    const auto rows = work.exec_params(
+        fmt::format("select {} from radacct"
+                    " where username = any($1::text[]) and acctstoptime is null"
+                    " order by acctstarttime desc nulls last, radacctid desc limit 64",
+                    kColumns),
+        array_of(usernames));
     std::vector<ports::Session> sessions;
     for (const auto& row : rows) sessions.push_back(session_of(row));
     return sessions;

@@ -138,15 +138,17 @@ void register_activities(tempora::Worker& worker, const ComposeActivities& activ
 ClientWaker::ClientWaker(tempora::Client client, tempora::Logger log)
     : client_(std::move(client)), log_(std::move(log)) {}
 
-void ClientWaker::wake(const v1::ServiceRef& service) noexcept {
+bool ClientWaker::wake(const v1::ServiceRef& service) noexcept {
   try {
     const auto woken = client_.signal_with_start(kServiceWorkflow, start_options(service),
                                                  input_of(service), kWakeSignal);
     if (!woken) {
       log_.warn("{} could not be woken: {}", workflow_id_of(service), woken.error().text());
     }
+    return woken.has_value();
   } catch (const std::exception& error) {
     log_.warn("a service could not be woken: {}", error.what());
+    return false;
   }
 }
 

@@ -230,7 +230,9 @@ v1::CleanupResult Ledger::cleanup(const v1::CleanupRequest& request, const v1::C
       return stuck_services(tx, family,
                             static_cast<std::int64_t>(settings_.stuck_revoking.count()));
     });
-    for (const ServiceRef& service : stuck) waker_->wake(service);
+    for (const ServiceRef& service : stuck) {
+      if (!waker_->wake(service)) result.set_errors(result.errors() + 1);
+    }
   }
   return result;
 }
@@ -262,9 +264,11 @@ v1::CatchUpResult Ledger::catch_up(const v1::CatchUpRequest& request,
   constexpr const char* kDue =
       "WITH effect AS (SELECT DISTINCT e.service_id FROM effects e JOIN services s"
       "   ON s.id = e.service_id AND e.number = s.number"
-      "   WHERE e.status IN ('planned', 'sent', 'unknown') AND e.system IN ('aaa', 'radius')"
-      "   AND e.not_before <= clock_timestamp()"
-      "   AND e.updated_at < clock_timestamp() - $1::bigint * interval '1 second'),"
+      "   WHERE (e.status IN ('planned', 'sent', 'unknown')"
+      "    OR (e.status = 'refused' AND coalesce((e.reply->>'retry')::boolean, false)))"
+      "   AND e.system IN ('aaa', 'radius') AND e.not_before <= clock_timestamp()"
+      "   AND e.updated_at < clock_timestamp() - greatest($1::bigint * 1000,"
+      "     coalesce((e.reply->>'retry_after_ms')::bigint, 0)) * interval '1 millisecond'),"
       " gate AS (SELECT DISTINCT h.service_id FROM holdings h WHERE h.releasing"
       "   AND upper_inf(h.period) AND NOT h.kept"
       "   AND h.releasing_since < clock_timestamp() - $1::bigint * interval '1 second'"
@@ -301,9 +305,12 @@ v1::CatchUpResult Ledger::catch_up(const v1::CatchUpRequest& request,
   if (woken.size() > static_cast<std::size_t>(most)) woken.resize(static_cast<std::size_t>(most));
   woken.insert(woken.end(), due.begin(), due.end());
   for (const ServiceRef& service : woken) {
-    waker_->wake(service);
-    result.set_woken(result.woken() + 1);
-    if (beat && result.woken() % 50 == 0) beat(result);
+    if (waker_->wake(service)) {
+      result.set_woken(result.woken() + 1);
+    } else {
+      result.set_errors(result.errors() + 1);
+    }
+    if (beat && (result.woken() + result.errors()) % 50 == 0) beat(result);
   }
   return result;
 }

@@ -1,6 +1,7 @@
 // The journal of effects, and the NAS that they go to.
 #include <fmt/format.h>
 #include <addrflow/ledger/ledger.hpp>
+#include <algorithm>
 
 #include "restore.hpp"
 #include "rows.hpp"
@@ -72,11 +73,25 @@ bool is_current(Tx& tx, const Effect& effect) {
       .as<bool>();
 }
 
+// The present condition, after a packet that had another one: its plan may be on.
+nlohmann::json wish_after(Tx& tx, const ServiceRef& service, const Effect& stale) {
+  nlohmann::json wish =
+      with_plans_left(tx, stale.service_id, session_wish(tx, service, stale.service_id));
+  const auto plan = stale.wish.value("plan", std::string{});
+  auto former = wish.value("former_plans", std::vector<std::string>{});
+  const bool named =
+      plan == wish.at("plan").get<std::string>() || std::ranges::find(former, plan) != former.end();
+  if (stale.action != "coa" || plan.empty() || named) return wish;
+  former.insert(former.begin(), plan);
+  wish["former_plans"] = std::move(former);
+  return wish;
+}
+
 // A stale packet may have changed the session: the service states its present condition again.
 void state_again(Tx& tx, const ServiceRef& service, const Effect& stale) {
   if (stale.system != "radius") return;
   const auto head = read_head(tx, service, Lock::kYes);
-  const nlohmann::json wish = session_wish(tx, service, stale.service_id);
+  const nlohmann::json wish = wish_after(tx, service, stale);
   if (!head || wish.at("condition") == "refused") return;
   const bool waits = !tx.exec_params(
                             "SELECT 1 FROM effects WHERE service_id = $1 AND number = $2 AND"

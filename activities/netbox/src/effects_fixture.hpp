@@ -56,7 +56,10 @@ class FakeLedger : public ports::NetboxLedger {
 
 class FakeWaker : public ports::ServiceWaker {
  public:
-  void wake(const v1::ServiceRef&) noexcept override { ++woken; }
+  bool wake(const v1::ServiceRef&) noexcept override {
+    ++woken;
+    return true;
+  }
   int woken = 0;
 };
 

@@ -115,6 +115,12 @@ struct RadiusEffects::Work {
   bool superseded = false;  // the fence moved while we worked
 };
 
+// What accounting shows as open, newest first: what it has lately heard of, and the rest.
+struct RadiusEffects::OpenRows {
+  std::vector<ports::Session> live;
+  std::vector<ports::Session> stale;
+};
+
 // A request ready to leave, or the reply that says why not.
 struct RadiusEffects::Prepared {
   ports::Session session;
@@ -188,7 +194,7 @@ void RadiusEffects::read_wish(Work& work) {
 v1::EffectReply RadiusEffects::carry_out(Work& work) {
   std::vector<ports::Session> sessions;
   try {
-    sessions = sessions_of(work);
+    sessions = sessions_of(work, settings_.second_look);
   } catch (const std::exception& error) {
     return reply_with("refused", "sessions_unreachable", error.what(),
                       std::chrono::milliseconds{0});
@@ -211,11 +217,7 @@ std::vector<RadiusEffects::PlannedPacket> RadiusEffects::look(const v1::ServiceR
   work.leave.action = action;
   work.leave.wish = wish;
   read_wish(work);
-  auto sessions = spare(work, sessions_.open_sessions(work.usernames));
-  if (sessions.empty() && work.operation == Operation::kDisconnect) {
-    sessions = spare(
-        work, sessions_.evidence(work.usernames, "", "", std::chrono::system_clock::now()).open);
-  }
+  auto sessions = sessions_of(work, std::chrono::milliseconds{0});
   if (sessions.empty()) {
     sessions = hinted_session(work);
     work.hinted = !sessions.empty();
@@ -253,25 +255,39 @@ std::vector<ports::Session> RadiusEffects::spare(const Work& work,
   return sessions;
 }
 
-// The sessions to address, newest first.
-std::vector<ports::Session> RadiusEffects::sessions_of(Work& work) {
+// Heard of within three intervals: of the usual length, longer where the NAS or accounting says so.
+bool RadiusEffects::is_live(const Work& work, const ports::Session& session) const {
+  constexpr int kIntervals = 3;
+  const auto usual = std::max(ports::NasRecord{}.interim_interval, session.interim);
+  if (session.silent < kIntervals * usual) return true;
+  const auto nas = network_.find(work.request.service().tenant_id(), session.nas_ip);
+  return nas && session.silent < kIntervals * nas->interim_interval;
+}
+
+RadiusEffects::OpenRows RadiusEffects::open_rows(const Work& work) {
+  OpenRows rows;
+  for (ports::Session& session : spare(work, sessions_.open_rows(work.usernames))) {
+    auto& kind = is_live(work, session) ? rows.live : rows.stale;
+    kind.push_back(std::move(session));
+  }
+  return rows;
+}
+
+// The sessions to address, newest first. Where accounting has lately heard of none, those count
+// that it has not heard of for long: a NAS without Interim-Updates says nothing between Start and
+// Stop. If it was the Stop that got lost, the NAS answers that it knows no such session.
+std::vector<ports::Session> RadiusEffects::sessions_of(const Work& work,
+                                                       std::chrono::milliseconds second_look) {
   if (work.usernames.empty()) return {};
-  auto sessions = spare(work, sessions_.open_sessions(work.usernames));
-  if (!sessions.empty()) return sessions;
-  if (work.operation == Operation::kRestrict && settings_.second_look.count() > 0) {
+  OpenRows rows = open_rows(work);
+  if (rows.live.empty() && work.operation == Operation::kRestrict && second_look.count() > 0) {
     std::mutex mutex;
     std::condition_variable_any stopped;
     std::unique_lock lock{mutex};
-    stopped.wait_for(lock, work.attempt.stop, settings_.second_look, [] { return false; });
-    return sessions_.open_sessions(work.usernames);
+    stopped.wait_for(lock, work.attempt.stop, second_look, [] { return false; });
+    rows = open_rows(work);
   }
-  if (work.operation == Operation::kDisconnect) {
-    // A row that has gone stale is no place to steer a session, but a session may well be there,
-    // and the release gate will ask for proof.
-    auto known = sessions_.evidence(work.usernames, "", "", std::chrono::system_clock::now());
-    sessions = spare(work, std::move(known.open));
-  }
-  return sessions;
+  return rows.live.empty() ? std::move(rows.stale) : std::move(rows.live);
 }
 
 // For a Disconnect that accounting has no session for: the NAS that a caller named may know one.
@@ -362,7 +378,7 @@ v1::EffectReply RadiusEffects::carry_out_on(Work& work, std::vector<ports::Sessi
       looked_again = true;
       std::vector<ports::Session> open;
       try {
-        open = spare(work, sessions_.open_sessions(work.usernames));
+        open = open_rows(work).live;
       } catch (const std::exception& error) {
         // Every one of them was answered by a NAK, so nothing is in doubt.
         replies.push_back(reply_with("refused", "sessions_unreachable", error.what(),

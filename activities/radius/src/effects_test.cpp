@@ -193,6 +193,77 @@ TEST_F(EffectsTest, DisconnectGoesToAStaleSessionToo) {
   EXPECT_EQ(got.code(), "session-not-found");
 }
 
+// A NAS that sends no Interim-Updates, or seldom: its session is not heard of and lives.
+TEST_F(EffectsTest, CoaGoesToASessionThatAccountingHasNotHeardOfForLong) {
+  wish("coa", "restricted");
+  sessions.stale = {session("quiet")};
+  auto reply = send();
+  const auto received = nas.receive();
+  const auto packet = decode(received.octets);
+  ASSERT_TRUE(packet);
+  EXPECT_EQ(packet->code, Code::kCoaRequest);
+  EXPECT_EQ(packet->find(attribute::kAcctSessionId)->value, "quiet");
+  EXPECT_EQ(packet->find(11)->value, "suspended");
+  nas.answer(received, Code::kCoaAck);
+  EXPECT_EQ(reply.get().status(), "confirmed");
+}
+
+TEST_F(EffectsTest, ASessionNotHeardOfThatTheNasDoesNotKnowIsSettled) {
+  wish("coa", "restricted");
+  sessions.stale = {session("lost-stop")};
+  auto reply = send();
+  nas.answer(nas.receive(), Code::kCoaNak, {{0, attribute::kErrorCause, integer_value(503)}});
+  const auto got = reply.get();
+  EXPECT_EQ(got.status(), "not_applicable");
+  EXPECT_EQ(got.code(), "session-not-found");
+  EXPECT_FALSE(got.retry());
+}
+
+TEST_F(EffectsTest, ASessionNotHeardOfWhoseNasIsSilentIsUnknown) {
+  sessions.stale = {session("quiet")};
+  const auto reply = effects.send(request);
+  EXPECT_EQ(reply.status(), "unknown");
+  EXPECT_TRUE(reply.retry());
+}
+
+TEST_F(EffectsTest, WhereALiveSessionIsKnownStaleRowsAreLeftAlone) {
+  sessions.looks = {{session("live")}};
+  sessions.stale = {session("stale")};
+  auto reply = send();
+  const auto received = nas.receive();
+  EXPECT_EQ(decode(received.octets)->find(attribute::kAcctSessionId)->value, "live");
+  nas.answer(received, Code::kCoaAck);
+  EXPECT_EQ(reply.get().status(), "confirmed") << "a stale one would not have been answered";
+}
+
+TEST_F(EffectsTest, TheIntervalOfTheNasSaysHowLongASessionCountsAsLive) {
+  network.record.interim_interval = std::chrono::minutes{30};
+  sessions.looks = {{session("new")}};
+  sessions.stale = {session("older")};  // heard of 20 minutes ago
+  auto reply = send();
+  std::vector<std::string> told;
+  for (int i = 0; i < 2; ++i) {
+    const auto received = nas.receive();
+    const auto packet = decode(received.octets);
+    ASSERT_TRUE(packet);
+    told.push_back(packet->find(attribute::kAcctSessionId)->value);
+    nas.answer(received, Code::kCoaAck);
+  }
+  EXPECT_EQ(reply.get().status(), "confirmed");
+  std::ranges::sort(told);
+  EXPECT_EQ(told, (std::vector<std::string>{"new", "older"}));
+}
+
+TEST_F(EffectsTest, ASessionThatIsLiveByItsNasIsNotSettledByANasThatDoesNotKnowIt) {
+  network.record.interim_interval = std::chrono::minutes{30};
+  sessions.stale = {session("older")};
+  auto reply = send();
+  nas.answer(nas.receive(), Code::kCoaNak, {{0, attribute::kErrorCause, integer_value(503)}});
+  const auto doubted = reply.get();
+  EXPECT_EQ(doubted.status(), "refused");
+  EXPECT_TRUE(doubted.retry());
+}
+
 TEST_F(EffectsTest, HintedNasWithoutSessionProvesNoMoreThanNoSession) {
   wish("disconnect", "");
   auto reply = send();

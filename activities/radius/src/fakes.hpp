@@ -32,7 +32,10 @@ class FakeJournal : public ports::EffectJournal {
 
 class FakeWaker : public ports::ServiceWaker {
  public:
-  void wake(const v1::ServiceRef&) noexcept override { ++woken; }
+  bool wake(const v1::ServiceRef&) noexcept override {
+    ++woken;
+    return true;
+  }
   std::atomic<int> woken = 0;
 };
 
@@ -45,6 +48,14 @@ class FakeSessions : public ports::SessionDirectory {
     if (looks.size() > 1) looks.pop_front();
     return now;
   }
+  std::vector<ports::Session> open_rows(const std::vector<std::string>& usernames) override {
+    auto rows = open_sessions(usernames);
+    for (const auto& session : stale) {
+      rows.push_back(session);
+      rows.back().silent = silent;
+    }
+    return rows;
+  }
   ports::SessionEvidence evidence(const std::vector<std::string>&, const std::string&,
                                   const std::string&,
                                   std::chrono::system_clock::time_point) override {
@@ -52,7 +63,8 @@ class FakeSessions : public ports::SessionDirectory {
   }
 
   std::deque<std::vector<ports::Session>> looks{{}};
-  std::vector<ports::Session> stale;
+  std::vector<ports::Session> stale;     // open, but not heard of
+  std::chrono::seconds silent{20 * 60};  // for so long
   bool broken = false;
 };
 

@@ -15,6 +15,8 @@ class AccountingSessions : public ports::SessionDirectory, public ports::Account
   // left out: a lost Stop leaves it open for ever.
   std::vector<ports::Session> open_sessions(const std::vector<std::string>& usernames) override;
 
+  std::vector<ports::Session> open_rows(const std::vector<std::string>& usernames) override;
+
   // Here stale rows count: they are no proof that the session is gone. An empty address or NAS is
   // not asked for.
   ports::SessionEvidence evidence(const std::vector<std::string>& usernames,

@@ -45,7 +45,7 @@ void register_activities(tempora::Worker& worker, const ComposeActivities& activ
 class ClientWaker final : public ports::ServiceWaker {
  public:
   explicit ClientWaker(tempora::Client client, tempora::Logger log = tempora::Logger::standard());
-  void wake(const v1::ServiceRef& service) noexcept override;
+  bool wake(const v1::ServiceRef& service) noexcept override;
 
  private:
   tempora::Client client_;

@@ -70,7 +70,8 @@ class EffectJournal {
 class ServiceWaker {
  public:
   virtual ~ServiceWaker() = default;
-  virtual void wake(const v1::ServiceRef& service) noexcept = 0;
+  // False: it could not be delivered.
+  virtual bool wake(const v1::ServiceRef& service) noexcept = 0;
 };
 
 }  // namespace addrflow::ports

@@ -67,6 +67,10 @@ struct Session {
   std::string calling_station_id;
   std::chrono::system_clock::time_point started;
   std::chrono::system_clock::time_point updated;
+  // For how long accounting has not heard of it, by the clock of its own database, and how long it
+  // was between the last two times; 0: not known.
+  std::chrono::seconds silent{0};
+  std::chrono::seconds interim{0};
 };
 
 // What accounting says of a set of usernames and an address, since a moment (the release gate's
@@ -90,6 +94,11 @@ class SessionDirectory {
   virtual ~SessionDirectory() = default;
   // Newest first. Throws when the database cannot be reached. `address` may be a delegated prefix.
   virtual std::vector<Session> open_sessions(const std::vector<std::string>& usernames) = 0;
+  // The same without regard to when accounting last heard of them: a NAS that sends no
+  // Interim-Updates is not heard of from Start to Stop. Newest first.
+  virtual std::vector<Session> open_rows(const std::vector<std::string>& usernames) {
+    return evidence(usernames, "", "", std::chrono::system_clock::now()).open;
+  }
   virtual SessionEvidence evidence(const std::vector<std::string>& usernames,
                                    const std::string& address, const std::string& nas_ip,
                                    std::chrono::system_clock::time_point since) = 0;

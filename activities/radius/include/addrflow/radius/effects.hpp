@@ -89,7 +89,10 @@ class RadiusEffects {
   static void read_wish(Work& work);
   v1::EffectReply carry_out(Work& work);
   v1::EffectReply carry_out_on(Work& work, std::vector<ports::Session> sessions);
-  std::vector<ports::Session> sessions_of(Work& work);
+  struct OpenRows;
+  bool is_live(const Work& work, const ports::Session& session) const;
+  OpenRows open_rows(const Work& work);
+  std::vector<ports::Session> sessions_of(const Work& work, std::chrono::milliseconds second_look);
   std::vector<ports::Session> spare(const Work& work, std::vector<ports::Session> sessions);
   std::vector<ports::Session> hinted_session(const Work& work) const;
   struct Prepared;
