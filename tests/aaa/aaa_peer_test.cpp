@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <addrflow/aaa/effects.hpp>
+#include <addrflow/aaa/listing.hpp>
+#include <addrflow/aaa/look.hpp>
 #include <addrflow/aaa/sessions.hpp>
 #include <addrflow/aaa/setup.hpp>
 #include <addrflow/radius/packet.hpp>
@@ -49,7 +51,10 @@ class Journal : public ports::EffectJournal {
 
 class Waker : public ports::ServiceWaker {
  public:
-  void wake(const v1::ServiceRef&) noexcept override { ++woken; }
+  bool wake(const v1::ServiceRef&) noexcept override {
+    ++woken;
+    return true;
+  }
   std::atomic<int> woken = 0;
 };
 
@@ -323,6 +328,130 @@ TEST_F(AaaPeerTest, ChangeOfPlanLeavesOneGroup) {
   EXPECT_EQ(count("radusergroup where username = '" + user + "' and groupname = 'silver'"), 1);
 }
 
+// What rlm_sql makes of it is what counts: a platform that was taken over has put its lines into
+// groups of its own, with the schema's default priority.
+class GroupsTest : public AaaPeerTest {
+ protected:
+  // A group that sets Filter-Id to its own name.
+  std::string group(const std::string& kind) {
+    const std::string name = kind + "-" + unique;
+    reply(name, "Filter-Id", name);
+    return name;
+  }
+  void reply(const std::string& name, const std::string& attribute, const std::string& value) {
+    sql("insert into radgroupreply (groupname, attribute, op, value) values ('" + name + "', '" +
+        attribute + "', ':=', '" + value + "')");
+  }
+  void join(const std::string& name, int priority) {
+    sql("insert into radusergroup (username, groupname, priority) values ('" + user + "', '" +
+        name + "', " + std::to_string(priority) + ")");
+  }
+  std::string filter_of_login() {
+    constexpr int kFilterId = 11;
+    const auto answer = login(user);
+    if (!answer || answer->code != Code::kAccessAccept) return "no login";
+    const auto* filter = answer->find(kFilterId);
+    return filter == nullptr ? "none" : filter->value;
+  }
+  ports::AaaLine line() {
+    return Listing{*database}
+        .lines_of({ports::ServiceName{request.service().tenant_id(), "s", "internet"}})
+        .at(0);
+  }
+};
+
+TEST_F(GroupsTest, OursComeBeforeTheGroupsOfSomebodyElse) {
+  const std::string theirs = group("theirs");
+  const std::string silver = group("silver");
+  join(theirs, 0);
+  ASSERT_EQ(filter_of_login(), theirs);
+
+  const auto suspended = apply("restricted", user, 1, 1, "default");
+  EXPECT_EQ(filter_of_login(), "suspended");
+  EXPECT_NE(suspended.detail().find(theirs + " priority 0 (after ours)"), std::string::npos)
+      << suspended.detail();
+  apply("full", user, 2, 2, silver);
+  EXPECT_EQ(filter_of_login(), silver) << "another plan";
+  apply("restricted", user, 3, 3, silver);
+  EXPECT_EQ(filter_of_login(), "suspended");
+  apply("refused", user, 4, 4, silver);
+  EXPECT_EQ(filter_of_login(), "no login");
+  EXPECT_EQ(count("radusergroup where username = '" + user + "'"), 1) << "theirs stays";
+}
+
+TEST_F(GroupsTest, ALineThatNobodyHasGivenAPlanKeepsTheGroupThatItHas) {
+  const std::string theirs = group("theirs");
+  join(theirs, 5);
+  const auto full = apply("full", user, 1, 1, "default");
+  EXPECT_EQ(filter_of_login(), theirs);
+  EXPECT_NE(full.detail().find(theirs + " priority 5 (before ours)"), std::string::npos)
+      << full.detail();
+  apply("full", user, 2, 2, "unheard-of-" + unique);
+  EXPECT_EQ(filter_of_login(), theirs) << "AAA does not know that plan: it says nothing";
+}
+
+TEST_F(GroupsTest, AGroupThatFallsThroughIsReadAsBefore) {
+  constexpr int kIdleTimeout = 28;
+  const std::string base = group("base");
+  reply(base, "Fall-Through", "Yes");
+  reply(base, "Idle-Timeout", "600");
+  join(base, 0);
+  const std::string silver = group("silver");
+  apply("full", user, 1, 1, silver);
+  EXPECT_EQ(filter_of_login(), silver) << "what comes later replaces it";
+  const auto answer = login(user);
+  ASSERT_TRUE(answer);
+  EXPECT_NE(answer->find(kIdleTimeout), nullptr);
+  EXPECT_EQ(line().plan, silver);
+  apply("restricted", user, 2, 2, silver);
+  EXPECT_EQ(filter_of_login(), "suspended");
+  EXPECT_TRUE(line().restricted);
+}
+
+TEST_F(GroupsTest, TheListingSaysWhatTheNextLoginGets) {
+  const std::string theirs = group("theirs");
+  const std::string silver = group("silver");
+  apply("restricted", user, 1, 1, silver);
+  EXPECT_EQ(line().plan, silver);
+  EXPECT_TRUE(line().restricted);
+  // Written by somebody after us.
+  join(theirs, -10);
+  EXPECT_EQ(filter_of_login(), theirs);
+  EXPECT_EQ(line().plan, theirs);
+  EXPECT_FALSE(line().restricted);
+  apply("restricted", user, 2, 2, silver);
+  EXPECT_EQ(filter_of_login(), "suspended");
+  EXPECT_EQ(line().plan, silver);
+  EXPECT_TRUE(line().restricted);
+  sql("delete from radusergroup where username = '" + user + "'");
+  EXPECT_EQ(line().plan, "");
+}
+
+TEST_F(GroupsTest, ALookNamesTheGroupsAndTheirPlaces) {
+  const std::string theirs = group("theirs");
+  const std::string silver = group("silver");
+  join(theirs, 0);
+  join(silver, 7);  // of the plan's name: it becomes ours
+  const nlohmann::json wish{{"username", user},
+                            {"former_usernames", nlohmann::json::array()},
+                            {"condition", "restricted"},
+                            {"framed_ip", address},
+                            {"plan", silver}};
+  SupposedRows seen;
+  const auto rows = look(*database, request.service(), wish, seen);
+  const std::string of_user = " radusergroup " + user + " ";
+  for (const std::string& row :
+       {"-" + of_user + silver + " priority 7", "+" + of_user + silver + " priority -1",
+        "+" + of_user + "suspended priority -2",
+        "=" + of_user + theirs + " priority 0 (after ours)"})
+    EXPECT_NE(std::ranges::find(rows, row), rows.end()) << row;
+  apply("restricted", user, 1, 1, silver);
+  const std::string places = "radusergroup where username = '" + user + "' and groupname = '";
+  EXPECT_EQ(count(places + silver + "' and priority = -1"), 1);
+  EXPECT_EQ(count(places + silver + "'"), 1);
+  EXPECT_EQ(count(places + "suspended' and priority = -2"), 1);
+}
+
 TEST_F(AaaPeerTest, FormerUsernameIsRefused) {
   apply("full", user, 1);
   const std::string renamed = user + "-new";
@@ -466,6 +595,11 @@ TEST_F(AaaPeerTest, StaleRowIsNoPlaceButBlocksTheGate) {
       user + "'");
   EXPECT_TRUE(sessions->open_sessions({user}).empty());
   EXPECT_EQ(sessions->evidence({user}, "", "", {}).open.size(), 1U);
+  const auto rows = sessions->open_rows({user});
+  ASSERT_EQ(rows.size(), 1U) << "there may be a session: its NAS knows";
+  EXPECT_GE(rows[0].silent, std::chrono::minutes{60});
+  EXPECT_LT(rows[0].silent, std::chrono::minutes{62});
+  EXPECT_EQ(rows[0].interim.count(), 0) << "no Interim-Update has come";
 }
 
 TEST_F(AaaPeerTest, ConnectionsThatBrokeWhileIdleAreReplaced) {

@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "groups.hpp"
+
 namespace addrflow::aaa {
 namespace {
 
@@ -149,8 +151,9 @@ class Line {
     return true;
   }
 
-  void admit(const std::string& framed_ip, const std::string& delegated_prefix,
-             const std::string& plan, bool restricted) {
+  // Returns the groups of somebody else that the username has, in words.
+  std::vector<std::string> admit(const std::string& framed_ip, const std::string& delegated_prefix,
+                                 const std::string& plan, bool restricted) {
     if (reject_id_) {
       work_.exec_params(
           "delete from radcheck where id = $1 and username = $2 and attribute = 'Auth-Type'",
@@ -162,16 +165,18 @@ class Line {
     if (settings_.session_timeout.count() > 0)
       reply_with_attribute("Session-Timeout", std::to_string(settings_.session_timeout.count()));
     remember_spaces();
-    if (restricted) join(settings_.suspended_group, 0);
+    GroupPlaces places = group_places(work_, settings_, name_, plan_, plan, restricted);
+    if (restricted) join(settings_.suspended_group, places.suspended);
     if (!plan.empty()) {
       work_.exec_params("delete from radusergroup where username = $1 and groupname = $2", name_,
                         plan);
-      join(plan, settings_.plan_priority);
+      join(plan, places.plan);
     }
     work_.exec_params(
         "update addrflow_line set plan = $2, reject_id = null, changed = clock_timestamp()"
         " where username = $1",
         name_, plan);
+    return std::move(places.foreign);
   }
 
   void refuse() {
@@ -225,7 +230,7 @@ class Line {
     work_.exec_params("delete from radusergroup where username = $1 and groupname in ($2, $3)",
                       name_, settings_.suspended_group, plan_);
   }
-  void join(const std::string& group, int priority) {
+  void join(const std::string& group, std::int64_t priority) {
     work_.exec_params(
         "insert into radusergroup (username, groupname, priority) values ($1, $2, $3)", name_,
         group, priority);
@@ -312,11 +317,12 @@ v1::EffectReply AaaEffects::write(const v1::EffectRequest& request, std::int64_t
       return reply_with("refused", "username_taken",
                         fmt::format("username {} belongs to another service", wish.username));
     }
+    std::vector<std::string> groups;
     if (refused) {
       line.refuse();
     } else {
-      line.admit(wish.framed_ip, wish.delegated_prefix, wish.plan,
-                 wish.condition == Wish::Condition::kRestricted);
+      groups = line.admit(wish.framed_ip, wish.delegated_prefix, wish.plan,
+                          wish.condition == Wish::Condition::kRestricted);
     }
     for (const std::string& name : wish.former) {
       Line former{work, database_.settings(), service, name};
@@ -330,6 +336,8 @@ v1::EffectReply AaaEffects::write(const v1::EffectRequest& request, std::int64_t
           " where username = $1 and attribute = 'Auth-Type' and value = 'Reject'",
           wish.username);
       if (foreign[0].as<int>() > 0) detail += "; somebody else's Auth-Type := Reject is there too";
+      if (!groups.empty())
+        detail += fmt::format("; groups of somebody else: {}", fmt::join(groups, ", "));
     }
     work.commit();
     return reply_with("confirmed", "applied", detail);

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "groups.hpp"
+
 namespace addrflow::aaa {
 namespace {
 
@@ -13,16 +15,34 @@ constexpr const char* kSpaces =
     "  else r.value end from radreply r where r.username = l.username"
     "  and r.attribute in ('Framed-IP-Address', 'Delegated-IPv6-Prefix') order by 1)::text";
 
+// Where a group of somebody else stands beside one of ours it may be read first, so it counts as
+// being first.
+std::string restricted_sql(const std::string& suspended) {
+  return fmt::format(
+      "exists (select 1 from radusergroup g where g.username = l.username and g.groupname = {}"
+      " and not exists (select 1 from radusergroup o where o.username = g.username"
+      "  and o.groupname <> g.groupname and o.priority <= g.priority and not {}))",
+      suspended, falls_through("o.groupname"));
+}
+
+std::string plan_sql(const std::string& suspended) {
+  return fmt::format(
+      "coalesce((select g.groupname from radusergroup g where g.username = l.username"
+      " and g.groupname <> {} and (g.groupname = l.plan or not {})"
+      " order by g.priority, (g.groupname = l.plan) limit 1), '')",
+      suspended, falls_through("g.groupname"));
+}
+
 std::string lines_sql(const Settings& settings, const pqxx::nontransaction& work,
                       const std::string& where) {
+  const std::string suspended = work.quote(settings.suspended_group);
   return fmt::format(
       "select l.tenant, l.subscriber, l.service, l.username, coalesce(f.number, 0),"
       " exists (select 1 from radcheck c where c.id = l.reject_id and c.username = l.username"
       "   and c.attribute = 'Auth-Type'),"
-      " exists (select 1 from radusergroup g where g.username = l.username and g.groupname = {}),"
-      " {} from addrflow_line l left join addrflow_fence f"
+      " {}, {}, {} from addrflow_line l left join addrflow_fence f"
       " on (f.tenant, f.subscriber, f.service) = (l.tenant, l.subscriber, l.service) {}",
-      work.quote(settings.suspended_group), kSpaces, where);
+      restricted_sql(suspended), plan_sql(suspended), kSpaces, where);
 }
 
 ports::AaaLine line_of(const pqxx::row& row) {
@@ -32,8 +52,9 @@ ports::AaaLine line_of(const pqxx::row& row) {
                       .username = row[3].c_str(),
                       .number = row[4].as<std::int64_t>(),
                       .refused = row[5].as<bool>(),
-                      .restricted = row[6].as<bool>()};
-  pqxx::array_parser parser{row[7].c_str()};
+                      .restricted = row[6].as<bool>(),
+                      .plan = row[7].c_str()};
+  pqxx::array_parser parser{row[8].c_str()};
   for (auto next = parser.get_next(); next.first != pqxx::array_parser::juncture::done;
        next = parser.get_next()) {
     if (next.first == pqxx::array_parser::juncture::string_value)

@@ -17,8 +17,10 @@ class AaaEffects {
 
   // One effect, in one transaction fenced by its number in the AAA database itself. Conditions of
   // the wish: full (address, plan), restricted (address, plan, suspended group before it), refused
-  // (no address, no groups of ours, Auth-Type := Reject). Codes of the reply: applied, fence,
-  // invalid_argument, username_taken, aaa_not_set_up, aaa_unreachable, in_doubt.
+  // (no address, no groups of ours, Auth-Type := Reject). Groups that the username has from
+  // somebody else stay, come after ours (docs/radius.md) and are named in the reply's detail. Codes
+  // of the reply: applied, fence, invalid_argument, username_taken, aaa_not_set_up,
+  // aaa_unreachable, in_doubt.
   // Throws what the journal throws: then nothing was written.
   v1::EffectReply apply(const v1::EffectRequest& request,
                         std::chrono::milliseconds hard_deadline = std::chrono::milliseconds{

@@ -12,7 +12,8 @@
 namespace addrflow::aaa {
 
 // The rows that are there now, "- radreply …", and those that would be, "+ radreply …", of the
-// wish's username and former ones; rows that stay are not named. In one read-only snapshot. A
+// wish's username and former ones; of rows that stay only groups of somebody else are named,
+// "= radusergroup …". In one read-only snapshot. A
 // username that belongs to another service throws `std::invalid_argument`, as the effect would be
 // refused. `seen` are the rows that earlier looks of the same plan supposed, by username; they are
 // brought up to date.

@@ -10,7 +10,8 @@ struct Settings {
   std::string url;  // libpq; may be another database than the ledger's
   // The group that restricts a line (radusergroup, priority 0): its radgroupreply rows say how.
   std::string suspended_group = "suspended";
-  int plan_priority = 1;                    // of the plan's group
+  // Of the plan's group. Both are lower where somebody else's group would go before ours.
+  int plan_priority = 1;
   std::chrono::seconds session_timeout{0};  // of every line; 0: its Session-Timeout is not ours
   // What a NAS sends between two Interim-Updates, where the accounting row itself does not say.
   std::chrono::seconds interim_interval{300};
