@@ -11,6 +11,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <optional>
+
 namespace addrflow::cli {
 namespace {
 
@@ -39,6 +41,11 @@ nlohmann::json usage_json(const ledger::PoolUsage& pool) {
           {"group", pool.group},
           {"priority", pool.priority},
           {"draining", pool.draining},
+          {"quarantine_s", pool.quarantine_s},
+          {"hold_time_s", pool.hold_time_s},
+          {"netbox_mode", pool.netbox_mode},
+          {"netbox_imported", pool.netbox_imported},
+          {"netbox_vrf_id", pool.netbox_vrf_id},
           {"delegated_length", pool.delegated_length},
           {"shortest_length", pool.shortest_length},
           {"total", pool.total},
@@ -124,10 +131,9 @@ Exit run_pool_add(const Shell& shell, const PoolArguments& arguments) {
     pool.gateway = arguments.gateway;
     pool.exclusions = arguments.exclude;
     pool.routing_domain = arguments.domain;
+    pool.netbox_vrf_id = arguments.vrf;
     pool.quarantine = seconds_of("quarantine", arguments.quarantine);
-    const ledger::Settings settings = ledger_settings(shell.settings);
-    pool.hold_time = arguments.hold.empty() ? std::max(pool.hold_time, settings.longest_lease)
-                                            : seconds_of("hold", arguments.hold);
+    if (!arguments.hold.empty()) pool.hold_time = seconds_of("hold", arguments.hold);
     pool.netbox_mode = arguments.netbox_mode;
     if (arguments.cidr.find(':') != std::string::npos) pool.family = domain::kFamilyIpv6Pd;
     pool.delegated_length = arguments.delegate;
@@ -137,11 +143,36 @@ Exit run_pool_add(const Shell& shell, const PoolArguments& arguments) {
     pool.nas_ips = arguments.nas;
     pool.granted_to = arguments.grant;
     pool.netbox_start_now = arguments.no_import;
-    const ledger::PoolInfo info = ledger::Ledger(settings).add_pool(pool);
+    const ledger::PoolInfo info = ledger::Ledger(ledger_settings(shell.settings)).add_pool(pool);
     return shell.output.facts({{"pool", arguments.name},
                                {"id", info.id},
                                {"addresses", std::to_string(info.total)},
                                {"free", std::to_string(info.free)}});
+  });
+}
+
+Exit run_pool_set(const Shell& shell, const PoolSetArguments& arguments) {
+  return guarded(shell, [&] {
+    ledger::PoolSettings wanted;
+    if (arguments.quarantine) wanted.quarantine = seconds_of("quarantine", *arguments.quarantine);
+    if (arguments.hold) wanted.hold_time = seconds_of("hold", *arguments.hold);
+    wanted.group = arguments.no_group ? std::optional<std::string>{""} : arguments.group;
+    wanted.priority = arguments.priority;
+    wanted.grant = arguments.grant;
+    wanted.revoke_grant = arguments.revoke_grant;
+    if (arguments.any_nas || !arguments.nas.empty()) wanted.nas_ips = arguments.nas;
+    wanted.netbox_mode = arguments.netbox_mode;
+    wanted.netbox_vrf_id = arguments.vrf;
+    wanted.netbox_start_now = arguments.no_import;
+    ledger::Ledger ledger(ledger_settings(shell.settings));
+    const auto changes = ledger.set_pool(arguments.tenant, arguments.name, wanted,
+                                         {.actor = arguments.actor, .reason = arguments.reason});
+    std::vector<std::pair<std::string, std::string>> facts{{"pool", arguments.name}};
+    for (const std::string& change : changes) facts.emplace_back("changed", change);
+    const auto pool = ledger.netbox_pool(arguments.tenant, arguments.name);
+    if (pool.mode != "off" && pool.imported_at.empty())
+      facts.emplace_back("to do", "addrflow netbox import " + pool.name);
+    return shell.output.facts(facts, {"changed"});
   });
 }
 

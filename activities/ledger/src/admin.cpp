@@ -6,9 +6,10 @@
 #include <addrflow/domain/ipv4.hpp>
 #include <addrflow/domain/ipv6.hpp>
 #include <addrflow/ledger/ledger.hpp>
+#include <algorithm>
 
+#include "pools.hpp"
 #include "restore.hpp"
-#include "rows.hpp"
 #include "store.hpp"
 
 namespace addrflow::ledger {
@@ -54,13 +55,31 @@ Range parse_range(const std::string& text) {
   return {*first, *last};
 }
 
+void must_be_its_vrf(const PoolSpec& spec, std::int64_t there) {
+  if (spec.netbox_vrf_id == 0 || spec.netbox_vrf_id == there) return;
+  throw LedgerError{
+      ErrorCode::kConflict,
+      fmt::format("vrf: routing domain {} is in NetBox's {}, not in VRF {}; nothing was changed",
+                  spec.routing_domain, there == 0 ? "global table" : fmt::format("VRF {}", there),
+                  spec.netbox_vrf_id)};
+}
+
 std::int64_t domain_id(Tx& tx, const PoolSpec& spec) {
   tx.exec_params(
       "INSERT INTO routing_domains (name, netbox_vrf_id) VALUES ($1, nullif($2::bigint, 0))"
       " ON CONFLICT DO NOTHING",
       spec.routing_domain, spec.netbox_vrf_id);
-  return tx.exec_params("SELECT id FROM routing_domains WHERE name = $1", spec.routing_domain)[0][0]
-      .as<std::int64_t>();
+  // One that has no pools yet is still to be given its VRF.
+  tx.exec_params(
+      "UPDATE routing_domains d SET netbox_vrf_id = $2 WHERE name = $1 AND $2::bigint <> 0"
+      " AND netbox_vrf_id IS NULL AND NOT EXISTS (SELECT 1 FROM ip_pools p"
+      "  WHERE p.routing_domain_id = d.id)",
+      spec.routing_domain, spec.netbox_vrf_id);
+  const auto found = tx.exec_params(
+      "SELECT id, coalesce(netbox_vrf_id, 0) FROM routing_domains WHERE name = $1 FOR SHARE",
+      spec.routing_domain);
+  must_be_its_vrf(spec, found[0][1].as<std::int64_t>());
+  return found[0][0].as<std::int64_t>();
 }
 
 void fill_pool(Tx& tx, const std::string& id, const PoolSpec& spec,
@@ -117,9 +136,7 @@ void check_ipv6(const PoolSpec& spec, const Lengths& lengths) {
 
 void check_pool(const PoolSpec& spec) {
   if (const auto ok = domain::check_id("name", spec.name); !ok) refuse(ok.error().message);
-  if (!spec.group.empty()) {
-    if (const auto ok = domain::check_id("group", spec.group); !ok) refuse(ok.error().message);
-  }
+  check_group(spec.group);
   if (spec.family == domain::kFamilyIpv4) {
     check_ipv4(spec);
   } else if (spec.family == domain::kFamilyIpv6Pd) {
@@ -127,14 +144,10 @@ void check_pool(const PoolSpec& spec) {
   } else {
     refuse("family must be ipv4 or ipv6_pd: " + spec.family);
   }
-  for (const std::string& nas : spec.nas_ips) {
-    if (!domain::parse_ipv4(nas) && !domain::parse_ipv6(nas)) refuse("nas_ips: no address: " + nas);
-  }
-  if (spec.quarantine.count() < 0) refuse("quarantine must not be negative");
-  if (spec.hold_time.count() < 0) refuse("hold_time must not be negative");
-  if (spec.netbox_mode != "mirror" && spec.netbox_mode != "authoritative" &&
-      spec.netbox_mode != "off")
-    refuse("netbox_mode must be mirror, authoritative or off");
+  check_nas_ips(spec.nas_ips);
+  check_times(spec.quarantine, spec.hold_time.value_or(kDefaultHold));
+  check_netbox_mode(spec.netbox_mode);
+  if (spec.netbox_vrf_id < 0) refuse("vrf must be NetBox's number of it");
 }
 
 // A pool of prefixes begins as intervals of what nobody ever had.
@@ -185,48 +198,123 @@ void Ledger::add_tenant(const std::string& tenant) {
 
 namespace {
 
+void must_be_same(const char* field, const std::string& there, const std::string& wanted) {
+  if (there == wanted) return;
+  throw LedgerError{ErrorCode::kConflict,
+                    fmt::format("{}: there is a pool of that name, of which it is '{}', not"
+                                " '{}'; nothing was changed",
+                                field, there, wanted)};
+}
+
+// What a pool of addresses was made without has that reason; what people or NetBox have blocked
+// since has another, and is none of its options.
+bool excludes_the_same(Tx& tx, const std::string& id, const PoolSpec& spec) {
+  std::vector<std::string> first;
+  std::vector<std::string> last;
+  for (const std::string& text : spec.exclusions) {
+    const Range range = parse_range(text);
+    first.push_back(domain::to_string(range.first));
+    last.push_back(domain::to_string(range.last));
+  }
+  return tx
+      .exec_params(
+          "SELECT NOT EXISTS (SELECT 1 FROM pool_addresses a WHERE a.pool_id = $1::uuid"
+          " AND (a.state = 'blocked' AND a.why = 'excluded') <> EXISTS (SELECT 1"
+          "  FROM unnest($2::text[], $3::text[]) r (low, high)"
+          "  WHERE a.address BETWEEN r.low::inet AND r.high::inet))",
+          id, array_of(first), array_of(last))[0][0]
+      .as<bool>();
+}
+
+void must_exclude_the_same(Tx& tx, const std::string& id, const PoolSpec& spec) {
+  if (spec.family != domain::kFamilyIpv4) {
+    std::vector<std::string> wanted;
+    for (const std::string& text : spec.exclusions) wanted.push_back(written(text));
+    must_be_same("exclusions",
+                 listed_in(tx,
+                           "SELECT abbrev(space) FROM pool_exclusions WHERE pool_id = $1::uuid"
+                           " AND reason = 'excluded'",
+                           id),
+                 listed(std::move(wanted)));
+  } else if (!excludes_the_same(tx, id, spec)) {
+    throw LedgerError{ErrorCode::kConflict,
+                      "exclusions: there is a pool of that name, which was made without other"
+                      " addresses; nothing was changed"};
+  }
+}
+
+// The lists that belong to the pool, and its routing domain.
+void must_be_same_around(Tx& tx, const std::string& id, const PoolSpec& spec) {
+  const auto domain = tx.exec_params(
+      "SELECT d.name, coalesce(d.netbox_vrf_id, 0) FROM ip_pools p JOIN routing_domains d"
+      " ON d.id = p.routing_domain_id WHERE p.id = $1::uuid",
+      id)[0];
+  must_be_same("routing_domain", domain[0].c_str(), spec.routing_domain);
+  must_be_its_vrf(spec, domain[1].as<std::int64_t>());
+  std::vector<std::string> nas_ips;
+  for (const std::string& nas : spec.nas_ips) nas_ips.push_back(written(nas));
+  must_be_same("nas_ips", nas_ips_of(tx, id), listed(std::move(nas_ips)));
+  std::vector<std::string> granted;
+  for (const std::string& tenant : spec.granted_to) {
+    must_have_tenant(tx, tenant);
+    if (tenant != spec.tenant) granted.push_back(tenant);
+  }
+  must_be_same("granted_to",
+               listed_in(tx,
+                         "SELECT g.tenant_id FROM pool_grants g JOIN ip_pools p ON p.id = g.pool_id"
+                         " WHERE g.pool_id = $1::uuid AND g.tenant_id <> p.tenant_id",
+                         id),
+               listed(std::move(granted)));
+  must_exclude_the_same(tx, id, spec);
+}
+
 // The id of the pool of that name, which is made as the caller says; one that is made otherwise is
 // a conflict, for nothing of it would be changed.
 std::optional<std::string> same_pool(Tx& tx, const PoolSpec& spec, const Lengths& lengths) {
   const auto known = tx.exec_params(
       "SELECT id::text, prefix::text, family, coalesce(host(gateway), ''), quarantine_s,"
       " hold_time_s, netbox_mode, delegated_length, chunk_length, coalesce(pool_group, ''), "
-      "priority"
+      "priority, netbox_imported_at IS NOT NULL"
       " FROM ip_pools WHERE tenant_id = $1 AND pool_name = $2",
       spec.tenant, spec.name);
   if (known.empty()) return {};
+  // What nobody has named was a day then, or what the longest lease was: it may be another now.
+  const std::int64_t held = known[0][5].as<std::int64_t>();
+  const bool by_default = !spec.hold_time && held >= kDefaultHold.count();
+  const std::int64_t hold = by_default ? held : spec.hold_time.value_or(kDefaultHold).count();
   auto same = [&, column = 1](const char* field, const std::string& wanted) mutable {
-    if (const std::string there = known[0][column++].c_str(); there != wanted) {
-      throw LedgerError{ErrorCode::kConflict,
-                        fmt::format("{}: there is a pool of that name, of which it is '{}', not"
-                                    " '{}'; nothing was changed",
-                                    field, there, wanted)};
-    }
+    must_be_same(field, known[0][column++].c_str(), wanted);
   };
-  same("prefix", spec.prefix);
+  same("prefix", written(spec.prefix));
   same("family", spec.family);
-  same("gateway", spec.gateway);
+  same("gateway", written(spec.gateway));
   same("quarantine", std::to_string(spec.quarantine.count()));
-  same("hold_time", std::to_string(spec.hold_time.count()));
+  same("hold_time", std::to_string(hold));
   same("netbox_mode", spec.netbox_mode);
   same("delegated_length", std::to_string(lengths.delegated));
   same("shortest_length", std::to_string(lengths.chunk));
   same("group", spec.group);
   same("priority", std::to_string(spec.priority));
-  return known[0][0].c_str();
+  const std::string id = known[0][0].c_str();
+  must_be_same_around(tx, id, spec);
+  if (spec.netbox_start_now && spec.netbox_mode != "off" && !known[0][11].as<bool>()) {
+    throw LedgerError{ErrorCode::kConflict,
+                      "no_import: there is a pool of that name, which waits for its import; nothing"
+                      " was changed"};
+  }
+  return id;
 }
 
 }  // namespace
 
 PoolInfo Ledger::add_pool(const PoolSpec& spec) {
   check_pool(spec);
-  if (spec.hold_time < settings_.longest_lease)
-    refuse(fmt::format("hold_time is shorter than a session may live (ledger.longest_lease, {} s)",
-                       settings_.longest_lease.count()));
   const Lengths lengths = lengths_of(spec);
+  const auto hold_time = spec.hold_time.value_or(std::max(kDefaultHold, settings_.longest_lease));
   return store_->as_owner([&](Tx& tx) {
     must_have_tenant(tx, spec.tenant);
     if (const auto known = same_pool(tx, spec, lengths)) return pool_info(tx, *known);
+    must_outlive_sessions(hold_time, settings_);
     const std::int64_t domain = domain_id(tx, spec);
     const auto overlapping = tx.exec_params(
         "SELECT pool_name FROM ip_pools WHERE routing_domain_id = $1 AND prefix && $2::cidr LIMIT "
@@ -244,7 +332,7 @@ PoolInfo Ledger::add_pool(const PoolSpec& spec) {
         " CASE WHEN $15::boolean THEN clock_timestamp() END) RETURNING id::text",
         spec.tenant, spec.name, domain, spec.prefix, spec.gateway,
         static_cast<std::int64_t>(spec.quarantine.count()),
-        static_cast<std::int64_t>(spec.hold_time.count()), spec.netbox_mode, spec.netbox_prefix_id,
+        static_cast<std::int64_t>(hold_time.count()), spec.netbox_mode, spec.netbox_prefix_id,
         spec.family, lengths.delegated, lengths.chunk, spec.group, spec.priority,
         spec.netbox_start_now);
     const std::string id = made[0][0].c_str();
@@ -313,10 +401,46 @@ void must_be_usable(const ports::NasRecord& nas) {
 
 }  // namespace
 
+void Ledger::remove_nas(const std::string& tenant, const std::string& name, const By& by) {
+  store_->as_owner([&](Tx& tx) {
+    const auto found = tx.exec_params(
+        "SELECT host(nas_ip), (SELECT count(*) FROM services s WHERE s.tenant_id = n.tenant_id"
+        "  AND (s.nas_ip = host(n.nas_ip) OR nullif(s.nas_ip, '')::inet = ANY(n.source_addresses))"
+        "  AND EXISTS (SELECT 1 FROM holdings h WHERE h.service_id = s.id"
+        "   AND upper_inf(h.period))),"
+        " coalesce((SELECT min(p.pool_name) FROM pool_nas pn JOIN ip_pools p ON p.id = pn.pool_id"
+        "  WHERE p.tenant_id = n.tenant_id AND pn.nas_ip = n.nas_ip), '')"
+        " FROM nas n WHERE n.tenant_id = $1 AND n.name = $2 FOR UPDATE OF n",
+        tenant, name);
+    if (found.empty())
+      throw LedgerError{ErrorCode::kNotFound, fmt::format("name: {} has no NAS {}", tenant, name)};
+    if (const auto lines = found[0][1].as<std::int64_t>(); lines > 0)
+      throw LedgerError{ErrorCode::kConflict,
+                        fmt::format("name: {} lines with space hang on NAS {}", lines, name)};
+    if (const std::string pool = found[0][2].c_str(); !pool.empty())
+      throw LedgerError{ErrorCode::kConflict,
+                        fmt::format("name: pool {} serves NAS {}", pool, name)};
+    tx.exec_params("DELETE FROM nas WHERE tenant_id = $1 AND name = $2", tenant, name);
+    tx.exec_params(
+        "INSERT INTO audit_log (tenant_id, event, actor, code, detail)"
+        " VALUES ($1, 'nas_removed', $2, 'ok', $3)",
+        tenant, by.actor, fmt::format("{} {}: {}", name, found[0][0].c_str(), by.reason));
+    return true;
+  });
+}
+
 void Ledger::add_nas(const ports::NasRecord& nas) {
   must_be_usable(nas);
   store_->as_owner([&](Tx& tx) {
     must_have_tenant(tx, nas.tenant);
+    // By its name people find it again.
+    const auto other = tx.exec_params(
+        "SELECT host(nas_ip) FROM nas WHERE tenant_id = $1 AND name = $2 AND nas_ip <> $3::inet",
+        nas.tenant, nas.name, nas.nas_ip);
+    if (!other.empty())
+      throw LedgerError{ErrorCode::kConflict,
+                        fmt::format("name: {} is the NAS with {}; another one needs another name",
+                                    nas.name, other[0][0].c_str())};
     std::string addresses = "{";
     for (const std::string& address : nas.source_addresses) {
       addresses += (addresses.size() > 1 ? "," : "") + address;

@@ -278,6 +278,26 @@ TEST_F(AllocatorTest, QuarantineEndsEarlyOnlyByAPersonWhoSaysWhy) {
   EXPECT_EQ(held(wish("s4", "", "198.51.100.1")), "198.51.100.1");
 }
 
+TEST_F(AllocatorTest, TheQuarantineOfAPrefixEndsEarlyToo) {
+  PoolSpec spec = pool_spec("2001:db8::/55");
+  spec.family = "ipv6_pd";
+  ledger->add_pool(spec);
+  const auto taken = held(wish_prefix("p1"));
+  sql("UPDATE pool_addresses SET state = 'free', last_service_id = 0,"
+      " free_after = clock_timestamp() + interval '1 hour' WHERE address = '" +
+      taken + "' AND pool_id = (SELECT id FROM ip_pools WHERE tenant_id = '" + tenant + "')");
+  sql("UPDATE holdings SET period = tstzrange(lower(period), clock_timestamp()),"
+      " evidence = 'strong' WHERE tenant_id = '" +
+      tenant + "'");
+  plants_violation = true;  // its row stays as it is: only the pool is looked at here
+  held(wish_prefix("p2"));
+  EXPECT_EQ(code_of([&] { take(wish_prefix("p3")); }), ErrorCode::kPoolExhausted);
+  EXPECT_EQ(code_of([&] { ledger->end_quarantine(tenant, "main", "2001:db8::/40", by_); }),
+            ErrorCode::kConflict);
+  ledger->end_quarantine(tenant, "main", taken, by_);
+  EXPECT_EQ(take(wish_prefix("p3")).address(), taken);
+}
+
 TEST_F(AllocatorTest, APoolIsMadeAgainAsItIsOrRefusedWithWhatDiffersNamed) {
   auto spec = pool_spec("198.51.100.0/28");
   const auto made = ledger->add_pool(spec);
@@ -291,12 +311,150 @@ TEST_F(AllocatorTest, APoolIsMadeAgainAsItIsOrRefusedWithWhatDiffersNamed) {
     }
     return "nothing";
   };
-  spec.hold_time += std::chrono::hours{1};
+  spec.hold_time = std::chrono::hours{25};
   EXPECT_EQ(refused_for(spec), "hold_time");
   spec = pool_spec("198.51.100.0/28");
   spec.netbox_mode = spec.netbox_mode == "off" ? "mirror" : "off";
   EXPECT_EQ(refused_for(spec), "netbox_mode");
   EXPECT_EQ(refused_for(pool_spec("198.51.100.0/27")), "prefix");
+  const std::string guest = tenant + "-guest";
+  ledger->add_tenant(guest);
+  const auto refused_with = [&](auto change) {
+    spec = pool_spec("198.51.100.0/28");
+    change(spec);
+    return refused_for(spec);
+  };
+  EXPECT_EQ(refused_with([&](PoolSpec& s) { s.granted_to = {guest}; }), "granted_to");
+  EXPECT_EQ(refused_with([](PoolSpec& s) { s.nas_ips = {"192.0.2.1"}; }), "nas_ips");
+  EXPECT_EQ(refused_with([](PoolSpec& s) { s.exclusions = {"198.51.100.4"}; }), "exclusions");
+  EXPECT_EQ(refused_with([](PoolSpec& s) { s.routing_domain += "-x"; }), "routing_domain");
+  EXPECT_EQ(refused_with([](PoolSpec& s) { s.netbox_vrf_id = 3; }), "vrf");
+  const auto usage = ledger->pool_usage(tenant, "main");
+  EXPECT_EQ(usage.granted_to, std::vector{tenant});
+  EXPECT_TRUE(usage.nas_ips.empty());
+  EXPECT_EQ(usage.free, 14);
+}
+
+TEST_F(AllocatorTest, APoolIsTheSameHoweverItsOptionsAreWritten) {
+  const std::string guest = tenant + "-guest";
+  ledger->add_tenant(guest);
+  PoolSpec spec = pool_spec("198.51.100.0/28");
+  spec.exclusions = {"198.51.100.4/31", "198.51.100.0"};
+  spec.nas_ips = {"192.0.2.1", "2001:DB8::1"};
+  spec.granted_to = {guest};
+  const auto made = ledger->add_pool(spec);
+  spec.exclusions = {"198.51.100.0-198.51.100.0", "198.51.100.4-198.51.100.5"};
+  spec.nas_ips = {"2001:db8:0::1", "192.0.2.1", "192.0.2.1"};
+  spec.granted_to = {tenant, guest};
+  EXPECT_EQ(ledger->add_pool(spec).id, made.id);
+  ledger->unblock_space(tenant, "main", "198.51.100.4", by_);
+  EXPECT_EQ(code_of([&] { ledger->add_pool(spec); }), ErrorCode::kConflict);
+
+  PoolSpec wide = prefixes("2001:DB8::/40");
+  wide.exclusions = {"2001:DB8:1::/48"};
+  const auto made_wide = ledger->add_pool(wide);
+  wide.prefix = "2001:db8::/40";
+  wide.exclusions = {"2001:db8:1:0::/48"};
+  EXPECT_EQ(ledger->add_pool(wide).id, made_wide.id);
+  wide.exclusions.clear();
+  EXPECT_EQ(code_of([&] { ledger->add_pool(wide); }), ErrorCode::kConflict);
+}
+
+TEST_F(AllocatorTest, AHoldTimeThatASettingHasRaisedIsNoOtherPool) {
+  const auto made = pool("198.51.100.0/28");
+  settings.longest_lease = std::chrono::hours{48};
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+  auto spec = pool_spec("198.51.100.0/28");
+  EXPECT_EQ(ledger->add_pool(spec).id, made.id);
+  spec.hold_time = std::chrono::hours{24};  // as it is, whatever a new one must have
+  EXPECT_EQ(ledger->add_pool(spec).id, made.id);
+  spec.hold_time = std::chrono::hours{1};
+  EXPECT_EQ(code_of([&] { ledger->add_pool(spec); }), ErrorCode::kConflict);
+  spec = named("other", "198.51.100.16/28");
+  ledger->add_pool(spec);
+  EXPECT_EQ(ledger->pool_usage(tenant, "other").hold_time_s, 48 * 3600);
+  // And where it was taken back.
+  settings.longest_lease = std::chrono::seconds{0};
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+  EXPECT_NO_THROW(ledger->add_pool(spec));
+}
+
+TEST_F(AllocatorTest, APoolIsSetAsAWholeAndOnRecordOrNotAtAll) {
+  pool("198.51.100.0/28");
+  const std::string guest = tenant + "-guest";
+  ledger->add_tenant(guest);
+  settings.longest_lease = std::chrono::hours{2};
+  ledger = std::make_unique<Ledger>(settings, &sessions);
+  PoolSettings wanted;
+  wanted.quarantine = std::chrono::seconds{10};
+  wanted.hold_time = std::chrono::hours{3};
+  wanted.group = "site";
+  wanted.priority = 5;
+  wanted.grant = {guest};
+  wanted.nas_ips = std::vector<std::string>{"192.0.2.1"};
+  EXPECT_EQ(ledger->set_pool(tenant, "main", wanted, by_).size(), 6U);
+  EXPECT_TRUE(ledger->set_pool(tenant, "main", wanted, by_).empty()) << "it is so already";
+  const auto noted =
+      sql(fmt::format("SELECT actor || ': ' || detail FROM audit_log WHERE event = 'pool_set' AND"
+                      " tenant_id = '{}'",
+                      tenant));
+  ASSERT_EQ(noted.size(), 1U);
+  EXPECT_EQ(noted[0][0].as<std::string>(),
+            "ann: quarantine: 3600 -> 10; hold_time: 86400 -> 10800; group: none -> site;"
+            " priority: 100 -> 5; granted to " +
+                guest + "; nas_ips: none -> 192.0.2.1: renumbering");
+
+  const auto refused = [&](auto change) {
+    PoolSettings other;
+    other.priority = 9;
+    change(other);
+    return code_of([&] { ledger->set_pool(tenant, "main", other, by_); });
+  };
+  const auto invalid = ErrorCode::kInvalidArgument;
+  EXPECT_EQ(refused([](PoolSettings& s) { s.hold_time = std::chrono::hours{1}; }), invalid);
+  EXPECT_EQ(refused([](PoolSettings& s) { s.quarantine = std::chrono::seconds{-1}; }), invalid);
+  EXPECT_EQ(refused([](PoolSettings& s) { s.group = "no group"; }), invalid);
+  const std::vector<std::string> names{"bng1"};
+  EXPECT_EQ(refused([&](PoolSettings& s) { s.nas_ips = names; }), invalid);
+  EXPECT_EQ(refused([&](PoolSettings& s) { s.revoke_grant = {tenant}; }), invalid);
+  EXPECT_EQ(refused([](PoolSettings& s) { s.grant = {"nobody-here"}; }), ErrorCode::kNoSuchTenant);
+  EXPECT_EQ(code_of([&] { ledger->set_pool(tenant, "main", {}, by_); }), invalid);
+  const By nobody{.actor = "", .reason = "why"};
+  EXPECT_EQ(code_of([&] { ledger->set_pool(tenant, "main", wanted, nobody); }), invalid);
+  const auto usage = ledger->pool_usage(tenant, "main");
+  EXPECT_EQ(usage.priority, 5);
+  EXPECT_EQ(usage.quarantine_s, 10);
+  EXPECT_EQ(usage.hold_time_s, 3 * 3600);
+  EXPECT_EQ(usage.group, "site");
+  EXPECT_EQ(usage.nas_ips, std::vector<std::string>{"192.0.2.1"});
+  EXPECT_EQ(usage.granted_to, (std::vector<std::string>{tenant, guest}));
+  wanted = {};
+  wanted.nas_ips.emplace();
+  ledger->set_pool(tenant, "main", wanted, by_);
+  EXPECT_TRUE(ledger->pool_usage(tenant, "main").nas_ips.empty());
+}
+
+TEST_F(AllocatorTest, AGrantStaysWhileItsTenantHoldsSpaceOfThePool) {
+  const std::string owner = tenant;
+  const std::string guest = tenant + "-guest";
+  ledger->add_tenant(guest);
+  PoolSpec shared = pool_spec("198.51.100.0/29");
+  shared.granted_to = {guest};
+  ledger->add_pool(shared);
+  tenant = guest;
+  const auto address = held(wish("visitor"));
+  const auto claimed = ledger->claim(ask("revoke", "visitor", "r"));
+  tenant = owner;
+  PoolSettings wanted;
+  wanted.revoke_grant = {guest};
+  EXPECT_EQ(code_of([&] { ledger->set_pool(owner, "main", wanted, by_); }), ErrorCode::kConflict);
+  ledger->transition(to(claimed.claim(), "revoking"));
+  finish(claimed.claim());
+  ASSERT_TRUE(gate(claimed.claim()).open()) << address << " was never handed out";
+  EXPECT_EQ(ledger->set_pool(owner, "main", wanted, by_).size(), 1U);
+  tenant = guest;
+  EXPECT_EQ(code_of([&] { take(wish("late")); }), ErrorCode::kNoSuchPool);
+  tenant = owner;
 }
 
 TEST_F(AllocatorTest, BlockedSpaceIsGivenBackByAPersonAndExcludedSpaceAsAWhole) {

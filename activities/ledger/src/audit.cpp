@@ -217,7 +217,13 @@ class Look {
     std::int64_t number = 0;
     std::string username;
     std::string condition;  // "never told"; "unconfirmed": the effect says where not
+    std::string plan;       // as AAA was told last
     std::vector<std::string> spaces;
+
+    // A line that nobody has given a plan keeps the group that somebody else gave it.
+    bool is_plan(const std::string& group) const {
+      return plan.empty() || group == plan || (plan == "default" && !group.empty());
+    }
   };
 
   std::vector<Expected> expected_after(std::int64_t& id) {
@@ -231,7 +237,9 @@ class Look {
                "   AND e.system = 'aaa' ORDER BY e.id DESC LIMIT 1), 'never told'),"
                " ARRAY(SELECT abbrev(r.ip_address) FROM ip_reservations r"
                "   WHERE r.service_id = s.id"
-               "   AND r.lifecycle_state IN ('allocated', 'active', 'suspended'))::text"
+               "   AND r.lifecycle_state IN ('allocated', 'active', 'suspended'))::text,"
+               " coalesce((SELECT e.wish->>'plan' FROM effects e WHERE e.service_id = s.id"
+               "   AND e.system = 'aaa' ORDER BY e.id DESC LIMIT 1), '')"
                " FROM services s WHERE s.id > $1 AND s.open_operation_id IS NULL"
                " ORDER BY s.id LIMIT $2",
                id, kPage)) {
@@ -242,6 +250,7 @@ class Look {
         one.username = row[5].c_str();
         one.condition = row[6].c_str();
         one.spaces = texts_of(row[7]);
+        one.plan = row[8].c_str();
         std::ranges::sort(one.spaces);
       }
       return page;
@@ -297,14 +306,16 @@ class Look {
         continue;
       }
       const bool restricted = expected.condition == "restricted";
-      if (line.refused || line.restricted != restricted || line.spaces != expected.spaces) {
+      if (line.refused || line.restricted != restricted || line.spaces != expected.spaces ||
+          !expected.is_plan(line.plan)) {
         differs("I3", "AAA's rows of username " + line.username + " are others",
-                expected.condition + ", " + joined(expected.spaces),
-                fmt::format("{}, {}",
+                fmt::format("{}, plan {}, {}", expected.condition, expected.plan,
+                            joined(expected.spaces)),
+                fmt::format("{}, plan {}, {}",
                             line.refused      ? "refused"
                             : line.restricted ? "restricted"
                                               : "full",
-                            joined(line.spaces)));
+                            line.plan.empty() ? "none" : line.plan, joined(line.spaces)));
       }
     }
     const bool wanted = expected.condition == "full" || expected.condition == "restricted";
@@ -380,8 +391,12 @@ class Look {
         // A request since has left NetBox alone: it shows what it was told last.
         " CASE WHEN EXISTS (SELECT 1 FROM operations o WHERE o.service_id = s.id"
         "  AND o.id > e.operation_id AND o.request->>'update_netbox' = 'false')"
-        "  THEN '' ELSE r.lifecycle_state::text END"
+        "  THEN '' ELSE r.lifecycle_state::text END,"
+        // Whichever of the rows with this key: a line may have had the space before.
+        " EXISTS (SELECT 1 FROM ip_reservations o JOIN holdings h ON h.id = o.holding_id"
+        "  WHERE o.netbox_key = $1 AND upper_inf(h.period)), coalesce(d.netbox_vrf_id, 0)"
         " FROM ip_reservations r JOIN services s ON s.id = r.service_id"
+        " JOIN ip_pools p ON p.id = r.pool_id JOIN routing_domains d ON d.id = p.routing_domain_id"
         " LEFT JOIN LATERAL (SELECT action, status, operation_id FROM effects e"
         "  WHERE e.service_id = s.id AND e.system = 'netbox' AND e.object = r.netbox_key ORDER BY "
         "e.id DESC LIMIT 1) e"
@@ -400,13 +415,25 @@ class Look {
       return;
     }
     const auto& row = rows[0];
-    if (row[3].as<bool>() || row[5].is_null() || std::string{row[5].c_str()} != "confirmed") return;
+    if (row[3].as<bool>()) return;
     violation.tenant = row[0].c_str();
     violation.subscriber = row[1].c_str();
     const std::string action = row[4].c_str();
+    const std::string status = row[5].c_str();
+    violation.found = fmt::format("{} {}, {}{}", object.space, object.status,
+                                  object.lifecycle_state, in_vrf(object.vrf_id));
+    const bool shows_a_holder = object.status == "reserved" || object.status == "active";
+    if (shows_a_holder && !row[7].as<bool>() && !is_left_or_leaving(action, status)) {
+      violation.what =
+          fmt::format("NetBox' object {} is of a line that holds nothing there", object.id);
+      violation.expected = "none";
+      suspect(std::move(violation));
+      return;
+    }
+    if (status != "confirmed") return;
     const std::string wanted = action == "release" ? "gone" : shown(action, row[6].c_str());
-    violation.expected = fmt::format("{} {}", row[2].c_str(), wanted);
-    violation.found = fmt::format("{} {}, {}", object.space, object.status, object.lifecycle_state);
+    violation.expected =
+        fmt::format("{} {}{}", row[2].c_str(), wanted, in_vrf(row[8].as<std::int64_t>()));
     violation.what = "NetBox' object " + std::to_string(object.id) + " is another";
     if (action == "release") {
       // Deleted after its quarantine; the effect is confirmed only then.
@@ -414,6 +441,18 @@ class Look {
     } else if (!wanted.empty() && violation.expected != violation.found) {
       suspect(std::move(violation));
     }
+  }
+
+  static std::string in_vrf(std::int64_t vrf_id) {
+    return vrf_id == 0 ? "" : fmt::format(" in VRF {}", vrf_id);
+  }
+
+  // What the newest effect on an object says: it is to be deleted, or was left there as a request
+  // wanted.
+  static bool is_left_or_leaving(const std::string& action, const std::string& status) {
+    if (status == "not_applicable") return true;
+    return action == "release" &&
+           (status == "planned" || status == "sent" || status == "unknown" || status == "refused");
   }
 
   // Taken or reserved by an operation that is under way or undone: its effect says so.
@@ -442,6 +481,8 @@ class Look {
             "  AND e.object = r.netbox_key ORDER BY e.id DESC LIMIT 1), '')"
             " FROM ip_reservations r JOIN services s ON s.id = r.service_id"
             " WHERE r.id > $1 AND r.netbox_ip_id IS NOT NULL AND r.netbox_key <> ''"
+            " AND EXISTS (SELECT 1 FROM holdings h WHERE h.id = r.holding_id"
+            "  AND upper_inf(h.period))"
             " AND s.open_operation_id IS NULL ORDER BY r.id LIMIT $2",
             id, kPage);
       });

@@ -39,7 +39,8 @@ CREATE FUNCTION pg_temp.is_id(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS
   $f$ SELECT coalesce($1 ~ '^[A-Za-z0-9._-]{1,64}$', false) $f$;
 CREATE TEMP TABLE lf_pools (
   legacy_id text, tenant text, name text, prefix inet, gateway inet, netbox_prefix_id bigint,
-  id uuid NOT NULL DEFAULT gen_random_uuid(), domain text NOT NULL DEFAULT 'default'
+  id uuid NOT NULL DEFAULT gen_random_uuid(), domain text NOT NULL DEFAULT 'default',
+  vrf bigint NOT NULL DEFAULT 0
 ) ON COMMIT DROP;
 CREATE TEMP TABLE lf_rows (
   n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, source text, legacy_id text, tenant text,
@@ -106,7 +107,8 @@ FROM (SELECT to_jsonb(r) AS j FROM @src@.subscriber_network_profiles r OFFSET 0)
 WHERE coalesce(nullif(j->>'ipv6_prefix', ''), nullif(j->>'delegated_ipv6_prefix', '')) IS NOT NULL;
 )sql";
 
-// Pools of two tenants may overlap, each then in a routing domain of its own; pools of one may not.
+// Pools in different VRFs may overlap. Outside of any those of two tenants may, each then in a
+// routing domain of its own; those of one may not.
 constexpr const char* kJudgePools = R"sql(
 INSERT INTO lf_problems
 SELECT format('pool %s of tenant %s has no prefix: name it with --pool ''%s/%s=PREFIX''',
@@ -120,9 +122,17 @@ FROM lf_pools WHERE family(prefix) = 4 AND masklen(prefix) < 12;
 INSERT INTO lf_problems
 SELECT format('pools %s and %s of tenant %s overlap (%s, %s)', a.name, b.name, a.tenant, a.prefix,
   b.prefix)
-FROM lf_pools a JOIN lf_pools b ON a.ctid < b.ctid AND a.tenant = b.tenant AND a.prefix && b.prefix;
+FROM lf_pools a JOIN lf_pools b ON a.ctid < b.ctid AND a.tenant = b.tenant AND a.vrf = b.vrf
+  AND a.prefix && b.prefix;
+INSERT INTO lf_problems
+SELECT format('pools %s of tenant %s and %s of tenant %s overlap in NetBox VRF %s', a.name, a.tenant,
+  b.name, b.tenant, a.vrf)
+FROM lf_pools a JOIN lf_pools b ON a.ctid < b.ctid AND a.tenant <> b.tenant AND a.vrf = b.vrf
+  AND a.prefix && b.prefix WHERE a.vrf <> 0;
 UPDATE lf_pools a SET domain = 'tenant-' || a.tenant
-WHERE EXISTS (SELECT 1 FROM lf_pools b WHERE b.tenant <> a.tenant AND a.prefix && b.prefix);
+WHERE a.vrf = 0 AND EXISTS (SELECT 1 FROM lf_pools b
+  WHERE b.tenant <> a.tenant AND b.vrf = 0 AND a.prefix && b.prefix);
+UPDATE lf_pools SET domain = 'vrf-' || vrf WHERE vrf <> 0;
 UPDATE lf_pools p SET name = left(p.name, 50) || '-' || left(p.id::text, 8)
 WHERE EXISTS (SELECT 1 FROM lf_pools o
   WHERE o.tenant = p.tenant AND o.name = p.name AND o.ctid < p.ctid);
@@ -133,14 +143,19 @@ ANALYZE lf_rows;
 ANALYZE lf_pools;
 UPDATE lf_rows r SET pool = p.id, domain = p.domain FROM lf_pools p
 WHERE p.legacy_id = r.pool_key AND r.space <<= p.prefix;
+-- Of pools in several VRFs no row without a pool says which one it means.
 UPDATE lf_rows r SET pool = p.id, domain = p.domain FROM lf_pools p
-WHERE r.pool IS NULL AND p.tenant = r.tenant AND r.space <<= p.prefix;
+WHERE r.pool IS NULL AND p.tenant = r.tenant AND r.space <<= p.prefix AND NOT EXISTS
+  (SELECT 1 FROM lf_pools o WHERE o.tenant = p.tenant AND o.ctid <> p.ctid
+    AND o.prefix && p.prefix AND r.space <<= o.prefix);
 CREATE INDEX ON lf_rows (tenant, subscriber, family);
 ANALYZE lf_rows;
 INSERT INTO lf_problems
 SELECT format('%s delegated prefixes of tenant %s lie in no pool (%s …): name it with'
   ' --pool ''%s/NAME=PREFIX''', count(*), tenant, min(space), tenant)
-FROM lf_rows WHERE family = 'ipv6_pd' AND space IS NOT NULL AND pool IS NULL AND state <> 'revoked'
+FROM lf_rows r WHERE family = 'ipv6_pd' AND space IS NOT NULL AND pool IS NULL
+  AND state <> 'revoked' AND NOT EXISTS
+  (SELECT 1 FROM lf_pools p WHERE p.tenant = r.tenant AND r.space <<= p.prefix)
 GROUP BY tenant ORDER BY tenant;
 
 -- What is not live holds nothing, and what of it is incomplete says nothing.
@@ -152,6 +167,9 @@ UPDATE lf_rows SET fate = 'aside', why = 'subscriber_id is missing or no id'
 WHERE fate IS NULL AND NOT pg_temp.is_id(subscriber);
 UPDATE lf_rows SET fate = 'aside', why = 'ip_address is missing or no address'
 WHERE fate IS NULL AND space IS NULL;
+UPDATE lf_rows r SET fate = 'aside', why = 'several pools contain the address'
+WHERE fate IS NULL AND pool IS NULL AND EXISTS
+  (SELECT 1 FROM lf_pools p WHERE p.tenant = r.tenant AND r.space <<= p.prefix);
 UPDATE lf_rows SET fate = 'aside', why = 'no pool contains the address'
 WHERE fate IS NULL AND pool IS NULL;
 UPDATE lf_rows r SET fate = 'aside', why = 'it is the gateway of its pool'
@@ -210,12 +228,14 @@ INSERT INTO tenants (tenant_id)
 SELECT tenant FROM lf_pools UNION
 SELECT tenant FROM lf_rows WHERE fate IN ('live', 'pending', 'revoked', 'history')
 ON CONFLICT DO NOTHING;
-INSERT INTO routing_domains (name) SELECT DISTINCT domain FROM lf_pools ON CONFLICT DO NOTHING;
+INSERT INTO routing_domains (name, netbox_vrf_id)
+SELECT DISTINCT domain, nullif(vrf, 0) FROM lf_pools ON CONFLICT DO NOTHING;
 INSERT INTO ip_pools (id, tenant_id, pool_name, family, routing_domain_id, prefix, gateway,
   netbox_mode, netbox_prefix_id, delegated_length, chunk_length)
 SELECT p.id, tenant, p.name, CASE family(p.prefix) WHEN 4 THEN 'ipv4' ELSE 'ipv6_pd' END, d.id,
   p.prefix::cidr, CASE WHEN p.gateway <<= p.prefix THEN p.gateway END,
-  CASE WHEN p.netbox_prefix_id IS NULL THEN 'off' ELSE 'mirror' END, p.netbox_prefix_id,
+  CASE WHEN p.netbox_prefix_id IS NULL AND p.vrf = 0 THEN 'off' ELSE 'mirror' END,
+  p.netbox_prefix_id,
   CASE family(p.prefix) WHEN 4 THEN 32 ELSE greatest(coalesce(l.longest, 56), masklen(p.prefix)) END,
   CASE family(p.prefix) WHEN 4 THEN 32 ELSE greatest(coalesce(l.shortest, 56), masklen(p.prefix)) END
 FROM lf_pools p JOIN routing_domains d ON d.name = p.domain LEFT JOIN (
@@ -338,6 +358,10 @@ $held$;
 UPDATE pool_addresses a SET state = 'blocked', why = left('set aside by the migration: ' || r.why, 200)
 FROM lf_rows r WHERE r.fate = 'aside' AND a.pool_id = r.pool AND a.address = r.space
   AND a.state = 'free';
+UPDATE pool_addresses a SET state = 'blocked', why = left('set aside by the migration: ' || r.why, 200)
+FROM lf_rows r JOIN lf_pools p ON p.tenant = r.tenant AND r.space <<= p.prefix
+WHERE r.fate = 'aside' AND r.pool IS NULL AND a.pool_id = p.id AND a.address = r.space
+  AND a.state = 'free';
 -- Nobody has seen the old sessions end: what was given back rests for a quarantine.
 UPDATE pool_addresses a SET last_service_id = l.service_id, last_end = now(),
   free_after = now() + p.quarantine_s * interval '1 second'
@@ -455,6 +479,14 @@ LegacyReport Legacy::judge(const std::string& schema, const MigrateOptions& opti
       tx_.exec_params(
           "INSERT INTO lf_pools (tenant, name, prefix) VALUES ($1, $2, network($3::inet))",
           pool.tenant, pool.name, pool.prefix);
+  }
+  for (const PoolVrf& pool : options.vrfs) {
+    const auto changed =
+        tx_.exec_params("UPDATE lf_pools SET vrf = $3 WHERE tenant = $1 AND name = $2", pool.tenant,
+                        pool.name, pool.vrf_id);
+    if (changed.affected_rows() == 0)
+      tx_.exec_params("INSERT INTO lf_problems VALUES ($1)",
+                      fmt::format("vrf: tenant {} has no pool {}", pool.tenant, pool.name));
   }
   if (has("ip_reservations")) tx_.exec(with_schema(kReadReservations, schema));
   if (has("subscriber_network_profiles")) tx_.exec(with_schema(kReadProfiles, schema));

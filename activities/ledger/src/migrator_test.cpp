@@ -170,6 +170,27 @@ TEST_F(MigratorTest, the_old_status_becomes_a_state_with_a_holding_and_a_way_out
   expect_clean();
 }
 
+TEST_F(MigratorTest, netbox_is_told_of_no_address_that_nobody_holds) {
+  old_platform();
+  reservation("'ann'", "'10.0.0.10'", "'ASSIGNED'");
+  reservation("'cay'", "'10.0.0.12'", "'RELEASED'");
+  up();
+  sql("UPDATE ip_pools SET netbox_mode = 'mirror'");
+  const auto rows = ledger->netbox_rows({.tenant = "acme", .pool = "main"});
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].service.subscriber_id(), "ann");
+  // Nor by who has looked before the space went back.
+  NetboxRow released = rows[0];
+  released.service.set_subscriber_id("cay");
+  released.state = "pending";
+  released.action = "reserve";
+  released.row_id = std::stoll(one("SELECT id FROM ip_reservations WHERE subscriber_id = 'cay'"));
+  ledger->mirror_again(released);
+  EXPECT_EQ(one("SELECT count(*) FROM effects WHERE system = 'netbox'"), "0");
+  ledger->mirror_again(rows[0]);
+  EXPECT_EQ(one("SELECT count(*) FROM effects WHERE system = 'netbox'"), "1");
+}
+
 TEST_F(MigratorTest, rows_that_cannot_be_taken_over_are_named_and_their_space_is_given_to_nobody) {
   old_platform();
   reservation("'ann'", "'10.0.0.10'", "'RESERVED'");
@@ -255,6 +276,55 @@ TEST_F(MigratorTest, a_database_with_the_lifecycle_keeps_its_states_times_and_pr
       << "a revoke under way is ended by its workflow";
   expect_clean();
   EXPECT_TRUE(Migrator{settings.url}.verify().empty());
+}
+
+TEST_F(MigratorTest, a_pool_whose_objects_are_in_a_vrf_is_in_a_routing_domain_with_that_vrf) {
+  old_platform();
+  reservation("'ann'", "'10.0.0.10'", "'ASSIGNED'");
+  MigrateOptions options;
+  options.vrfs = {{.tenant = "acme", .name = "main", .vrf_id = 7},
+                  {.tenant = "other", .name = "main", .vrf_id = 7},
+                  {.tenant = "acme", .name = "gone", .vrf_id = 7}};
+  options.dry_run = true;
+  const auto problems = Migrator{settings.url}.up(options).legacy.value().problems;
+  ASSERT_EQ(problems.size(), 2U) << fmt::format("{}", problems.size());
+  EXPECT_EQ(problems[0], "vrf: tenant acme has no pool gone");
+  EXPECT_NE(problems[1].find("overlap in NetBox VRF 7"), std::string::npos) << problems[1];
+  options.dry_run = false;
+  options.vrfs.resize(1);
+  Migrator{settings.url}.up(options);
+  make_ledger();
+  EXPECT_EQ(one("SELECT string_agg(p.tenant_id || ' ' || d.name || ' ' || p.netbox_mode, ', '"
+                " ORDER BY p.tenant_id) FROM ip_pools p JOIN routing_domains d"
+                " ON d.id = p.routing_domain_id"),
+            "acme vrf-7 mirror, other default off");
+  EXPECT_EQ(ledger->netbox_pool("acme", "main").vrf_id, 7);
+  EXPECT_EQ(ledger->netbox_rows({.tenant = "acme", .pool = "main"}).at(0).wish["vrf_id"], 7);
+  expect_clean();
+}
+
+TEST_F(MigratorTest, pools_of_one_tenant_overlap_in_different_vrfs_only) {
+  old_platform();
+  sql("INSERT INTO ip_pools (id, tenant_id, pool_name, network_cidr) VALUES"
+      " ('33333333-3333-3333-3333-333333333333', 'acme', 'second', '10.0.0.0/24')");
+  reservation("'ann'", "'10.0.0.10'", "'ASSIGNED'");
+  reservation("'bob'", "'10.0.0.11'", "'ASSIGNED'");
+  sql("UPDATE ip_reservations SET pool_id = '33333333-3333-3333-3333-333333333333',"
+      " ip_address = '10.0.0.10' WHERE subscriber_id = 'bob'");
+  reservation("'cay'", "'10.0.0.12'", "'ASSIGNED'");
+  sql("UPDATE ip_reservations SET pool_id = NULL WHERE subscriber_id = 'cay'");
+  EXPECT_EQ(code_of([&] { up(); }), ErrorCode::kConflict);
+  MigrateOptions options;
+  options.vrfs = {{.tenant = "acme", .name = "second", .vrf_id = 7}};
+  const auto result = Migrator{settings.url}.up(options);
+  make_ledger();
+  EXPECT_EQ(state_of("ann"), "active 10.0.0.10");
+  EXPECT_EQ(state_of("bob"), "active 10.0.0.10");
+  EXPECT_EQ(why(result, "cay"), "several pools contain the address");
+  EXPECT_EQ(one("SELECT count(*) FROM pool_addresses WHERE address = '10.0.0.12'"
+                " AND state = 'blocked'"),
+            "2");
+  expect_clean();
 }
 
 TEST_F(MigratorTest, a_dry_run_says_the_same_and_changes_nothing) {

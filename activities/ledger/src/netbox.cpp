@@ -2,9 +2,11 @@
 // and what NetBox held before a pool was ours.
 #include <fmt/format.h>
 #include <addrflow/ledger/ledger.hpp>
+#include <algorithm>
+#include <array>
 
 #include "allocator.hpp"
-#include "rows.hpp"
+#include "pools.hpp"
 #include "store.hpp"
 
 namespace addrflow::ledger {
@@ -155,8 +157,12 @@ Blocking block_prefix(Tx& tx, const NetboxPool& pool, const Space& space, const 
 // still has that space.
 bool is_known(Tx& tx, const NetboxPool& pool, const Occupied& object) {
   if (!object.key.empty()) {
-    return !tx.exec_params("SELECT 1 FROM ip_reservations WHERE netbox_key = $1 LIMIT 1",
-                           object.key)
+    // A line of another routing domain has nothing in this pool, whatever the numbers say.
+    return !tx.exec_params(
+                  "SELECT 1 FROM ip_reservations r JOIN ip_pools p ON p.id = r.pool_id"
+                  " JOIN ip_pools own ON own.routing_domain_id = p.routing_domain_id"
+                  " WHERE own.id = $1::uuid AND r.netbox_key = $2 LIMIT 1",
+                  pool.id, object.key)
                 .empty();
   }
   if (object.netbox_id == 0) return false;
@@ -168,6 +174,10 @@ bool is_known(Tx& tx, const NetboxPool& pool, const Occupied& object) {
               .empty();
 }
 
+// Of a row r: what it says of space that nobody holds, NetBox is not to show.
+constexpr const char* kHoldsSpace =
+    "EXISTS (SELECT 1 FROM holdings h WHERE h.id = r.holding_id AND upper_inf(h.period))";
+
 std::string action_for(const std::string& state) {
   if (state == "active") return "set_active";
   if (state == "suspended") return "suspend";
@@ -176,6 +186,22 @@ std::string action_for(const std::string& state) {
 }
 
 }  // namespace
+
+bool netbox_is_owed(Tx& tx, const std::string& pool_id) {
+  // Each in the words of an index.
+  const std::array conditions{fmt::format("{} AND {}", kUnconfirmed, kWaitedFor),
+                              fmt::format("{} AND {}", kUnconfirmed, kRelease),
+                              std::string{"e.system = 'netbox' AND e.action = 'take'"
+                                          " AND e.status IN ('planned', 'sent', 'unknown')"}};
+  return std::ranges::any_of(conditions, [&](const std::string& condition) {
+    return tx
+        .exec_params(fmt::format("SELECT EXISTS (SELECT 1 FROM effects e WHERE {}"
+                                 " AND e.wish->>'pool_id' = $1)",
+                                 condition),
+                     pool_id)[0][0]
+        .as<bool>();
+  });
+}
 
 std::int64_t unsettled_ms(Tx& tx, std::int64_t service_id, const std::string& object,
                           std::int64_t effect_id) {
@@ -364,13 +390,14 @@ std::vector<NetboxRow> Ledger::netbox_rows(const NetboxScope& scope) {
   return store_->as_owner([&](Tx& tx) {
     std::vector<NetboxRow> rows;
     for (const auto& row : tx.exec_params(
-             "SELECT r.id, r.tenant_id, r.subscriber_id, r.service, r.lifecycle_state::text"
-             " FROM ip_reservations r JOIN ip_pools p ON p.id = r.pool_id"
-             " WHERE p.netbox_mode <> 'off' AND (r.lifecycle_state <> 'revoked' OR EXISTS"
-             " (SELECT 1 FROM holdings h WHERE h.id = r.holding_id AND upper_inf(h.period)))"
-             " AND ($1 = '' OR r.tenant_id = $1) AND ($2 = '' OR r.subscriber_id = $2)"
-             " AND ($3 = '' OR r.ip_address = nullif($3, '')::inet)"
-             " AND ($4 = '' OR p.pool_name = $4 OR p.id::text = lower($4)) ORDER BY r.id",
+             fmt::format(
+                 "SELECT r.id, r.tenant_id, r.subscriber_id, r.service, r.lifecycle_state::text"
+                 " FROM ip_reservations r JOIN ip_pools p ON p.id = r.pool_id"
+                 " WHERE p.netbox_mode <> 'off' AND {}"
+                 " AND ($1 = '' OR r.tenant_id = $1) AND ($2 = '' OR r.subscriber_id = $2)"
+                 " AND ($3 = '' OR r.ip_address = nullif($3, '')::inet)"
+                 " AND ($4 = '' OR p.pool_name = $4 OR p.id::text = lower($4)) ORDER BY r.id",
+                 kHoldsSpace),
              scope.tenant, scope.subscriber, scope.address, scope.pool)) {
       NetboxRow& one = rows.emplace_back();
       one.row_id = row[0].as<std::int64_t>();
@@ -390,8 +417,10 @@ void Ledger::mirror_again(const NetboxRow& row) {
   store_->as_tenant(row.service.tenant_id(), [&](Tx& tx) {
     const auto head = read_head(tx, row.service, Lock::kYes);
     const auto now = tx.exec_params(
-        "SELECT lifecycle_state::text FROM ip_reservations WHERE id = $1", row.row_id);
-    // Moved since it was looked at: that move has written its own wish.
+        fmt::format("SELECT r.lifecycle_state::text FROM ip_reservations r WHERE r.id = $1 AND {}",
+                    kHoldsSpace),
+        row.row_id);
+    // Moved, or given back, since it was looked at: that move has written its own wish.
     if (!head || now.empty() || row.state != now[0][0].c_str()) return false;
     // A person asks for it, whatever the last operation left alone.
     const auto facts = read_netbox_facts(tx, row.row_id).value();

@@ -37,9 +37,10 @@ class NetboxLedgerTest : public LedgerTest {
     return asked;
   }
   std::string netbox_effects() const {
-    return one("SELECT string_agg(action || ' ' || status || ' ' || code, ', ' ORDER BY id)"
-               " FROM effects WHERE system = 'netbox' AND tenant_id = '" +
-               tenant + "'");
+    return one(
+        "SELECT string_agg(action || ' ' || status || ' ' || code, ', ' ORDER BY id)"
+        " FROM effects WHERE system = 'netbox' AND tenant_id = '" +
+        tenant + "'");
   }
   // As when an older release left two wishes for one object on record.
   void wish_also(const std::string& action) const {
@@ -331,6 +332,146 @@ TEST_F(NetboxLedgerTest, ManyReleasesAreABacklogThatTheCleanupLeavesAlone) {
   EXPECT_EQ(claimed[1].leave.wish["subscriber"], "a");
   run("DELETE FROM effects WHERE object LIKE 'bulk-%'");
   run("DELETE FROM services WHERE subscriber_id LIKE 'bulk-%'");
+}
+
+// --- routing domains, each in its VRF ------------------------------------------------------------
+
+class TwoDomains : public NetboxLedgerTest {
+ protected:
+  void SetUp() override {
+    NetboxLedgerTest::SetUp();
+    if (IsSkipped()) return;
+    ledger->add_pool(of("left", 3));
+    ledger->add_pool(of("right", 4));
+  }
+  PoolSpec of(const std::string& name, std::int64_t vrf) const {
+    PoolSpec spec = pool_spec("10.0.0.0/24");
+    spec.name = name;
+    spec.netbox_mode = "mirror";
+    spec.netbox_vrf_id = vrf;
+    spec.routing_domain = tenant + "-" + name;
+    return spec;
+  }
+  void allocate_in(const std::string& name, const std::string& address) {
+    auto request = ask("allocate", name, "k");
+    request.set_ipv4_pool_id(name);
+    request.set_requested_address(address);
+    const auto claimed = ledger->claim(request);
+    v1::ReserveRequest reserving;
+    *reserving.mutable_claim() = claimed.claim();
+    reserving.set_family("ipv4");
+    reserving.set_pool_id(name);
+    reserving.set_requested_address(address);
+    EXPECT_EQ(ledger->reserve(reserving).address(), address);
+    ledger->transition(to(claimed.claim(), "allocated"));
+    finish(claimed.claim());
+  }
+  std::string refusal_of(const PoolSpec& spec) {
+    try {
+      ledger->add_pool(spec);
+    } catch (const LedgerError& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kConflict);
+      return error.what();
+    }
+    return "none";
+  }
+  std::vector<std::string> set(const std::string& name, const PoolSettings& wanted) {
+    return ledger->set_pool(tenant, name, wanted, {.actor = "ann", .reason = "test"});
+  }
+};
+
+TEST_F(TwoDomains, TheSameSpaceIsAskedForInEachDomainsVrfAndCountedAsOursInItsOwnOnly) {
+  allocate_in("left", "10.0.0.7");
+  allocate_in("right", "10.0.0.7");
+  std::set<std::string> asked;
+  for (const auto& claimed : claim_all()) {
+    asked.insert(fmt::format("{} {}", claimed.request.service().subscriber_id(),
+                             claimed.leave.wish["vrf_id"].get<std::int64_t>()));
+  }
+  EXPECT_EQ(asked, (std::set<std::string>{"left 3", "right 4"}));
+  const auto left = ledger->netbox_pool(tenant, "left");
+  EXPECT_EQ(left.vrf_id, 3);
+  EXPECT_EQ(ledger->netbox_rows({.tenant = tenant, .pool = "right"}).at(0).wish["vrf_id"], 4);
+  const auto object_of = [&](const std::string& line) {
+    return Occupied{.first = "10.0.0.7",
+                    .last = "10.0.0.7",
+                    .cidr = "",
+                    .key = tenant + "/" + line + "/internet/ipv4/10.0.0.7",
+                    .what = "an object of " + line};
+  };
+  EXPECT_EQ(ledger->import_netbox(left, 0, {object_of("left")}, true).ours, 1);
+  const auto other = ledger->import_netbox(left, 0, {object_of("right")}, true);
+  EXPECT_EQ(other.ours, 0);
+  EXPECT_EQ(other.conflicts.size(), 1U);
+}
+
+TEST_F(TwoDomains, ADomainHasOneVrf) {
+  EXPECT_EQ(refusal_of(of("left", 3)), "none");
+  EXPECT_EQ(refusal_of(of("left", 0)), "none") << "what it has";
+  EXPECT_EQ(refusal_of(of("left", 4)).substr(0, 5), "vrf: ");
+  auto next = of("left", 4);
+  next.name = "left2";
+  next.prefix = "10.0.1.0/24";
+  EXPECT_EQ(refusal_of(next).substr(0, 5), "vrf: ");
+  EXPECT_EQ(code_of([&] { ledger->pool_usage(tenant, "left2"); }), ErrorCode::kNoSuchPool);
+  next.netbox_vrf_id = 0;
+  ledger->add_pool(next);
+  EXPECT_EQ(ledger->pool_usage(tenant, "left2").netbox_vrf_id, 3);
+}
+
+TEST_F(TwoDomains, AVrfIsSetWhileNetboxWasToldNothingAndThenEachPoolIsImportedAnew) {
+  ledger->import_netbox(ledger->netbox_pool(tenant, "left"), 0, {}, false);
+  PoolSettings wanted;
+  wanted.netbox_vrf_id = 5;
+  EXPECT_EQ(set("left", wanted), std::vector<std::string>{"vrf: 3 -> 5"});
+  const auto pool = ledger->netbox_pool(tenant, "left");
+  EXPECT_EQ(pool.vrf_id, 5);
+  EXPECT_EQ(pool.imported_at, "");
+  EXPECT_EQ(ledger->netbox_pool(tenant, "right").vrf_id, 4);
+  allocate_in("left", "10.0.0.7");
+  wanted.netbox_vrf_id = 6;
+  EXPECT_EQ(code_of([&] { set("left", wanted); }), ErrorCode::kConflict);
+  EXPECT_EQ(ledger->netbox_pool(tenant, "left").vrf_id, 5);
+}
+
+TEST_F(TwoDomains, APoolThatComesToNetboxIsImportedFirst) {
+  PoolSpec quiet = of("quiet", 0);
+  quiet.netbox_mode = "off";
+  ledger->add_pool(quiet);
+  allocate_in("quiet", "10.0.0.7");
+  PoolSettings wanted;
+  wanted.netbox_mode = "mirror";
+  EXPECT_EQ(set("quiet", wanted), std::vector<std::string>{"netbox_mode: off -> mirror"});
+  EXPECT_EQ(ledger->netbox_pool(tenant, "quiet").imported_at, "");
+  // Its lines are not in NetBox yet: the sync brings them there.
+  EXPECT_EQ(ledger->netbox_rows({.tenant = tenant, .pool = "quiet"}).size(), 1U);
+  ledger->import_netbox(ledger->netbox_pool(tenant, "quiet"), 9, {}, false);
+  wanted.netbox_mode = "authoritative";
+  set("quiet", wanted);
+  EXPECT_EQ(ledger->netbox_pool(tenant, "quiet").imported_at, "")
+      << "NetBox is to be seen to hold the prefix";
+  wanted.netbox_mode = "mirror";
+  wanted.netbox_start_now = true;
+  EXPECT_EQ(set("quiet", wanted).size(), 2U);
+  EXPECT_NE(ledger->netbox_pool(tenant, "quiet").imported_at, "");
+}
+
+TEST_F(TwoDomains, APoolLeavesNetboxWhenNothingOfItIsThere) {
+  allocate_in("left", "10.0.0.7");
+  PoolSettings wanted;
+  wanted.netbox_mode = "off";
+  EXPECT_EQ(code_of([&] { set("left", wanted); }), ErrorCode::kConflict) << "it is to be told";
+  auto said = reply("confirmed");
+  said.set_netbox_id(41);
+  for (const auto& claimed : claim_all()) ledger->finish(claimed.request, 1, said);
+  EXPECT_EQ(code_of([&] { set("left", wanted); }), ErrorCode::kConflict) << "a line has an object";
+  const auto claim = revoke("left", "r");
+  sessions.seen.stopped_since = true;
+  ASSERT_TRUE(gate(claim).open());
+  EXPECT_EQ(code_of([&] { set("left", wanted); }), ErrorCode::kConflict) << "it is to go";
+  run("UPDATE effects SET status = 'confirmed' WHERE system = 'netbox' AND tenant_id = '" + tenant +
+      "'");
+  EXPECT_EQ(set("left", wanted), std::vector<std::string>{"netbox_mode: mirror -> off"});
 }
 
 // A line of both families, each in a mirrored pool.

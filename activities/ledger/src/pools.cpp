@@ -7,7 +7,7 @@
 #include <addrflow/ledger/ledger.hpp>
 #include <algorithm>
 
-#include "rows.hpp"
+#include "pools.hpp"
 #include "store.hpp"
 
 namespace addrflow::ledger {
@@ -17,45 +17,11 @@ namespace {
   throw LedgerError{ErrorCode::kInvalidArgument, message};
 }
 
-void must_say_why(const By& by) {
-  if (by.actor.empty()) refuse("actor: who does it?");
-  if (by.reason.empty()) refuse("reason: why?");
-}
-
-struct Known {
-  std::string id;
-  std::string tenant;
-  std::string family;
-  std::string prefix;
-  int chunk_length = 32;
-};
-
-Known known_pool(Tx& tx, const std::string& tenant, const std::string& name) {
-  const auto found = tx.exec_params(
-      "SELECT id::text, tenant_id, family, prefix::text, chunk_length FROM ip_pools"
-      " WHERE tenant_id = $1 AND (pool_name = $2 OR id::text = $2) FOR NO KEY UPDATE",
-      tenant, name);
-  if (found.empty())
-    throw LedgerError{ErrorCode::kNoSuchPool, "name: there is no such pool: " + name};
-  return {.id = found[0][0].c_str(),
-          .tenant = found[0][1].c_str(),
-          .family = found[0][2].c_str(),
-          .prefix = found[0][3].c_str(),
-          .chunk_length = found[0][4].as<int>()};
-}
-
-void note(Tx& tx, const Known& pool, const std::string& event, const std::string& what,
-          const By& by) {
-  tx.exec_params(
-      "INSERT INTO audit_log (tenant_id, event, actor, pool_id, code, detail)"
-      " VALUES ($1, $2, $3, $4::uuid, 'ok', $5)",
-      pool.tenant, event, by.actor, pool.id, what.empty() ? by.reason : what + ": " + by.reason);
-}
-
 constexpr const char* kUsage =
     "SELECT p.id::text, p.tenant_id, p.pool_name, p.family, p.prefix::text, d.name, p.pool_group,"
     " p.priority, p.draining, p.delegated_length, p.chunk_length, p.total_addresses,"
-    " p.assigned_count, p.available_count, coalesce(p.counted_at::text, '')"
+    " p.assigned_count, p.available_count, coalesce(p.counted_at::text, ''), p.quarantine_s,"
+    " p.hold_time_s, p.netbox_mode, p.netbox_imported_at IS NOT NULL, coalesce(d.netbox_vrf_id, 0)"
     " FROM ip_pools p JOIN routing_domains d ON d.id = p.routing_domain_id";
 
 PoolUsage usage_of(const pqxx::row& row) {
@@ -75,6 +41,11 @@ PoolUsage usage_of(const pqxx::row& row) {
   usage.held = row[12].as<std::int64_t>();
   usage.free = row[13].as<std::int64_t>();
   usage.counted_at = row[14].c_str();
+  usage.quarantine_s = row[15].as<std::int64_t>();
+  usage.hold_time_s = row[16].as<std::int64_t>();
+  usage.netbox_mode = row[17].c_str();
+  usage.netbox_imported = row[18].as<bool>();
+  usage.netbox_vrf_id = row[19].as<std::int64_t>();
   return usage;
 }
 
@@ -85,7 +56,7 @@ std::vector<std::string> words(Tx& tx, const std::string& sql, const std::string
 }
 
 // "a", "a-b" or a prefix, as prefixes.
-std::vector<std::string> prefixes_of(const Known& pool, const std::string& text) {
+std::vector<std::string> prefixes_of(const KnownPool& pool, const std::string& text) {
   if (pool.family != domain::kFamilyIpv4) {
     if (!domain::parse_ipv6_prefix(text)) refuse("space is no IPv6 prefix: " + text);
     return {text};
@@ -110,7 +81,7 @@ std::vector<std::string> prefixes_of(const Known& pool, const std::string& text)
 }
 
 // Nobody gets any of it from here on. The locks wait for allocations that have begun.
-std::vector<std::string> exclude(Tx& tx, const Known& pool, const std::string& prefix,
+std::vector<std::string> exclude(Tx& tx, const KnownPool& pool, const std::string& prefix,
                                  const std::string& reason) {
   tx.exec_params("SELECT pg_advisory_xact_lock(hashtextextended($1, 14))", pool.id);
   tx.exec_params("SELECT 1 FROM pool_shards WHERE pool_id = $1::uuid ORDER BY shard FOR UPDATE",
@@ -134,7 +105,7 @@ std::vector<std::string> exclude(Tx& tx, const Known& pool, const std::string& p
 }
 
 // The other way round. What a line holds all the same stays its own, and quarantine goes on.
-std::size_t unblock(Tx& tx, const Known& pool, const std::string& prefix) {
+std::size_t unblock(Tx& tx, const KnownPool& pool, const std::string& prefix) {
   tx.exec_params("SELECT pg_advisory_xact_lock(hashtextextended($1, 14))", pool.id);
   const auto wider = tx.exec_params(
       "SELECT abbrev(space) FROM pool_exclusions WHERE pool_id = $1::uuid AND space >> $2::inet"
@@ -171,7 +142,7 @@ void must_be_free(const std::vector<std::string>& held) {
 }
 
 // What of the pool is not in `prefix`; with IPv4, its network and broadcast address too.
-std::vector<std::string> outside(Tx& tx, const Known& pool, const std::string& prefix) {
+std::vector<std::string> outside(Tx& tx, const KnownPool& pool, const std::string& prefix) {
   std::vector<std::string> list;
   for (const auto& row : tx.exec_params(
            "SELECT abbrev(CASE WHEN lower_half(whole) >>= $2::inet THEN upper_half(whole)"
@@ -186,7 +157,7 @@ std::vector<std::string> outside(Tx& tx, const Known& pool, const std::string& p
   return list;
 }
 
-void cut(Tx& tx, const Known& pool, const std::string& prefix) {
+void cut(Tx& tx, const KnownPool& pool, const std::string& prefix) {
   tx.exec_params("DELETE FROM pool_addresses WHERE pool_id = $1::uuid AND NOT address <<= $2::inet",
                  pool.id, prefix);
   tx.exec_params("DELETE FROM pool_exclusions WHERE pool_id = $1::uuid AND NOT space <<= $2::inet",
@@ -204,7 +175,7 @@ void cut(Tx& tx, const Known& pool, const std::string& prefix) {
   tx.exec_params("UPDATE ip_pools SET prefix = $2::cidr WHERE id = $1::uuid", pool.id, prefix);
 }
 
-void check_smaller(Tx& tx, const Known& pool, const std::string& prefix) {
+void check_smaller(Tx& tx, const KnownPool& pool, const std::string& prefix) {
   if (!domain::parse_ipv4_prefix(prefix) && !domain::parse_ipv6_prefix(prefix))
     refuse("prefix is no prefix: " + prefix);
   const auto row = tx.exec_params("SELECT $1::inet >>= $2::inet, masklen($2::inet) <= $3",
@@ -215,6 +186,34 @@ void check_smaller(Tx& tx, const Known& pool, const std::string& prefix) {
 }
 
 }  // namespace
+
+void must_say_why(const By& by) {
+  if (by.actor.empty()) refuse("actor: who does it?");
+  if (by.reason.empty()) refuse("reason: why?");
+}
+
+KnownPool known_pool(Tx& tx, const std::string& tenant, const std::string& name) {
+  const auto found = tx.exec_params(
+      "SELECT id::text, tenant_id, pool_name, family, prefix::text, chunk_length FROM ip_pools"
+      " WHERE tenant_id = $1 AND (pool_name = $2 OR id::text = $2) FOR NO KEY UPDATE",
+      tenant, name);
+  if (found.empty())
+    throw LedgerError{ErrorCode::kNoSuchPool, "name: there is no such pool: " + name};
+  return {.id = found[0][0].c_str(),
+          .tenant = found[0][1].c_str(),
+          .name = found[0][2].c_str(),
+          .family = found[0][3].c_str(),
+          .prefix = found[0][4].c_str(),
+          .chunk_length = found[0][5].as<int>()};
+}
+
+void note_pool_change(Tx& tx, const KnownPool& pool, const std::string& event,
+                      const std::string& what, const By& by) {
+  tx.exec_params(
+      "INSERT INTO audit_log (tenant_id, event, actor, pool_id, code, detail)"
+      " VALUES ($1, $2, $3, $4::uuid, 'ok', $5)",
+      pool.tenant, event, by.actor, pool.id, what.empty() ? by.reason : what + ": " + by.reason);
+}
 
 std::vector<PoolUsage> Ledger::pools(const std::string& tenant) {
   return store_->as_owner([&](Tx& tx) {
@@ -256,7 +255,7 @@ std::vector<LifecycleCounts> Ledger::lifecycle_counts(const std::string& tenant)
 
 PoolUsage Ledger::pool_usage(const std::string& tenant, const std::string& name) {
   return store_->as_owner([&](Tx& tx) {
-    const Known pool = known_pool(tx, tenant, name);
+    const KnownPool pool = known_pool(tx, tenant, name);
     PoolUsage usage =
         usage_of(tx.exec_params(std::string{kUsage} + " WHERE p.id = $1::uuid", pool.id)[0]);
     const auto counted = tx.exec_params(
@@ -284,12 +283,12 @@ void Ledger::drain_pool(const std::string& tenant, const std::string& name, bool
                         const By& by) {
   must_say_why(by);
   store_->as_owner([&](Tx& tx) {
-    const Known pool = known_pool(tx, tenant, name);
+    const KnownPool pool = known_pool(tx, tenant, name);
     tx.exec_params(
         "UPDATE ip_pools SET draining = $2, updated_at = clock_timestamp()"
         " WHERE id = $1::uuid",
         pool.id, draining);
-    note(tx, pool, draining ? "pool_drain" : "pool_undrain", "", by);
+    note_pool_change(tx, pool, draining ? "pool_drain" : "pool_undrain", "", by);
     return true;
   });
 }
@@ -298,7 +297,7 @@ PoolChange Ledger::exclude_space(const std::string& tenant, const std::string& n
                                  const std::string& space, bool drain, const By& by) {
   must_say_why(by);
   return store_->as_owner([&](Tx& tx) {
-    const Known pool = known_pool(tx, tenant, name);
+    const KnownPool pool = known_pool(tx, tenant, name);
     PoolChange change;
     for (const std::string& prefix : prefixes_of(pool, space)) {
       if (!tx.exec_params("SELECT $1::inet >>= $2::inet", pool.prefix, prefix)[0][0].as<bool>())
@@ -308,7 +307,7 @@ PoolChange Ledger::exclude_space(const std::string& tenant, const std::string& n
     }
     if (!drain) must_be_free(change.held);
     change.complete = change.held.empty();
-    note(tx, pool, "pool_exclude", space, by);
+    note_pool_change(tx, pool, "pool_exclude", space, by);
     tx.exec_params("SELECT roll_up_pool($1::uuid)", pool.id);
     return change;
   });
@@ -318,7 +317,7 @@ PoolChange Ledger::shrink_pool(const std::string& tenant, const std::string& nam
                                const std::string& prefix, bool drain, const By& by) {
   must_say_why(by);
   return store_->as_owner([&](Tx& tx) {
-    const Known pool = known_pool(tx, tenant, name);
+    const KnownPool pool = known_pool(tx, tenant, name);
     check_smaller(tx, pool, prefix);
     PoolChange change;
     if (pool.prefix == prefix) return change;
@@ -329,8 +328,8 @@ PoolChange Ledger::shrink_pool(const std::string& tenant, const std::string& nam
     if (!drain) must_be_free(change.held);
     change.complete = change.held.empty();
     if (change.complete) cut(tx, pool, prefix);
-    note(tx, pool, change.complete ? "pool_shrink" : "pool_shrink_begun",
-         pool.prefix + " to " + prefix, by);
+    note_pool_change(tx, pool, change.complete ? "pool_shrink" : "pool_shrink_begun",
+                     pool.prefix + " to " + prefix, by);
     tx.exec_params("SELECT roll_up_pool($1::uuid)", pool.id);
     return change;
   });
@@ -340,12 +339,12 @@ void Ledger::unblock_space(const std::string& tenant, const std::string& name,
                            const std::string& space, const By& by) {
   must_say_why(by);
   store_->as_owner([&](Tx& tx) {
-    const Known pool = known_pool(tx, tenant, name);
+    const KnownPool pool = known_pool(tx, tenant, name);
     std::size_t freed = 0;
     for (const std::string& prefix : prefixes_of(pool, space)) freed += unblock(tx, pool, prefix);
     if (freed == 0)
       throw LedgerError{ErrorCode::kConflict, "space has nothing that is blocked: " + space};
-    note(tx, pool, "pool_unblock", space, by);
+    note_pool_change(tx, pool, "pool_unblock", space, by);
     tx.exec_params("SELECT roll_up_pool($1::uuid)", pool.id);
     return true;
   });
@@ -357,14 +356,14 @@ void Ledger::end_quarantine(const std::string& tenant, const std::string& name,
   if (!domain::parse_ipv4(space) && !domain::parse_ipv6_prefix(space))
     refuse("space is no address and no prefix: " + space);
   store_->as_owner([&](Tx& tx) {
-    const Known pool = known_pool(tx, tenant, name);
+    const KnownPool pool = known_pool(tx, tenant, name);
     const auto freed = tx.exec_params(
         "UPDATE pool_addresses SET free_after = '-infinity' WHERE pool_id = $1::uuid"
         " AND address = $2::inet AND state = 'free' AND free_after > clock_timestamp() RETURNING 1",
         pool.id, space);
     if (freed.empty())
       throw LedgerError{ErrorCode::kConflict, "space is not in quarantine: " + space};
-    note(tx, pool, "quarantine_ended", space, by);
+    note_pool_change(tx, pool, "quarantine_ended", space, by);
     return true;
   });
 }

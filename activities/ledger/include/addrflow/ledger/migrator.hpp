@@ -25,10 +25,18 @@ struct PoolPrefix {
   std::string prefix;
 };
 
+// In which NetBox VRF a pool's objects are: the platform's tables do not say it.
+struct PoolVrf {
+  std::string tenant;
+  std::string name;
+  std::int64_t vrf_id = 0;
+};
+
 struct MigrateOptions {
   bool dry_run = false;
   std::string legacy_schema;  // where the platform's tables are; empty: in the current schema
   std::vector<PoolPrefix> pools;
+  std::vector<PoolVrf> vrfs;         // of the other pools: NetBox's global table
   std::chrono::hours grace{24 * 7};  // before imported bindings count as leaks
 };
 

@@ -48,7 +48,8 @@ class Listing : public ports::NetboxListing {
     for (const Object& one : found) {
       std::string space = one.address;
       if (one.kind == Kind::kPrefix) space += "/" + std::to_string(one.prefix_length);
-      objects.push_back({one.id, one.key, std::move(space), one.status, one.lifecycle_state});
+      objects.push_back({one.id, one.key, std::move(space), one.status, one.lifecycle_state,
+                         one.vrf_id.value_or(0)});
     }
   }
 

@@ -17,7 +17,8 @@ struct AaaLine {
   std::string username;
   std::int64_t number = 0;  // the newest transition of the service that wrote there
   bool refused = false;     // our Auth-Type := Reject
-  bool restricted = false;
+  bool restricted = false;  // by the suspended group, and no group of somebody else goes before it
+  std::string plan;  // the group that is read beside the suspended one; empty: none, nobody's
   std::vector<std::string> spaces;  // Framed-IP-Address and Delegated-IPv6-Prefix, sorted
 };
 
@@ -65,6 +66,7 @@ struct NetboxObject {
   std::string space;  // "203.0.113.7", "2001:db8:0:100::/56"
   std::string status;
   std::string lifecycle_state;
+  std::int64_t vrf_id = 0;  // 0: the global table
 };
 
 class NetboxListing {
