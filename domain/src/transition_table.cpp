@@ -109,7 +109,7 @@ std::string_view to_string(Guard guard) {
     case Guard::kHoldsNothing: return "if it holds nothing";
     case Guard::kAddsHold: return "adds its hold";
     case Guard::kLastHold: return "when the last hold is gone";
-    case Guard::kSameRequest: return "same address; another requested one: `conflict`";
+    case Guard::kSameRequest: return "as the line is; else `conflict`";
     case Guard::kRunsStepAgain: return "the step runs again";
     case Guard::kNamedState: return "the state that a person confirms";
     case Guard::kSpaceHeld: return "if the space is still held";

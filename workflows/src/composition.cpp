@@ -101,6 +101,7 @@ Task<v1::CompositionResult> Composition::carry_out(Context& context, Subject sub
       result_.set_message(result_.message() +
                           "; the undo failed too: " + as_refusal(failure).message());
     }
+    if (!stays_.empty()) result_.set_message(result_.message() + "; " + stays_);
   }
   for (const v1::StepProgress& done : progress_.steps()) {
     v1::Step* step = result_.add_steps();
@@ -116,7 +117,11 @@ Task<v1::CompositionResult> Composition::carry_out(Context& context, Subject sub
     co_await context.wait_until(said);
   };
   co_await context.shielded(last);
-  if (cancelled) throw tempora::CanceledError{"cancelled, and what it had begun is undone"};
+  if (cancelled) {
+    const bool undone = result_.message() == failed->message();
+    throw tempora::CanceledError{undone ? "cancelled, and what it had begun is undone"
+                                        : result_.message()};
+  }
   if (failed) throw_result(result_);
   co_return result_;
 }
@@ -308,6 +313,17 @@ Task<v1::LifecycleResult> Composition::undo_step(Context& context,
   *result_.mutable_result() = reply.result();
   result_.clear_context();
   co_return reply.result();
+}
+
+void Composition::stays(const std::string& what) { stays_ += (stays_.empty() ? "" : ", ") + what; }
+
+void Composition::not_undone(std::string_view name, std::string_view status,
+                             const std::string& why) {
+  for (v1::StepProgress& step : *progress_.mutable_steps()) {
+    if (step.name() != name || step.status() != "undone") continue;
+    step.set_status(std::string{status});
+    step.set_message(why);
+  }
 }
 
 v1::ComposeUpdateRequest Composition::request_for(domain::Operation operation,

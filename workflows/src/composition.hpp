@@ -75,6 +75,10 @@ class Composition {
                                  v1::ComposeUpdateRequest request);
   // The same while undoing: nobody can give it up.
   Task<v1::LifecycleResult> undo_step(Context& context, v1::ComposeUpdateRequest request);
+  // What the undo could not take back: the answer names it.
+  void stays(const std::string& what);
+  // Of a step that was marked as undone and is not.
+  void not_undone(std::string_view name, std::string_view status, const std::string& why);
   // A step without an update: true if it is to be done, false if an operator skips it.
   Task<bool> begin(Context& context, std::string name);
   v1::ComposeUpdateRequest request_for(domain::Operation operation, std::string_view step) const;
@@ -135,6 +139,7 @@ class Composition {
   v1::ServiceView view_;
   std::map<std::string, std::string> followers_;
   v1::CompositionResult result_;
+  std::string stays_;
   std::optional<tempora::Future<v1::ComposeUpdateReply>> current_;
   std::string running_;  // the step whose update is under way, or which waits for another attempt
   std::vector<std::string> skips_;

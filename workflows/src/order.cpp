@@ -54,9 +54,9 @@ Checked check_caller(const v1::Caller& caller) {
 }
 
 template <class Request>
-Checked check_session(const Request& request) {
+Checked check_session(Request& request) {
   return first_refusal(check_text("username", request.username(), kLongestUsername),
-                       check_address("nas_ip", request.nas_ip()));
+                       adopt_address("nas_ip", *request.mutable_nas_ip()));
 }
 
 template <class Request>
@@ -216,10 +216,11 @@ Checked take(Order& order, v1::ForceReleaseRequest& request) {
 
 Checked take(Order& order, v1::MoveRequest& request) {
   order.operation = Operation::kMove;
-  order.nas_ip = request.nas_ip();
   order.send_radius = !request.has_send_disconnect() || request.send_disconnect();
   if (request.nas_ip().empty()) return refuse("nas_ip", "is required");
-  return check_address("nas_ip", request.nas_ip());
+  if (auto read = adopt_address("nas_ip", *request.mutable_nas_ip()); !read) return read;
+  order.nas_ip = request.nas_ip();
+  return {};
 }
 
 Checked take(Order& order, v1::RebindRequest& request) {
@@ -244,7 +245,7 @@ Checked take(Order& order, v1::ChangePlanRequest& request) {
 Checked take(Order& order, v1::ReaddressRequest& request) {
   order.operation = Operation::kReaddress;
   auto checked = check_families(request.families());
-  if (checked) checked = check_address("nas_ip", request.nas_ip());
+  if (checked) checked = adopt_address("nas_ip", *request.mutable_nas_ip());
   if (checked) {
     v1::ReaddressRequest whole = request;
     if (whole.families().empty()) {
@@ -409,6 +410,14 @@ std::string sha256_hex(std::string_view text) {
 Checked check_address(std::string_view field, std::string_view value) {
   if (value.empty() || domain::parse_ipv4(value)) return {};
   return refuse(field, "must be an IPv4 address");
+}
+
+Checked adopt_address(std::string_view field, std::string& value) {
+  if (value.empty() || domain::parse_ipv4(value)) return {};
+  const auto address = domain::parse_ipv6(value);
+  if (!address) return refuse(field, "must be an IPv4 or an IPv6 address");
+  value = domain::to_string(*address);
+  return {};
 }
 
 Checked adopt_prefix(std::string_view field, std::string& value, std::int64_t pd_size) {

@@ -64,6 +64,8 @@ std::string sha256_hex(std::string_view text);
 
 std::expected<void, domain::FieldError> check_address(std::string_view field,
                                                       std::string_view value);
+// An IPv4 or an IPv6 address, which is brought into its one written form.
+std::expected<void, domain::FieldError> adopt_address(std::string_view field, std::string& value);
 // Brings the prefix into its one written form.
 std::expected<void, domain::FieldError> adopt_prefix(std::string_view field, std::string& value,
                                                      std::int64_t pd_size);

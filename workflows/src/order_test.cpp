@@ -54,6 +54,8 @@ TEST(Order, BadInputOfAChangeIsRefusedWithTheFieldsName) {
   EXPECT_EQ(refused_field(move), "nas_ip");
   move.set_nas_ip("bng-2");
   EXPECT_EQ(refused_field(move), "nas_ip");
+  move.set_nas_ip("2001:db8::1/64");
+  EXPECT_EQ(refused_field(move), "nas_ip");
   move.set_nas_ip("192.0.2.2");
   EXPECT_EQ(refused_field(move), "accepted");
 
@@ -86,6 +88,26 @@ TEST(Order, BadInputOfAChangeIsRefusedWithTheFieldsName) {
   other.Clear();
   other.set_nas_ip("bng-2");
   EXPECT_EQ(refused_field(other), "nas_ip");
+}
+
+TEST(Order, ANasIsNamedByAnAddressOfEitherFamilyInItsOneWrittenForm) {
+  const auto check = [](auto request, auto other) {
+    request.set_nas_ip("2001:DB8:0::00a1");
+    other.set_nas_ip("2001:db8::a1");
+    const auto order = to_order(request, kOwn);
+    ASSERT_TRUE(order);
+    EXPECT_EQ(order->nas_ip, "2001:db8::a1");
+    EXPECT_EQ(claim_request(*order).nas_ip(), "2001:db8::a1");
+    EXPECT_EQ(order->request_hash, to_order(other, kOwn)->request_hash);
+    request.set_nas_ip("192.0.2.2");
+    EXPECT_EQ(to_order(request, kOwn)->nas_ip, "192.0.2.2");
+  };
+  check(v1::AllocateRequest{}, v1::AllocateRequest{});
+  check(v1::ActivateRequest{}, v1::ActivateRequest{});
+  check(v1::SuspendRequest{}, v1::SuspendRequest{});
+  check(v1::RevokeRequest{}, v1::RevokeRequest{});
+  check(v1::MoveRequest{}, v1::MoveRequest{});
+  check(v1::ReaddressRequest{}, v1::ReaddressRequest{});
 }
 
 TEST(Order, BadInputIsRefusedWithTheFieldsName) {

@@ -38,7 +38,7 @@ void adopt_subject(Request& request) {
   if (!request.key().empty()) require(domain::check_key("key", request.key()));
   require(check_text("actor", request.actor(), kLongestText));
   require(check_text("username", request.username(), kLongestUsername));
-  require(check_address("nas_ip", request.nas_ip()));
+  require(adopt_address("nas_ip", *request.mutable_nas_ip()));
 }
 
 template <class Request>
@@ -136,12 +136,13 @@ v1::AllocateRequest allocate_request(const v1::ProvisionRequest& request,
   v1::AllocateRequest allocate;
   *allocate.mutable_service() = service_of(request);
   for (const std::string& family : families) allocate.add_families(family);
-  if (has(families, domain::kFamilyIpv4)) {
+  // The pool of a family that is there already, too: the ledger refuses where that is another one.
+  if (!request.has_enable_ipv4() || request.enable_ipv4())
     allocate.set_ipv4_pool_id(request.ipv4_pool_id());
+  if (request.enable_ipv6()) allocate.set_ipv6_pool_id(request.ipv6_pool_id());
+  if (has(families, domain::kFamilyIpv4))
     allocate.set_requested_address(request.requested_address());
-  }
   if (has(families, domain::kFamilyIpv6Pd)) {
-    allocate.set_ipv6_pool_id(request.ipv6_pool_id());
     allocate.set_requested_prefix(request.requested_prefix());
     allocate.set_ipv6_pd_size(request.ipv6_pd_size());
   }

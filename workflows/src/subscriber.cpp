@@ -175,7 +175,27 @@ Task<void> ProvisionSubscriber::take_back(Context& context, std::string reason) 
            !has(families_, binding.family());
   });
   if (lives_on) revoke.set_send_disconnect(false);
-  co_await undo_step(context, wanted);
+  const v1::LifecycleResult undone = co_await undo_step(context, wanted);
+  name_what_stays(undone);
+}
+
+// What another request had allocated is not this one's to revoke, also where this one activated it.
+void ProvisionSubscriber::name_what_stays(const v1::LifecycleResult& undone) {
+  std::size_t standing = 0;
+  for (const std::string& family : families_) {
+    const std::string state = state_in(undone, family);
+    const bool active = state == "active" || state == "suspended";
+    if (!active && state != "allocated") continue;
+    ++standing;
+    if (!active) continue;
+    const std::string what = family + " " + space_in(undone, family) + " is " + state +
+                             " and stays: another request had allocated it";
+    not_undone(kActivateSteps.of(family), "done", what);
+    stays(what);
+    fill_context(undone);
+  }
+  if (standing == families_.size())
+    not_undone(kStepAllocate, "skipped", "another request had allocated it");
 }
 
 // --- deprovision

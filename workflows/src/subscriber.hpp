@@ -21,6 +21,7 @@ class ProvisionSubscriber final : public Composition {
   v1::ComposeUpdateRequest allocation() const;
   v1::ComposeUpdateRequest activation(const std::vector<std::string>& families) const;
   void choose_families();
+  void name_what_stays(const v1::LifecycleResult& undone);
   v1::ProvisionRequest request_;
   std::vector<std::string> families_;  // that this request brings
 };

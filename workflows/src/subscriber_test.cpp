@@ -193,11 +193,14 @@ TEST_F(Composed, AFamilyIsAddedToALiveLineWithoutTouchingTheOther) {
   claimed.set_outcome("claimed");
   add_binding(*claimed.mutable_view(), "ipv4", "active");
   service.claims = {claimed};
-  Play& play = start("ProvisionSubscriber", kBoth);
+  json input = kBoth;
+  input["ipv4_pool_id"] = "main";
+  Play& play = start("ProvisionSubscriber", input);
   play.finish();
   const auto result = play.result<v1::CompositionResult>();
   EXPECT_TRUE(result.success());
   EXPECT_THAT(service.updates[0].allocate().families(), ElementsAre("ipv6_pd"));
+  EXPECT_EQ(service.updates[0].allocate().ipv4_pool_id(), "main") << "the ledger compares it";
   EXPECT_THAT(service.updates[1].activate().families(), ElementsAre("ipv6_pd"));
   EXPECT_EQ(result.steps(1).name(), "activate_ipv4_lifecycle");
   EXPECT_EQ(result.steps(1).status(), "skipped");
@@ -272,6 +275,39 @@ TEST_F(Composed, AFailedProvisionUndoesWhatItCreatedAndFails) {
   EXPECT_EQ(result->steps(0).status(), "undone");
   EXPECT_EQ(result->steps(1).status(), "refused");
   EXPECT_EQ(result->context().ipv4_address(), "");
+}
+
+TEST_F(Composed, WhatAnotherRequestHadAllocatedIsNotCalledUndone) {
+  add_binding(*service.answers["allocate"].mutable_service_view(), "ipv4", "allocated");
+  add_binding(*service.answers["activate"].mutable_service_view(), "ipv4", "active")
+      .set_address("203.0.113.8");
+  add_binding(*service.answers["revoke"].mutable_service_view(), "ipv4", "active");
+  Play& play = provision();
+  play.finish();
+  EXPECT_THAT(failure_of(play), HasSubstr("conflict: the address changed"));
+  EXPECT_THAT(failure_of(play), HasSubstr("; ipv4 203.0.113.7 is active and stays"));
+  EXPECT_THAT(service.operations(), ElementsAre("allocate", "activate", "revoke"));
+  const auto failure = play.failure();
+  const auto result = tempora::find_application_error(*failure)->detail<v1::CompositionResult>();
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->steps(0).status(), "skipped");
+  EXPECT_EQ(result->steps(1).status(), "done");
+  EXPECT_THAT(result->steps(1).message(), HasSubstr("another request had allocated it"));
+  EXPECT_EQ(result->context().ipv4_lifecycle_state(), "ACTIVE");
+}
+
+TEST_F(Composed, OfTwoFamiliesTheOneThatThisRequestBroughtIsUndone) {
+  has_both(service);
+  service.refuse("activate", "coa_failed", "the NAS said no");
+  v1::ServiceView& left = *service.answers["revoke"].mutable_service_view();
+  left.mutable_bindings(0)->set_state("allocated");
+  Play& play = start("ProvisionSubscriber", kBoth);
+  play.finish();
+  EXPECT_EQ(failure_of(play), "coa_failed: the NAS said no") << "it is as it was before";
+  const auto failure = play.failure();
+  const auto result = tempora::find_application_error(*failure)->detail<v1::CompositionResult>();
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->steps(0).status(), "undone");
 }
 
 TEST_F(Composed, ARefusedAllocateHasNothingToUndo) {

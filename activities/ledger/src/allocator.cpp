@@ -139,6 +139,47 @@ std::string unfit(const Candidate& candidate, const Wish& wish) {
   return {};
 }
 
+bool means(const std::vector<Candidate>& all, const Wish& wish, const std::string& pool_id) {
+  const auto refs = refs_of(wish);
+  bool among = refs.empty();
+  for (const std::string& ref : refs) {
+    const auto pools = named(all, wish, ref);
+    among = among || std::ranges::any_of(pools, [&](const Candidate& candidate) {
+              return candidate.pool.id == pool_id;
+            });
+  }
+  return among;
+}
+
+// Why the space, which the line still holds, does not serve the wish; empty: it does. Who asks for
+// it by its address gets it also where nobody else would.
+std::string misfit(Tx& tx, const Row& held, const Wish& wish) {
+  const auto all = candidates(tx, wish);
+  const auto own = std::ranges::find_if(
+      all, [&](const Candidate& candidate) { return candidate.pool.id == held.pool_id; });
+  if (own == all.end()) {
+    return fmt::format("{}: {} is of a pool that is not the tenant's any more", pool_field(wish),
+                       held.address);
+  }
+  const std::string& name = own->pool.name;
+  if (!means(all, wish, held.pool_id)) {
+    return fmt::format("{}: {}, which is still held, is of pool {}", pool_field(wish), held.address,
+                       name);
+  }
+  if (!wish.nas_ip.empty() && !own->anywhere && !own->here) {
+    return fmt::format("nas_ip: pool {} of {}, which is still held, belongs to other NAS", name,
+                       held.address);
+  }
+  if (!wish.requested.empty()) return {};
+  if (own->draining) return fmt::format("{}: pool {} is draining", pool_field(wish), name);
+  const bool excluded =
+      !tx.exec_params(
+             "SELECT 1 FROM pool_exclusions WHERE pool_id = $1::uuid AND space && $2::inet LIMIT 1",
+             held.pool_id, held.address)
+           .empty();
+  return excluded ? fmt::format("{} is excluded", held.address) : std::string{};
+}
+
 // The wish with the length that its requested prefix has.
 Wish checked_wish(Wish wish) {
   if (wish.requested.empty()) return wish;
@@ -273,6 +314,23 @@ void stay_in_pool(Tx& tx, Wish& wish, const Row& held, const std::string& former
   if (own.empty()) return;
   wish.pool = own[0][0].c_str();
   if (wish.prefix_length == 0 && !is_ipv4(wish)) wish.prefix_length = mask_of(held.address);
+}
+
+bool means_pool(Tx& tx, const Wish& wish, const std::string& pool_id) {
+  return wish.pool.empty() || means(candidates(tx, wish), wish, pool_id);
+}
+
+bool takes_up_again(Tx& tx, const Row& held, const Wish& wish) {
+  if (!wish.requested.empty() && wish.requested != held.address) {
+    throw LedgerError{ErrorCode::kConflict, fmt::format("{} differs from the space still held: {}",
+                                                        space_field(wish), held.address)};
+  }
+  const std::string why = misfit(tx, held, wish);
+  if (!why.empty() && !wish.requested.empty()) {
+    throw LedgerError{ErrorCode::kConflict, fmt::format("{}: without {} the line gets other space",
+                                                        why, space_field(wish))};
+  }
+  return why.empty();
 }
 
 Picked pick(Tx& tx, const Wish& raw) {

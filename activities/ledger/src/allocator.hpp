@@ -50,9 +50,15 @@ int mask_of(const std::string& prefix);
 // A line that gets other space stays in its pool, or its pool's group, with a prefix of its size,
 // unless it is told otherwise, its pool is draining or it moves to another NAS.
 void stay_in_pool(Tx& tx, Wish& wish, const Row& held, const std::string& former_nas);
+// Whether space that the service still holds serves its next wish: it is of a pool that the wish
+// names and of one for its NAS, and nobody has given it up. Throws `conflict`, with the field's
+// name, where the wish asks for other space, or for this very space and it does not serve.
+bool takes_up_again(Tx& tx, const Row& held, const Wish& wish);
+// Whether the wish names this pool, alone or among others; one that names none means any.
+bool means_pool(Tx& tx, const Wish& wish, const std::string& pool_id);
 // Takes space and marks it held; others see it held once the transaction commits.
 Picked pick(Tx& tx, const Wish& wish);
-// Space that the service still holds goes to its next holding, whatever its pool has become.
+// Space that the service still holds goes to its next holding.
 Picked pick_again(Tx& tx, const Row& held);
 // What `pick` would take now; nothing is taken, and somebody else may come first.
 Picked peek(Tx& tx, const Wish& wish);

@@ -108,6 +108,13 @@ class ChangesTest : public LedgerTest, public ::testing::WithParamInterface<std:
     request.set_username(name);
     return request;
   }
+  // The time of every packet that nobody has answered is over, and was before the next one's.
+  void no_packet_is_late() {
+    sql(
+        fmt::format("UPDATE effects SET hard_deadline = planned_at WHERE tenant_id = '{}'"
+                    " AND hard_deadline IS NOT NULL",
+                    tenant));
+  }
   // Whether another line would get the name.
   bool is_free(const std::string& name) {
     const auto own =
@@ -975,12 +982,180 @@ TEST_P(ChangesTest, APacketNamesThePlansThatTheSessionMayStillHave) {
   send(claim, restricted.aaa());
   send(claim, restricted.radius(), "ack");
   finish(claim);
+  no_packet_is_late();
   claim = ledger->claim(ask_for("reactivate", "r")).claim();
   auto lift = move(claim, "active");
   lift.set_remove_hold("billing");
   lift.set_plan_radius("coa");
   EXPECT_THAT(former(wish(ledger->transition(lift).radius())), ElementsAre())
       << "the last packet stated all of it";
+}
+
+TEST_P(ChangesTest, ARestatementNamesThePlanThatALatePacketMayHavePutOn) {
+  using ::testing::ElementsAre;
+  const auto former = [&](const v1::EffectRef& packet) {
+    return wish(packet).value("former_plans", std::vector<std::string>{});
+  };
+  bring_up("silver");
+  auto request = ask_for("change_plan", "p");
+  request.set_plan("gold");
+  const auto moved = change(request, "coa");
+  send(claim, moved.aaa());
+  send(claim, moved.radius(), "timeout", "unknown");
+  const auto undone = undo();
+  ASSERT_EQ(undone.more_size(), 1);
+  EXPECT_THAT(former(undone.more(0)), ElementsAre("gold"));
+  send(claim, undone.more(0), "ack");
+  finish(claim, false);
+  const auto restate = [&] {
+    auto again = move(claim, "active");
+    again.set_keep_state(true);
+    again.set_step("restate-undone");
+    return ledger->transition(again).radius();
+  };
+  const auto restated = restate();
+  EXPECT_THAT(former(restated), ElementsAre("gold")) << "it may have come after the newer one";
+  send(claim, restated, "ack");
+  no_packet_is_late();
+  request = ask_for("change_plan", "p2");
+  request.set_plan("bronze");
+  EXPECT_THAT(former(change(request, "coa").radius()), ElementsAre("silver"));
+}
+
+TEST_P(ChangesTest, TheConditionAfterAStaleAnswerNamesThePlanOfThatPacket) {
+  bring_up("silver");
+  auto request = ask_for("change_plan", "p");
+  request.set_plan("gold");
+  const auto moved = change(request, "coa");
+  send(claim, moved.aaa());
+  v1::EffectRequest late;
+  *late.mutable_service() = claim.service();
+  late.set_number(claim.number());
+  *late.mutable_effect() = moved.radius();
+  const auto leave = ledger->begin(late, seconds{1});
+  finish(claim);
+  request = ask_for("change_plan", "p2");
+  request.set_plan("bronze");
+  const auto newer = change(request, "coa");
+  send(claim, newer.aaa());
+  send(claim, newer.radius(), "ack");
+  finish(claim);
+  no_packet_is_late();
+  v1::EffectReply reply;
+  reply.set_status("confirmed");
+  EXPECT_FALSE(ledger->finish(late, leave.attempt, reply));
+  const auto again = sql(
+      fmt::format("SELECT id, wish->>'plan', wish->'former_plans' FROM effects WHERE tenant_id ="
+                  " '{}' AND system = 'radius' ORDER BY id DESC LIMIT 1",
+                  tenant));
+  EXPECT_GT(again[0][0].as<std::int64_t>(), newer.radius().effect_id());
+  EXPECT_EQ(again[0][1].as<std::string>(), "bronze");
+  EXPECT_EQ(again[0][2].as<std::string>(), R"(["gold"])");
+}
+
+// --- what is said again of a line that is there --------------------------------------------------
+
+TEST_P(ChangesTest, WhatAnAllocateSaysOfALineThatIsThereIsNotDropped) {
+  add_space("other", "203.0.113.0/24", "2001:db9::/40");
+  auto first = ask_for("allocate", "a");
+  first.set_nas_ip("192.0.2.1");
+  first.set_plan("silver");
+  first.set_username(tenant + "-s");
+  ipv4() ? first.set_ipv4_pool_id("main") : first.set_ipv6_pool_id("main");
+  claim = ledger->claim(first).claim();
+  v1::ReserveRequest wanted;
+  *wanted.mutable_claim() = claim;
+  wanted.set_family(family());
+  wanted.set_pool_id("main");
+  ledger->reserve(wanted);
+  send(claim, ledger->transition(move(claim, "allocated")).aaa());
+  finish(claim);
+  const auto refusal = [&](auto say) {
+    auto request = ask_for("allocate", "a2");
+    say(request);
+    const auto looked = code_of(
+        [&] { ledger->look(request.service(), [&](LedgerLook& look) { look.claim(request); }); });
+    try {
+      const auto answer = ledger->claim(request);
+      return "no error: " + answer.outcome();
+    } catch (const LedgerError& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kConflict);
+      EXPECT_EQ(looked, error.code());
+      return std::string{error.what()};
+    }
+  };
+  using ::testing::StartsWith;
+  EXPECT_THAT(refusal([](auto& request) { request.set_plan("gold"); }), StartsWith("plan differs"));
+  EXPECT_THAT(refusal([](auto& request) { request.set_nas_ip("192.0.2.2"); }),
+              StartsWith("nas_ip differs"));
+  EXPECT_THAT(refusal([&](auto& request) {
+                ipv4() ? request.set_ipv4_pool_id("other") : request.set_ipv6_pool_id("other");
+              }),
+              StartsWith(ipv4() ? "ipv4_pool_id is not" : "ipv6_pool_id is not"));
+  EXPECT_THAT(refusal([](auto& request) { request.set_restrict_when("all"); }),
+              StartsWith("restrict_when differs"));
+  EXPECT_EQ(ledger->view(service("s")).plan(), "silver");
+  // The same again is no other request, and the line goes on from there.
+  first.mutable_caller()->set_key("a3");
+  first.set_restrict_when("any");
+  EXPECT_EQ(ledger->claim(first).outcome(), "nothing");
+  EXPECT_EQ(ledger->claim(ask_for("allocate", "a4")).outcome(), "nothing");
+  auto activate = ask_for("activate", "b");
+  activate.set_nas_ip("192.0.2.1");
+  EXPECT_EQ(ledger->claim(activate).outcome(), "claimed");
+}
+
+TEST_P(ChangesTest, TheNasOfALineThatHadNoneIsNotedByTheNextAllocate) {
+  auto first = ask_for("allocate", "a");
+  first.set_username(tenant + "-s");
+  claim = ledger->claim(first).claim();
+  take(claim, false);
+  ledger->transition(move(claim, "allocated"));
+  finish(claim);
+  auto again = ask_for("allocate", "a2");
+  again.set_nas_ip("192.0.2.1");
+  ledger->look(service("s"), [&](LedgerLook& look) {
+    look.claim(again);
+    EXPECT_EQ(look.view().nas_ip(), "192.0.2.1");
+  });
+  const auto answer = ledger->claim(again);
+  EXPECT_EQ(answer.outcome(), "nothing");
+  EXPECT_EQ(answer.result().service_view().nas_ip(), "192.0.2.1");
+  EXPECT_EQ(ledger->view(service("s")).nas_ip(), "192.0.2.1");
+}
+
+TEST_P(ChangesTest, ANasIsMeantByAnyOfItsAddresses) {
+  ports::NasRecord nas;
+  nas.tenant = tenant;
+  nas.name = tenant + "-bng6";
+  nas.nas_ip = "2001:db8:ff::1";
+  nas.source_addresses = {"192.0.2.66", "2001:db8:ff::2"};
+  nas.secret_ref = "file:/dev/null";
+  ledger->add_nas(nas);
+  add_space("site", "203.0.113.0/24", "2001:db9::/40", {"2001:db8:ff::1"});
+  auto request = ask_for("allocate", "a");
+  request.set_username(tenant + "-s");
+  request.set_nas_ip("2001:db8:ff::2");
+  claim = ledger->claim(request).claim();
+  take(claim, false);
+  auto allocated = move(claim, "allocated");
+  allocated.set_nas_ip("2001:db8:ff::2");  // as the workflow says it again
+  send(claim, ledger->transition(allocated).aaa());
+  finish(claim);
+  EXPECT_EQ(binding().pool(), "site");
+  EXPECT_EQ(ledger->view(service("s")).nas_ip(), "2001:db8:ff::1");
+  auto again = ask_for("allocate", "a2");
+  again.set_nas_ip("192.0.2.66");
+  EXPECT_EQ(ledger->claim(again).outcome(), "nothing") << "it is the same NAS";
+  auto moved = ask_for("move", "m");
+  moved.set_nas_ip("192.0.2.66");
+  EXPECT_EQ(ledger->claim(moved).outcome(), "nothing");
+  moved.mutable_caller()->set_key("m2");
+  moved.set_nas_ip("2001:db8:ff::3");
+  EXPECT_EQ(code_of([&] { ledger->claim(moved); }), ErrorCode::kUnknownNas);
+  moved.set_nas_ip("::bad:");
+  EXPECT_EQ(code_of([&] { ledger->claim(moved); }), ErrorCode::kInvalidArgument);
+  expect_clean();
 }
 
 }  // namespace

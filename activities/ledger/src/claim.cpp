@@ -1,6 +1,8 @@
 // The right to change a service: compare-and-set on its head row, with the table of moves.
 #include <fmt/format.h>
 #include <addrflow/domain/ids.hpp>
+#include <addrflow/domain/ipv4.hpp>
+#include <addrflow/domain/ipv6.hpp>
 #include <addrflow/domain/transition_table.hpp>
 #include <addrflow/ledger/ledger.hpp>
 #include <addrflow/v1/answers.hpp>
@@ -31,6 +33,10 @@ v1::LifecycleResult answer_from(v1::ServiceView view, const std::string& operati
   result.set_enforcement(result.service_view().enforcement());
   v1::show_bindings(result, result.service_view(), families);
   return result;
+}
+
+bool is_address(const std::string& text) {
+  return domain::parse_ipv4(text) || domain::parse_ipv6(text);
 }
 
 bool is_family(std::string_view family) {
@@ -72,6 +78,7 @@ class Claiming {
     if (auto known = known_operation()) return *std::move(known);
     check_names();
     const Plan plan = consult_table();
+    if (operation_ == Operation::kAllocate) check_standing(plan);
     if (plan == Plan::kNothing) return nothing();
     settle_open_operation();
     return claim();
@@ -178,11 +185,11 @@ class Claiming {
 
   void check_names() {
     if (!request_.nas_ip().empty()) {
-      if (!domain_address(request_.nas_ip()))
+      if (!is_address(request_.nas_ip()))
         throw LedgerError{ErrorCode::kInvalidArgument,
                           "nas_ip is no address: " + request_.nas_ip()};
-      const bool known =
-          !tx_.exec_params("SELECT 1 FROM nas WHERE nas_ip = $1::inet", request_.nas_ip()).empty();
+      const auto known = known_nas(tx_, request_.nas_ip());
+      nas_ip_ = known.value_or(request_.nas_ip());
       // A hint that is wrong must not keep a line from being cut: there accounting has the say.
       const bool must = operation_ == Operation::kAllocate || operation_ == Operation::kActivate ||
                         operation_ == Operation::kMove || operation_ == Operation::kReaddress;
@@ -190,7 +197,9 @@ class Claiming {
         throw LedgerError{ErrorCode::kUnknownNas,
                           "nas_ip: there is no such NAS: " + request_.nas_ip()};
     }
-    if (operation_ == Operation::kMove || operation_ == Operation::kReaddress) check_pools();
+    if (operation_ == Operation::kMove || operation_ == Operation::kReaddress ||
+        operation_ == Operation::kActivate)
+      check_pools();
     if (!names_line()) return;
     const std::string username = wanted_username();
     if (supposed_ == nullptr)
@@ -253,38 +262,79 @@ class Claiming {
 
   // Space of a site's own pool cannot be taken along to a NAS that the pool does not serve.
   void check_pools() {
-    if (request_.nas_ip().empty()) return;
+    if (nas_ip_.empty()) return;
     for (const Row& row : rows_) {
       const bool goes_along = row.space_held && domain::is_live(row.state) &&
                               row.state != domain::State::kRevoking &&
-                              (operation_ == Operation::kMove ||
+                              (operation_ != Operation::kReaddress ||
                                std::ranges::find(families_, row.family) == families_.end());
-      const bool stays =
-          !goes_along ||
-          tx_.exec_params(
-                 "SELECT NOT EXISTS (SELECT 1 FROM pool_nas WHERE pool_id = $1::uuid)"
-                 " OR EXISTS (SELECT 1 FROM pool_nas WHERE pool_id = $1::uuid AND nas_ip = "
-                 "$2::inet)",
-                 row.pool_id, request_.nas_ip())[0][0]
-              .as<bool>();
-      if (!stays) {
-        throw LedgerError{ErrorCode::kConflict, "nas_ip: the pool of " + row.address +
-                                                    " belongs to other NAS: readdress the line"};
-      }
+      if (goes_along) must_serve_nas(row);
     }
+  }
+
+  void must_serve_nas(const Row& row) {
+    const bool serves =
+        tx_.exec_params(
+               "SELECT NOT EXISTS (SELECT 1 FROM pool_nas WHERE pool_id = $1::uuid)"
+               " OR EXISTS (SELECT 1 FROM pool_nas WHERE pool_id = $1::uuid AND nas_ip = "
+               "$2::inet)",
+               row.pool_id, nas_ip_)[0][0]
+            .as<bool>();
+    if (!serves) {
+      throw LedgerError{ErrorCode::kConflict, "nas_ip: the pool of " + row.address +
+                                                  " belongs to other NAS: readdress the line"};
+    }
+  }
+
+  // What an allocate says of a line that lives, and that is otherwise there: it would be dropped,
+  // or changed behind the session's back. Where the line has no NAS yet, the one that is named is
+  // noted.
+  void check_standing(Plan plan) {
+    bool lives = false;
+    for (const Row& row : rows_) {
+      const bool stands = row.state == State::kAllocated || row.state == State::kActive ||
+                          row.state == State::kSuspended;
+      if (!stands || row.created_by_operation == head_.open_operation) continue;
+      lives = true;
+      if (!means_pool(tx_, wish_for(row.family), row.pool_id)) {
+        throw LedgerError{
+            ErrorCode::kConflict,
+            fmt::format("{} is not the pool of the space held, readdress the line: {}",
+                        row.family == domain::kFamilyIpv4 ? "ipv4_pool_id" : "ipv6_pool_id",
+                        row.address)};
+      }
+      if (!nas_ip_.empty() && head_.nas_ip.empty()) must_serve_nas(row);
+    }
+    if (!lives) return;
+    must_be_as("plan", request_.plan(), head_.plan.empty() ? "default" : head_.plan,
+               "change its plan");
+    if (!head_.nas_ip.empty())
+      must_be_as("nas_ip", nas_ip_, nas_address(tx_, head_.nas_ip), "move it");
+    if (plan == Plan::kNothing)
+      must_be_as("restrict_when", request_.restrict_when(), head_.restrict_when, "provision anew");
+  }
+
+  static void must_be_as(const char* field, const std::string& asked, const std::string& held,
+                         const char* advice) {
+    if (asked.empty() || asked == held) return;
+    throw LedgerError{ErrorCode::kConflict,
+                      fmt::format("{} differs from the line's, {}: {}", field, advice, held)};
+  }
+
+  // It says where the session is to be looked for, and changes nothing else.
+  void note_nas() {
+    if (operation_ != Operation::kAllocate || nas_ip_.empty() || !head_.nas_ip.empty()) return;
+    if (supposed_ != nullptr) return supposed_->take_names(nas_ip_, "");
+    tx_.exec_params("UPDATE services SET nas_ip = $2 WHERE id = $1", head_.id, nas_ip_);
   }
 
   // What a change asks for is not what there is.
   bool differs(const Row* row, const std::string& family) const {
     if (!request_.username().empty() && request_.username() != head_.username) return true;
-    if (!request_.nas_ip().empty() && request_.nas_ip() != head_.nas_ip) return true;
+    if (!nas_ip_.empty() && nas_ip_ != head_.nas_ip) return true;
     if (!request_.plan().empty() && request_.plan() != head_.plan) return true;
     if (operation_ != Operation::kReaddress || row == nullptr) return false;
     return requested(family).empty() || requested(family) != row->address;
-  }
-
-  static bool domain_address(const std::string& text) {
-    return text.find_first_not_of("0123456789abcdefABCDEF.:") == std::string::npos;
   }
 
   Plan consult_table() {
@@ -422,11 +472,12 @@ class Claiming {
   // What can be known to be wrong is refused before anything is changed.
   void check_space(const Row* row, const std::string& family) {
     if (family == domain::kFamilyIpv6Pd) check_assignment_mode(tx_, service_);
+    const Wish wish = wish_for(family);
     if (row != nullptr && row->space_held) {
       must_be_requested(*row);
-      return;
+      if (takes_up_again(tx_, *row, wish)) return;
     }
-    check_requested(tx_, wish_for(family));
+    check_requested(tx_, wish);
   }
 
   Wish wish_for(const std::string& family) const {
@@ -436,7 +487,7 @@ class Claiming {
             .pool = ipv4 ? request_.ipv4_pool_id() : request_.ipv6_pool_id(),
             .requested = requested(family),
             .service_id = head_.id,
-            .nas_ip = request_.nas_ip().empty() ? head_.nas_ip : request_.nas_ip()};
+            .nas_ip = nas_ip_.empty() ? head_.nas_ip : nas_ip_};
   }
 
   v1::ClaimReply base_reply() {
@@ -463,6 +514,7 @@ class Claiming {
   }
 
   v1::ClaimReply nothing() {
+    note_nas();
     v1::ClaimReply reply = base_reply();
     reply.set_outcome("nothing");
     *reply.mutable_result() =
@@ -519,7 +571,7 @@ class Claiming {
     const std::int64_t number = head_.number + 1;
     if (supposed_ != nullptr) {
       take_username();
-      supposed_->take_names(request_.nas_ip(), request_.plan(), request_.restrict_when());
+      supposed_->take_names(nas_ip_, request_.plan(), request_.restrict_when());
       supposed_->head.number = number;
       v1::ClaimReply reply = base_reply();
       fill_claim(reply, 0, number);
@@ -540,7 +592,7 @@ class Claiming {
         " plan = CASE WHEN $4 = '' THEN plan ELSE $4 END,"
         " nas_ip = CASE WHEN $5 = '' THEN nas_ip ELSE $5 END,"
         " restrict_when = CASE WHEN $6 = '' THEN restrict_when ELSE $6 END WHERE id = $1",
-        head_.id, number, id, request_.plan(), request_.nas_ip(), request_.restrict_when());
+        head_.id, number, id, request_.plan(), nas_ip_, request_.restrict_when());
     v1::ClaimReply reply = base_reply();
     fill_claim(reply, id, number);
     audit("claimed");
@@ -571,7 +623,8 @@ class Claiming {
         " 'rows', coalesce((SELECT jsonb_agg(jsonb_build_object('id', id,"
         " 'state', lifecycle_state, 'activated', lifecycle_activated_at,"
         " 'suspended', lifecycle_suspended_at, 'revoked', lifecycle_revoked_at,"
-        " 'revoking', revoking_since)) FROM ip_reservations WHERE service_id = $1), '[]'),"
+        " 'revoking', revoking_since, 'kept', coalesce((SELECT h.kept FROM holdings h"
+        " WHERE h.id = holding_id), false))) FROM ip_reservations WHERE service_id = $1), '[]'),"
         " 'holds', coalesce((SELECT jsonb_agg(jsonb_build_object('reason', reason,"
         " 'family', family, 'actor', actor, 'since', since)) FROM holds WHERE service_id = $1), "
         "'[]'))::text",
@@ -596,6 +649,7 @@ class Claiming {
   std::vector<std::string> moving_;    // that something is done to
   std::string left_out_;               // why the optional one is not among them
   std::string left_;                   // the username that it had
+  std::string nas_ip_;                 // the NAS that is named, by its own address
   std::string former_missing_;         // why there is nothing to force
   Head head_;
   std::vector<Row> rows_;

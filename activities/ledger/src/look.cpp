@@ -152,6 +152,7 @@ class Looking : public LedgerLook {
   Supposed supposed_;
   FormerNames former_;
   Owed owed_;
+  bool cut_ = false;  // by a Disconnect of this plan
   std::string operation_;
   bool leaves_netbox_alone_ = false;
   std::vector<v1::PlannedEffect> effects_;
@@ -161,16 +162,8 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
   const std::string& family = request.family();
   if (family == domain::kFamilyIpv6Pd) check_assignment_mode(tx_, service_);
   Row* row = row_in(supposed_.session.rows, family);
-  const bool again = row != nullptr && row->space_held && !request.instead();
   const std::optional<Row> former =
       request.instead() && row != nullptr ? std::optional{*row} : std::nullopt;
-  if (again && !request.requested_address().empty() &&
-      request.requested_address() != row->address) {
-    throw LedgerError{
-        ErrorCode::kConflict,
-        std::string{family == domain::kFamilyIpv4 ? "requested_address" : "requested_prefix"} +
-            " differs from the space still held: " + row->address};
-  }
   Wish wish{.family = family,
             .prefix_length = request.prefix_length(),
             .pool = request.pool_id(),
@@ -178,6 +171,9 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
             .service_id = supposed_.head.id,
             .nas_ip = supposed_.session.nas_ip};
   if (former) stay_in_pool(tx_, wish, *former, former_.nas_ip);
+  const bool held = !former && row != nullptr && row->space_held;
+  const bool again = held && takes_up_again(tx_, *row, wish);
+  const std::optional<Row> left = held && !again ? std::optional{*row} : former;
   const Picked picked = again ? peek_again(tx_, *row) : peek(tx_, wish);
   if (!again) {
     must_be_open(tx_, settings_, picked.pool);
@@ -192,9 +188,9 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
     effects_.back().set_note("the next one that is free now: another request may come first");
   if (picked.pool.netbox_mode == "authoritative")
     effects_.back().set_note("NetBox has the last word on what is free");
-  if (former) {
+  if (left) {
     effects_.back().add_changes(
-        fmt::format("- {} {} leaves through the release gate", former->family, former->address));
+        fmt::format("- {} {} leaves through the release gate", left->family, left->address));
   }
   if (row == nullptr) row = &supposed_.session.rows.emplace_back();
   *row = {.family = family,
@@ -272,7 +268,7 @@ void Looking::transition(const v1::TransitionRequest& request) {
   const Supposed was = supposed_;
   if (!request.username().empty())
     supposed_.take_username(request.username(), supposed_.session.username);
-  supposed_.take_names(request.nas_ip(), request.plan());
+  supposed_.take_names(nas_address(tx_, request.nas_ip()), request.plan());
   std::vector<std::string> changes = names_changed(was);
   change_holds(request, *to, changes);
   const std::vector<std::string> families{request.families().begin(), request.families().end()};
@@ -283,7 +279,7 @@ void Looking::transition(const v1::TransitionRequest& request) {
   note("move", fmt::format("{}", fmt::join(families, ", ")), std::move(changes));
 
   const nlohmann::json wish = session_wish(service_, supposed_.session);
-  owed_.cut = cut_is_owed(tx_, supposed_.head.id, supposed_.session.rows, families);
+  owed_.cut = !cut_ && cut_is_owed(tx_, supposed_.head.id, supposed_.session.rows, families);
   owed_.renumber = renumbering_is_owed(tx_, supposed_.head.id);
   const WantedEffects wanted = wanted_effects(request, *to, before, wish, owed_);
   if (wanted.aaa) {
@@ -297,6 +293,7 @@ void Looking::transition(const v1::TransitionRequest& request) {
                 .dump());
   if (wanted.aaa) owed_.aaa = false;
   if (!wanted.radius.empty()) owed_.radius = false;
+  cut_ = cut_ || wanted.radius == "disconnect";
   if (request.plan_netbox().empty()) return;
   for (const Row& row : supposed_.session.rows) {
     if (std::ranges::find(families, row.family) == families.end()) continue;

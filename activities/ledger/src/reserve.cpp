@@ -10,19 +10,31 @@
 namespace addrflow::ledger {
 namespace {
 
-Picked take_up_again(Tx& tx, const Row& row, const Wish& wish, std::int64_t operation) {
-  if (!wish.requested.empty() && wish.requested != row.address) {
-    const char* field =
-        wish.family == domain::kFamilyIpv4 ? "requested_address" : "requested_prefix";
-    throw LedgerError{ErrorCode::kConflict,
-                      std::string{field} + " differs from the space still held: " + row.address};
-  }
+Picked take_up_again(Tx& tx, const Row& row, std::int64_t operation) {
   close_holding(tx, row.holding_id, operation, "taken up again", 0);
   tx.exec_params(
       "UPDATE ip_reservations SET lifecycle_state = 'revoked', updated_at = clock_timestamp(),"
       " lifecycle_revoked_at = coalesce(lifecycle_revoked_at, clock_timestamp()) WHERE id = $1",
       row.id);
   return pick_again(tx, row);
+}
+
+// The same holder gets other space: what it had goes on its way out, also where it was kept for it.
+void leave_behind(Tx& tx, const Row& row) {
+  tx.exec_params(
+      "UPDATE holdings SET kept = false, releasing = true,"
+      " releasing_since = coalesce(releasing_since, clock_timestamp())"
+      " WHERE id = $1 AND upper_inf(period)",
+      row.holding_id);
+  tx.exec_params(
+      "UPDATE ip_reservations SET lifecycle_state = 'revoked', updated_at = clock_timestamp(),"
+      " lifecycle_revoked_at = coalesce(lifecycle_revoked_at, clock_timestamp()) WHERE id = $1",
+      row.id);
+}
+
+// NetBox was asked for other space: whether the line takes up what it holds is decided.
+bool wants_other(const v1::ReserveRequest& request) {
+  return request.taken_effect() != 0 || request.netbox_asked() || !request.exhausted().empty();
 }
 
 // Both families of one allocate are of one generation.
@@ -269,6 +281,7 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
     std::int64_t generation = next_generation(tx, head, operation);
     std::optional<Picked> again;
     std::optional<Row> former;
+    std::optional<Row> left;
     bool leaves = false;  // once there is other space
     if (request.instead()) {
       const FormerNames names = names_before(tx, service, operation);
@@ -284,8 +297,12 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
           tx.exec_params("DELETE FROM ip_reservations WHERE id = $1 RETURNING netbox_key", row->id);
       refused_no_more(tx, head, operation, gone[0][0].c_str());
     } else if (row != nullptr && row->space_held) {
-      // The same holder, before its space went back: it is taken up again.
-      again = take_up_again(tx, *row, wish, operation);
+      // The same holder, before its space went back: it is taken up again where it serves.
+      if (!wants_other(request) && takes_up_again(tx, *row, wish)) {
+        again = take_up_again(tx, *row, operation);
+      } else {
+        left = *row;
+      }
     }
     if (!former && row != nullptr && row->state == State::kPending && !row->space_held) {
       // An imported row of what was released: the new generation takes its place.
@@ -324,6 +341,7 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
       return reply;
     }
     if (leaves) leave(tx, *former);
+    if (left) leave_behind(tx, *left);
     const std::int64_t holding =
         open_holding(tx, service, wish, generation, picked, operation, exposed);
     const std::string key = taken ? taken->key : object_key(tx, service, wish, picked);

@@ -35,6 +35,22 @@ std::optional<Head> read_head(Tx& tx, const ServiceRef& service, Lock lock) {
               .restrict_when = row[8].c_str()};
 }
 
+// Never trust a text to be an address.
+std::optional<std::string> known_nas(Tx& tx, const std::string& nas_ip) {
+  if (nas_ip.empty()) return std::nullopt;
+  const auto found = tx.exec_params(
+      "SELECT host(nas_ip) FROM nas WHERE host(nas_ip) = $1 OR EXISTS (SELECT 1 FROM"
+      " unnest(source_addresses) a WHERE host(a) = $1) ORDER BY (host(nas_ip) = $1) DESC, id"
+      " LIMIT 1",
+      nas_ip);
+  if (found.empty()) return std::nullopt;
+  return found[0][0].c_str();
+}
+
+std::string nas_address(Tx& tx, const std::string& nas_ip) {
+  return known_nas(tx, nas_ip).value_or(nas_ip);
+}
+
 std::vector<Row> read_rows(Tx& tx, std::int64_t service_id) {
   std::vector<Row> rows;
   for (const auto& row : tx.exec_params(

@@ -52,6 +52,10 @@ struct Row {
 
 enum class Lock { kNo, kYes };
 std::optional<Head> read_head(Tx& tx, const ServiceRef& service, Lock lock);
+// The address that a known NAS goes by: its own, also for one that its packets merely come from.
+std::optional<std::string> known_nas(Tx& tx, const std::string& nas_ip);
+// The same, and one that is not known as it is.
+std::string nas_address(Tx& tx, const std::string& nas_ip);
 // The newest row of each family; one that is not revoked stands before all others.
 std::vector<Row> read_rows(Tx& tx, std::int64_t service_id);
 const Row* find_row(const std::vector<Row>& rows, std::string_view family);
@@ -183,7 +187,8 @@ struct FormerNames {
 FormerNames names_before(Tx& tx, const ServiceRef& service, std::int64_t operation);
 // The wish of the packet: what it is to do beside stating the condition.
 // The wish, with the other plans that a session of the line may have got, by a login or a packet,
-// since the last packet that was answered: that one has stated all of the condition.
+// since the last packet that was answered: that one has stated all of the condition. An older
+// packet that nobody has answered may have come after it.
 nlohmann::json with_plans_left(Tx& tx, std::int64_t service_id, nlohmann::json wish);
 nlohmann::json packet_wish(const v1::TransitionRequest& request, nlohmann::json wish,
                            const FormerNames& former, const Owed& owed);

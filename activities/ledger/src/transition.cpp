@@ -58,7 +58,7 @@ class Moving {
         " END, username = CASE WHEN $2 = '' THEN username ELSE $2 END,"
         " nas_ip = CASE WHEN $3 = '' THEN nas_ip ELSE $3 END,"
         " plan = CASE WHEN $4 = '' THEN plan ELSE $4 END WHERE id = $1",
-        head_.id, request_.username(), request_.nas_ip(), request_.plan());
+        head_.id, request_.username(), nas_address(tx_, request_.nas_ip()), request_.plan());
   }
 
   void change_holds() {
@@ -240,10 +240,15 @@ FormerNames names_before(Tx& tx, const ServiceRef& service, std::int64_t operati
 nlohmann::json with_plans_left(Tx& tx, std::int64_t service_id, nlohmann::json wish) {
   nlohmann::json former = nlohmann::json::array();
   for (const auto& row : tx.exec_params(
-           "SELECT e.wish->>'plan' FROM effects e WHERE e.service_id = $1"
+           "WITH told AS (SELECT id, planned_at FROM effects WHERE service_id = $1"
+           "  AND system = 'radius' AND status IN ('confirmed', 'not_applicable')"
+           "  ORDER BY id DESC LIMIT 1)"
+           " SELECT e.wish->>'plan' FROM effects e LEFT JOIN told ON true WHERE e.service_id = $1"
            " AND e.system IN ('aaa', 'radius') AND e.attempts > 0 AND e.wish->>'plan' <> $2"
-           " AND e.id >= coalesce((SELECT max(c.id) FROM effects c WHERE c.service_id = $1"
-           "  AND c.system = 'radius' AND c.status IN ('confirmed', 'not_applicable')), 0)"
+           " AND (told.id IS NULL OR e.id >= told.id"
+           // Older, but it may have left its sender later.
+           "  OR (e.action = 'coa' AND e.status IN ('sent', 'unknown', 'superseded')"
+           "   AND e.hard_deadline > told.planned_at))"
            " GROUP BY 1 ORDER BY max(e.id) DESC LIMIT $3",
            service_id, wish.at("plan").get<std::string>(), kMostFormerPlans)) {
     former.push_back(row[0].c_str());
@@ -329,6 +334,32 @@ static bool revoke_is_owed(Tx& tx, std::int64_t service_id, const Row& row, std:
   return !cut.empty() && !cut[0][0].as<bool>();
 }
 
+// Whether a revoke could not cut the session of space that the line has not taken up again since:
+// it got other space, or, in a plan, is about to.
+static bool left_uncut(Tx& tx, std::int64_t service_id, const std::vector<Row>& rows,
+                       std::int64_t undone) {
+  const auto leaving = tx.exec_params(
+      "SELECT r.id, r.family, abbrev(r.ip_address), r.pool_id::text FROM ip_reservations r"
+      " JOIN holdings h ON h.id = r.holding_id WHERE r.service_id = $1 AND upper_inf(h.period)"
+      " AND h.releasing AND coalesce((SELECT o.operation FROM holdings n JOIN operations o"
+      "  ON o.id = n.opened_by WHERE n.service_id = h.service_id AND n.family = h.family"
+      "  AND n.id > h.id ORDER BY n.id LIMIT 1), 'allocate') = 'allocate'",
+      service_id);
+  for (const auto& found : leaving) {
+    Row left;
+    left.id = found[0].as<std::int64_t>();
+    left.family = found[1].c_str();
+    left.address = found[2].c_str();
+    left.pool_id = found[3].c_str();
+    const bool shown = std::ranges::any_of(rows, [&](const Row& row) {
+      return row.family == left.family && row.address == left.address &&
+             row.pool_id == left.pool_id;
+    });
+    if (!shown && revoke_is_owed(tx, service_id, left, undone)) return true;
+  }
+  return false;
+}
+
 bool cut_is_owed(Tx& tx, std::int64_t service_id, const std::vector<Row>& rows,
                  const std::vector<std::string>& moved, std::int64_t undone) {
   for (const Row& row : rows) {
@@ -336,6 +367,7 @@ bool cut_is_owed(Tx& tx, std::int64_t service_id, const std::vector<Row>& rows,
       continue;
     if (revoke_is_owed(tx, service_id, row, undone)) return true;
   }
+  if (left_uncut(tx, service_id, rows, undone)) return true;
   return left_owing(tx, service_id, "e.action = 'disconnect'", "false", undone);
 }
 

@@ -157,6 +157,13 @@ void bring_rows_back(Tx& tx, std::int64_t operation, const std::string& family) 
       " AND ((b->>'state') = 'revoked' OR EXISTS (SELECT 1 FROM holdings h"
       "      WHERE h.id = r.holding_id AND upper_inf(h.period)))",
       operation, family);
+  tx.exec_params(
+      "UPDATE holdings h SET kept = true"
+      " FROM operations o, jsonb_array_elements(o.before->'rows') b, ip_reservations r"
+      " WHERE o.id = $1 AND (b->>'kept')::boolean AND r.id = (b->>'id')::bigint"
+      " AND ($2 = '' OR r.family = $2) AND h.id = r.holding_id AND upper_inf(h.period)"
+      " AND h.releasing AND NOT h.forced",
+      operation, family);
 }
 
 void bring_back(Tx& tx, const Head& head, std::int64_t operation) {
