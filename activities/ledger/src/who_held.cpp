@@ -125,6 +125,19 @@ std::string what_is_ambiguous(const WhoHeldQuery& query, const std::vector<Holde
   return shared && !query.port ? "port" : "";
 }
 
+// Whoever is found at a moment held it then; of a range, and where nobody is found, somebody may be
+// missing.
+std::string pruned_before(Tx& tx, const WhoHeldQuery& query, const std::vector<Holder>& holders) {
+  const bool ranged = !query.from.empty() || !query.to.empty();
+  if (!ranged && (query.at.empty() || !holders.empty())) return {};
+  const auto mark = tx.exec_params(
+      "SELECT to_char(before AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+      " FROM holdings_pruned"
+      " WHERE before > coalesce(nullif($1, '')::timestamptz, '-infinity')",
+      ranged ? query.from : query.at);
+  return mark.empty() ? "" : mark[0][0].c_str();
+}
+
 }  // namespace
 
 WhoHeld Ledger::who_held(const WhoHeldQuery& query) {
@@ -149,6 +162,7 @@ WhoHeld Ledger::who_held(const WhoHeldQuery& query) {
       refuse(fmt::format("the database cannot read the question: {}", error.what()));
     }
     answer.ambiguous = what_is_ambiguous(query, answer.holders);
+    answer.pruned_before = pruned_before(tx, query, answer.holders);
     return answer;
   });
 }
@@ -178,7 +192,7 @@ Pruned Ledger::prune_holdings(std::chrono::hours keep, bool dry_run) {
   while (true) {
     const auto gone = store_->as_owner([&](Tx& tx) {
       tx.exec_params("SELECT set_config('addrflow.prune_before', $1, true)", pruned.before);
-      return static_cast<std::int64_t>(
+      const auto deleted = static_cast<std::int64_t>(
           tx.exec_params("DELETE FROM holdings WHERE id IN (SELECT id FROM holdings"
                          " WHERE NOT upper_inf(period) AND upper(period) < $1::timestamptz"
                          // A working row still points at it: that goes first.
@@ -187,6 +201,12 @@ Pruned Ledger::prune_holdings(std::chrono::hours keep, bool dry_run) {
                          " ORDER BY upper(period) LIMIT $2)",
                          pruned.before, kPruneBatch)
               .affected_rows());
+      if (deleted > 0)
+        tx.exec_params(
+            "INSERT INTO holdings_pruned (before) VALUES ($1::timestamptz) ON CONFLICT (one)"
+            " DO UPDATE SET before = greatest(holdings_pruned.before, excluded.before)",
+            pruned.before);
+      return deleted;
     });
     pruned.holdings += gone;
     if (gone < kPruneBatch) break;

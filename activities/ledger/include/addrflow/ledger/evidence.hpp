@@ -51,6 +51,8 @@ struct WhoHeld {
   std::vector<Holder> holders;  // oldest first
   bool truncated = false;       // there are more than kMost
   std::string ambiguous;        // what the question must name: "domain" or "port"; empty: clear
+  // Set where holdings that would belong here may have been pruned: what ended before this moment.
+  std::string pruned_before;
 };
 
 struct Pruned {
