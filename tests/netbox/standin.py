@@ -5,7 +5,7 @@ endpoints addrflow uses.
 It is a test peer and says so: in its banner, its Server header and in /api/status/. It keeps everything in memory, and
 in a file where one is named. Faults are ordered over /standin/faults:
 
-    POST /standin/faults {"kind": "500", "count": 2, "method": "POST", "path": "ip-addresses", "delay_s": 0}
+    POST /standin/faults {"kind": "500", "count": 2, "method": "POST", "path": "ip-addresses", "body": "", "delay_s": 0}
     GET  /standin/faults        what is still ordered
     DELETE /standin/faults      nothing more
     GET  /standin/requests      the last requests, oldest first: {method, path, status, fault}
@@ -555,7 +555,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if parts.path.startswith("/standin/"):
             self.control(parts.path, raw)
             return
-        fault = world.next_fault(self.command, parts.path)
+        fault = world.next_fault(self.command, parts.path, raw)
         kind = fault["kind"] if fault else None
         world.store.raced = kind == "race"
         status, headers, body, html = self.faulty(kind) or self.answer(parts, raw)
@@ -855,10 +855,11 @@ class World:
         with self.fault_lock:
             self.faults.clear()
 
-    def next_fault(self, method, path):
+    def next_fault(self, method, path, raw):
         with self.fault_lock:
             for fault in self.faults:
-                if fault.get("method", method) == method and fault.get("path", "") in path:
+                if fault.get("method", method) == method and fault.get("path", "") in path \
+                        and fault.get("body", "").encode() in raw:
                     fault["count"] -= 1
                     if fault["count"] <= 0:
                         self.faults.remove(fault)

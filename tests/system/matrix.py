@@ -33,6 +33,7 @@ FAMILIES = {
 }
 
 OTHER_NAS = "127.0.0.9"
+NETBOX_DELAY_S = 3  # beyond the client's limit (world.FAST)
 
 # The rows of one service, as lines: a line is a step.
 EVENTS = """
@@ -171,6 +172,9 @@ class Line:
     def suspend_and_reactivate(self):
         self.told = []
         self.call("suspend", "--reason", "billing")
+        said = self.promised()
+        if {state for state, _ in said.values()} != {"suspended"}:
+            raise Trouble(f"who suspended the line was told {said}")
         self.call("reactivate", "--reason", "billing")
 
     def deprovision(self):
@@ -353,8 +357,10 @@ class Matrix:
     LETS_GO = {"deprovision": "effect revoke radius disconnect", "readdress": "effect readdress radius coa"}
     STRIKES = {"worker killed": kill, "worker frozen": freeze, "PostgreSQL restarted": restart_postgres,
                "Temporal restarted": restart_temporal}
-    # Which request of the flow NetBox carries out without an answer, by the effect's action.
-    NETBOX_METHODS = {"reserve": "POST", "take": "POST", "set_active": "PATCH", "deprecate": "PATCH", "update": "PATCH"}
+    # Which request of the flow NetBox carries out and answers too late, by the effect's action: method, state in it.
+    NETBOX_REQUESTS = {"reserve": ("POST", "allocated"), "take": ("POST", "allocated"), "set_active": ("PATCH", "active"),
+                       "suspend": ("PATCH", "suspended"), "deprecate": ("PATCH", "revoked")}
+    NETBOX_LATE = "NetBox's answer late"
 
     def ready_line(self, family, flow, prefix=""):
         line = Line(self, family, prefix)
@@ -382,8 +388,8 @@ class Matrix:
         for step in steps:
             words = step.split()
             if words[0] == "effect" and words[-1] == "sent":
-                if words[2] == "netbox" and words[3] in self.NETBOX_METHODS:
-                    yield family, flow, "NetBox's answer lost", step
+                if words[2] == "netbox":
+                    yield family, flow, self.NETBOX_LATE, step
                 if words[2] == "radius":
                     yield family, flow, "NAS's answer lost once", step
                     yield family, flow, "NAS's answers lost for a whole attempt", step
@@ -392,8 +398,10 @@ class Matrix:
         self.fresh_worker()
         lost = {"NAS's answer lost once": "flaky-1-", "NAS's answers lost for a whole attempt": "flaky-9-"}
         line = self.ready_line(family, flow, lost.get(fault, ""))
-        if fault == "NetBox's answer lost":
-            self.world.netbox_fault("drop", count=1, method=self.NETBOX_METHODS[step.split()[3]], path="ipam")
+        if fault == self.NETBOX_LATE:
+            method, state = self.NETBOX_REQUESTS[step.split()[3]]
+            self.world.netbox_fault("late", count=1, method=method, path="ipam", delay_s=NETBOX_DELAY_S,
+                                    body=f'"lifecycle_state":"{state}"')
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             running = pool.submit(getattr(line, flow))
             if fault in self.STRIKES:
@@ -413,8 +421,8 @@ class Matrix:
             eventually("the gate to open", line.has_let_go, limit_s=60)
         line.assert_is(self.ENDS[flow])
         line.assert_audit()
-        if fault == "NetBox's answer lost" and self.world.netbox_faults():
-            raise Trouble(f"NetBox never had the request whose answer was to be lost: {self.world.netbox_faults()}")
+        if fault == self.NETBOX_LATE and self.world.netbox_faults():
+            raise Trouble(f"NetBox never had the request that was to be answered late: {self.world.netbox_faults()}")
 
     @staticmethod
     def wait_for(line, step, running):
@@ -464,7 +472,7 @@ def chosen_for_ci(cells):
             yield moments[len(moments) // 2]
             if fault == "worker killed":
                 yield of_fault[0]
-        lost = [c for c in steps if c[2].endswith(("lost", "once"))]
+        lost = [c for c in steps if c[2].endswith(("late", "once"))]
         yield from {c[2]: c for c in lost}.values()
 
 
