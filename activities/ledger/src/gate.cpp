@@ -105,7 +105,7 @@ Facts read_facts(Tx& tx, const ServiceRef& service, std::int64_t number, const s
       " coalesce((SELECT o.before->>'nas_ip' FROM holdings n JOIN operations o ON o.id = "
       "n.opened_by"
       "  WHERE n.service_id = h.service_id AND n.family = h.family AND n.id > h.id"
-      "  AND o.operation = 'readdress' ORDER BY n.id LIMIT 1), ''),"
+      "  AND o.operation IN ('readdress', 'allocate') ORDER BY n.id LIMIT 1), ''),"
       " (extract(epoch FROM clock_timestamp() - h.releasing_since) * 1000)::bigint"
       " FROM holdings h JOIN ip_reservations r ON r.holding_id = h.id"
       " JOIN ip_pools p ON p.id = h.pool_id"
@@ -191,10 +191,14 @@ Judgement by_accounting(const Facts& facts, const ports::SessionEvidence& seen, 
 }
 
 // Heard of within two intervals, with this very space: whatever the hold time says, somebody uses
-// it.
+// it. So may a session of the line's own where the NAS does not account that kind of space, as long
+// as nothing else of the line lives on in that session.
 bool in_use(const Facts& facts, const ports::SessionEvidence& seen, seconds interim) {
   return std::ranges::any_of(seen.open, [&](const ports::Session& session) {
-    return space_of(facts, session) == facts.space && session.updated > facts.now - 2 * interim;
+    if (session.updated <= facts.now - 2 * interim) return false;
+    const std::string& shown = space_of(facts, session);
+    const bool own = std::ranges::find(facts.usernames, session.username) != facts.usernames.end();
+    return shown == facts.space || (shown.empty() && own && !facts.line_lives);
   });
 }
 

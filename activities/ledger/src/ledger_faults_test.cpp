@@ -194,6 +194,25 @@ TEST_F(LedgerFaultsTest, NoHoldTimeOpensTheGateWhileAccountingCannotBeRead) {
   expect_clean();
 }
 
+TEST_F(LedgerFaultsTest, NoHoldTimeOpensTheGateOnALiveSessionThatShowsNoSpace) {
+  auto spec = pool_spec("198.51.100.0/29");
+  spec.hold_time = std::chrono::seconds{0};
+  ledger->add_pool(spec);
+  allocate("s", "k", true);
+  const auto claim = revoke("s", "r", "timeout");
+  const auto now = std::chrono::system_clock::now();
+  ports::Session session{.username = tenant + "-s",
+                         .nas_ip = "127.0.0.1",
+                         .started = now,
+                         .updated = now + std::chrono::minutes{1}};
+  sessions.seen.open = {session};
+  EXPECT_FALSE(gate(claim).open()) << "its NAS does not account what it has";
+  session.username = "somebody-else";
+  sessions.seen.open = {session};
+  EXPECT_EQ(gate(claim).evidence(), "hold_time");
+  expect_clean();
+}
+
 TEST_F(LedgerFaultsTest, NoSpaceIsHeldForLessThanTheLongestLease) {
   const auto holds = [&](const std::string& name) {
     return sql(
