@@ -249,6 +249,8 @@ void WorkerParts::shutdown() {
   }
 }
 
+std::string WorkerParts::emitted_metrics() { return parts_->ledger.emitted_metrics(); }
+
 std::string WorkerParts::queues() const {
   return fmt::format("{}, {}, {}, {}", catalog::kMainQueue, catalog::kComposeQueue,
                      catalog::kNetboxQueue, catalog::kRadiusQueue);

@@ -44,6 +44,8 @@ class WorkerParts {
   void start();
   void shutdown();
   std::string queues() const;
+  // What the last emission counted (`network.emit_…`), for a scrape.
+  std::string emitted_metrics();
 
  private:
   struct Parts;

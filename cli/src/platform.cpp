@@ -15,15 +15,19 @@
 #include <addrflow/workflows/names.hpp>
 #include <addrflow/workflows/netbox.hpp>
 #include <addrflow/workflows/registry.hpp>
+#include <tempora/metrics_server.hpp>
+#include <tempora/prometheus.hpp>
 #include <tempora/replayer.hpp>
 #include <tempora/schedule.hpp>
 
 #include <array>
+#include <charconv>
 #include <csignal>
 #include <expected>
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <thread>
 
 namespace addrflow::cli {
@@ -55,14 +59,24 @@ std::vector<NamedSchedule> all_schedules() {
     request.set_family(family);
     return request;
   };
+  const auto measured = [](const char* family) {
+    v1::EmitMetricsRequest request;
+    request.set_family(family);
+    return request;
+  };
+  constexpr const char* kMeasures = "counts states, pools and leaks for /metrics of the workers";
   constexpr const char* kNote =
       "deletes revoked rows after 90 days, counts leaks and stuck revocations";
-  // The seeds' names (R20), daily at 02:00 UTC (A43, C4).
+  // The seeds' names (R20): daily at 02:00 UTC (A43, C4), every five minutes (A44, C5).
   return {
       scheduled("network.cleanup_ipv4_stale_reservations", "0 2 * * *", "daily at 02:00 UTC",
                 workflows::kCleanupStaleAddresses, of_family("ipv4"), kNote),
       scheduled("network.cleanup_ipv6_stale_prefixes", "0 2 * * *", "daily at 02:00 UTC",
                 workflows::kCleanupStaleAddresses, of_family("ipv6_pd"), kNote),
+      scheduled("network.emit_ipv4_lifecycle_metrics", "*/5 * * * *", "every 5 minutes",
+                workflows::kEmitLifecycleMetrics, measured("ipv4"), kMeasures),
+      scheduled("network.emit_ipv6_metrics", "*/5 * * * *", "every 5 minutes",
+                workflows::kEmitLifecycleMetrics, measured("ipv6_pd"), kMeasures),
       scheduled("addrflow-catch-up", "* * * * *", "every minute", workflows::kCatchUpDueWork,
                 v1::CatchUpRequest{}, "wakes lines with unconfirmed effects or a gate to look at"),
       scheduled("addrflow-catch-up-netbox", "* * * * *", "every minute", workflows::kCatchUpNetbox,
@@ -120,7 +134,60 @@ sigset_t block_signals() {
   return signals;
 }
 
+// "127.0.0.1:9464" or "[::1]:9464"; without a value where the text is empty.
+std::expected<std::optional<tempora::MetricsServerOptions>, std::string> metrics_place(
+    const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  const auto colon = text.rfind(':');
+  std::string_view address = std::string_view{text}.substr(0, colon);
+  if (address.starts_with('[') && address.ends_with(']'))
+    address = address.substr(1, address.size() - 2);
+  tempora::MetricsServerOptions options{.address = std::string{address}};
+  const char* const end = text.data() + text.size();
+  const char* const port = colon == std::string::npos ? end : text.data() + colon + 1;
+  const auto [rest, error] = std::from_chars(port, end, options.port);
+  if (address.empty() || error != std::errc{} || rest != end || options.port == 0) {
+    return std::unexpected(
+        fmt::format("'{}' is no address and port such as 127.0.0.1:9464 or [::1]:9464", text));
+  }
+  return options;
+}
+
+// Where the ledger cannot be read, the worker's own measurements say more than an error.
+std::string all_metrics(const tempora::PrometheusMetrics& measured, WorkerParts& parts) {
+  try {
+    return measured.text() + parts.emitted_metrics();
+  } catch (const ledger::LedgerError& error) {
+    spdlog::warn("metrics: the ledger cannot be read: {}", error.what());
+    return measured.text();
+  }
+}
+
 using Facts = std::vector<std::pair<std::string, std::string>>;
+
+struct SaidOfPool {
+  std::string tenant;
+  std::string name;
+  std::string said;
+};
+
+// "TENANT/NAME=…"
+std::optional<SaidOfPool> said_of_pool(const std::string& text) {
+  const auto slash = text.find('/');
+  const auto equals = text.find('=', slash == std::string::npos ? 0 : slash);
+  if (slash == std::string::npos || equals == std::string::npos) return std::nullopt;
+  return SaidOfPool{.tenant = text.substr(0, slash),
+                    .name = text.substr(slash + 1, equals - slash - 1),
+                    .said = text.substr(equals + 1)};
+}
+
+// 0: no number.
+std::int64_t vrf_id_of(const std::string& text) {
+  std::int64_t id = 0;
+  const char* end = text.data() + text.size();
+  const auto [stopped, error] = std::from_chars(text.data(), end, id);
+  return error == std::errc{} && stopped == end ? id : 0;
+}
 
 std::expected<ledger::MigrateOptions, std::string> migrate_options(
     const MigrateArguments& arguments) {
@@ -133,14 +200,15 @@ std::expected<ledger::MigrateOptions, std::string> migrate_options(
   }
   options.grace = std::chrono::ceil<std::chrono::hours>(*grace);
   for (const std::string& text : arguments.pools) {
-    const auto slash = text.find('/');
-    const auto equals = text.find('=', slash == std::string::npos ? 0 : slash);
-    if (slash == std::string::npos || equals == std::string::npos) {
-      return std::unexpected("pool: must be TENANT/NAME=PREFIX: " + text);
-    }
-    options.pools.push_back({.tenant = text.substr(0, slash),
-                             .name = text.substr(slash + 1, equals - slash - 1),
-                             .prefix = text.substr(equals + 1)});
+    const auto pool = said_of_pool(text);
+    if (!pool) return std::unexpected("pool: must be TENANT/NAME=PREFIX: " + text);
+    options.pools.push_back({.tenant = pool->tenant, .name = pool->name, .prefix = pool->said});
+  }
+  for (const std::string& text : arguments.vrfs) {
+    const auto pool = said_of_pool(text);
+    const std::int64_t id = pool ? vrf_id_of(pool->said) : 0;
+    if (id <= 0) return std::unexpected("vrf: must be TENANT/NAME=ID, NetBox's number: " + text);
+    options.vrfs.push_back({.tenant = pool->tenant, .name = pool->name, .vrf_id = id});
   }
   return options;
 }
@@ -210,14 +278,24 @@ Exit say_migrations(const Output& output, const std::vector<ledger::Migration>& 
 
 Exit run_worker(const Shell& shell) {
   const sigset_t signals = block_signals();
-  auto client = connect_temporal();
+  const auto place = metrics_place(shell.settings.worker.metrics);
+  if (!place) {
+    return shell.output.fail(Exit::kUsage, "invalid_argument", "worker.metrics: " + place.error());
+  }
+  const auto measured = std::make_shared<tempora::PrometheusMetrics>();
+  auto client = connect_temporal(measured);
   if (!client) {
     return report(shell.output, client.error());
   }
   try {
     WorkerParts parts(shell.settings, *client);
+    std::optional<tempora::MetricsServer> scraped;
+    if (*place) scraped.emplace([&] { return all_metrics(*measured, parts); }, **place);
     parts.start();
     spdlog::info("worker {} polls {}", client->identity(), parts.queues());
+    if (scraped) {
+      spdlog::info("measurements are at http://{}/metrics", shell.settings.worker.metrics);
+    }
     int signal = 0;
     sigwait(&signals, &signal);
     spdlog::info("stopping: what is under way is answered first");

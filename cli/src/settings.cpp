@@ -193,6 +193,8 @@ std::vector<SettingField> fields_of(Settings& settings) {
   add("worker.sticky_timeout", &worker.sticky_timeout,
       "how soon another worker takes over a lost worker's workflows");
   add("worker.shutdown_grace", &worker.shutdown_grace, "time for activities to end at a stop");
+  add("worker.metrics", &worker.metrics,
+      "where Prometheus scrapes /metrics, for instance 127.0.0.1:9464; empty: nowhere");
 
   add("log.level", &log.level, "trace, debug, info, warn, error");
   add("test.pause", &test.pause, "fault tests only: where to stop this process once");

@@ -85,6 +85,7 @@ struct Settings {
     int cached_workflows = 1000;
     milliseconds sticky_timeout{5'000};
     milliseconds shutdown_grace{10'000};
+    std::string metrics;
   } worker;
 
   struct Log {

@@ -6,11 +6,12 @@
 
 namespace addrflow::cli {
 
-tempora::Outcome<tempora::Client> connect_temporal() {
+tempora::Outcome<tempora::Client> connect_temporal(std::shared_ptr<tempora::Metrics> metrics) {
   auto options = tempora::load_connection_options();
   if (!options) {
     return std::unexpected(options.error());
   }
+  options->metrics = std::move(metrics);
   return tempora::Client::connect(*std::move(options));
 }
 

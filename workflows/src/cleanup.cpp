@@ -23,8 +23,9 @@ Message read_input(const tempora::RawPayload& input) {
   return request;
 }
 
-v1::CleanupRequest read_request(const tempora::RawPayload& input) {
-  auto request = read_input<v1::CleanupRequest>(input);
+template <class Message>
+Message read_request(const tempora::RawPayload& input) {
+  auto request = read_input<Message>(input);
   if (request.family().empty()) request.set_family(std::string{domain::kFamilyIpv4});
   if (request.family() != domain::kFamilyIpv4 && request.family() != domain::kFamilyIpv6Pd) {
     throw refusal(ErrorCode::kInvalidArgument, "family must be \"ipv4\" or \"ipv6_pd\"");
@@ -44,31 +45,37 @@ tempora::ActivityOptions in_batches(std::chrono::minutes at_most) {
   return options;
 }
 
-}  // namespace
-
-tempora::Task<v1::CleanupResult> CleanupStaleAddresses::run(tempora::Context& context,
-                                                            tempora::RawPayload input) {
-  const v1::CleanupRequest request = read_request(input);
-  // Batches beat: a worker that died is noticed, and the next attempt goes on where it stood.
-  const tempora::ActivityOptions options = in_batches(std::chrono::minutes{60});
+template <class Request, class Result>
+tempora::Task<Result> ask(tempora::Context& context,
+                          tempora::ActivityType<Request, Result> activity, Request request,
+                          std::chrono::minutes at_most) {
   try {
-    co_return co_await context.execute(catalog::kCleanup, request, options);
+    co_return co_await context.execute(activity, request, in_batches(at_most));
   } catch (const tempora::Failure& failure) {
     if (tempora::is_cancellation(failure)) throw;
     throw as_refusal(failure);
   }
 }
 
+}  // namespace
+
+tempora::Task<v1::CleanupResult> CleanupStaleAddresses::run(tempora::Context& context,
+                                                            tempora::RawPayload input) {
+  const auto request = read_request<v1::CleanupRequest>(input);
+  // Batches beat: a worker that died is noticed, and the next attempt goes on where it stood.
+  co_return co_await ask(context, catalog::kCleanup, request, std::chrono::minutes{60});
+}
+
 tempora::Task<v1::CatchUpResult> CatchUpDueWork::run(tempora::Context& context,
                                                      tempora::RawPayload input) {
   const auto request = read_input<v1::CatchUpRequest>(input);
-  const tempora::ActivityOptions options = in_batches(std::chrono::minutes{10});
-  try {
-    co_return co_await context.execute(catalog::kCatchUp, request, options);
-  } catch (const tempora::Failure& failure) {
-    if (tempora::is_cancellation(failure)) throw;
-    throw as_refusal(failure);
-  }
+  co_return co_await ask(context, catalog::kCatchUp, request, std::chrono::minutes{10});
+}
+
+tempora::Task<v1::EmitMetricsResult> EmitLifecycleMetrics::run(tempora::Context& context,
+                                                               tempora::RawPayload input) {
+  const auto request = read_request<v1::EmitMetricsRequest>(input);
+  co_return co_await ask(context, catalog::kEmitMetrics, request, std::chrono::minutes{4});
 }
 
 const tempora::Definition<CatchUpDueWork> kCatchUpDefinition{kCatchUpDueWork,
@@ -76,5 +83,8 @@ const tempora::Definition<CatchUpDueWork> kCatchUpDefinition{kCatchUpDueWork,
 
 const tempora::Definition<CleanupStaleAddresses> kCleanupDefinition{
     kCleanupStaleAddresses, tempora::run(&CleanupStaleAddresses::run)};
+
+const tempora::Definition<EmitLifecycleMetrics> kEmitMetricsDefinition{
+    kEmitLifecycleMetrics, tempora::run(&EmitLifecycleMetrics::run)};
 
 }  // namespace addrflow::workflows

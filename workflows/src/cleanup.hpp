@@ -20,7 +20,14 @@ class CatchUpDueWork {
   tempora::Task<v1::CatchUpResult> run(tempora::Context& context, tempora::RawPayload input);
 };
 
+// Counts what dashboards and alerts are fed with (A44, C5).
+class EmitLifecycleMetrics {
+ public:
+  tempora::Task<v1::EmitMetricsResult> run(tempora::Context& context, tempora::RawPayload input);
+};
+
 extern const tempora::Definition<CatchUpDueWork> kCatchUpDefinition;
 extern const tempora::Definition<CleanupStaleAddresses> kCleanupDefinition;
+extern const tempora::Definition<EmitLifecycleMetrics> kEmitMetricsDefinition;
 
 }  // namespace addrflow::workflows

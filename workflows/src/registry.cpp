@@ -11,7 +11,8 @@ std::vector<std::shared_ptr<const tempora::WorkflowDefinition>> all_workflows() 
   return {kServiceLifecycle.erased(),      kProvisionDefinition.erased(),
           kDeprovisionDefinition.erased(), kSuspendDefinition.erased(),
           kReactivateDefinition.erased(),  kCleanupDefinition.erased(),
-          kCatchUpDefinition.erased(),     kNetboxCatchUpDefinition.erased()};
+          kCatchUpDefinition.erased(),     kNetboxCatchUpDefinition.erased(),
+          kEmitMetricsDefinition.erased()};
 }
 
 tempora::WorkflowRegistry workflow_registry() {

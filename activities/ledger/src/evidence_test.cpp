@@ -8,8 +8,9 @@ namespace addrflow::ledger {
 namespace {
 
 struct FakeWaker : ports::ServiceWaker {
-  void wake(const v1::ServiceRef& service) noexcept override {
+  bool wake(const v1::ServiceRef& service) noexcept override {
     woken.push_back(service.subscriber_id());
+    return true;
   }
   std::vector<std::string> woken;
 };
@@ -72,6 +73,7 @@ class EvidenceTest : public LedgerTest {
             .service = "internet",
             .username = tenant + "-" + subscriber,
             .number = 1,
+            .plan = "default",
             .spaces = {space}};
   }
   // Every violation of this test's tenant.
@@ -200,7 +202,10 @@ TEST_F(EvidenceTest, HoldingsAreKeptForEverUnlessTheOwnerPrunesOldOnes) {
   EXPECT_EQ(ledger->prune_holdings(std::chrono::hours{24 * 365}, true).holdings, 1);
   EXPECT_EQ(ledger->prune_holdings(std::chrono::hours{24 * 365}, false).holdings, 1);
   EXPECT_EQ(ask_who("198.51.100.0/24").holders.size(), 1U);  // the open one stays
-  EXPECT_TRUE(ask_who("198.51.100.0/24", "2020-01-15T00:00:00Z").holders.empty());
+  const auto then = ask_who("198.51.100.0/24", "2020-01-15T00:00:00Z");
+  EXPECT_TRUE(then.holders.empty());
+  EXPECT_NE(then.pruned_before, "") << "nobody is known any more, which is not nobody";
+  EXPECT_EQ(ask_who("198.51.100.0/24").pruned_before, "") << "the present is on record";
 }
 
 // --- cleanup, catch-up ---------------------------------------------------------------------------
@@ -308,6 +313,27 @@ TEST_F(EvidenceTest, StuckRevocationsAreWokenAndNeverReleasedByTheCleanup) {
   soon.set_dry_run(false);
   with_waker.catch_up(soon);
   EXPECT_EQ(std::ranges::count(waker.woken, "stuck"), 1);
+}
+
+TEST_F(EvidenceTest, ARefusedEffectThatIsWorthAnotherAttemptIsCaughtUp) {
+  FakeWaker waker;
+  Ledger with_waker{settings, &sessions, &waker};
+  pool();
+  allocate("refused", "k", true);
+  const auto woken = [&](const std::string& reply) {
+    sql(
+        fmt::format("UPDATE effects SET status = 'refused', reply = '{}', updated_at ="
+                    " clock_timestamp() - interval '2 minutes' WHERE tenant_id = '{}'"
+                    " AND system = 'aaa'",
+                    reply, tenant));
+    waker.woken.clear();
+    with_waker.catch_up({});
+    return std::ranges::count(waker.woken, "refused");
+  };
+  EXPECT_EQ(woken(R"({"code": "unknown_nas", "retry": true, "retry_after_ms": "60000"})"), 1);
+  EXPECT_EQ(woken(R"({"code": "nak-406", "retry": true, "retry_after_ms": "300000"})"), 0)
+      << "its time has not come";
+  EXPECT_EQ(woken(R"({"code": "nak-403", "retry": false})"), 0) << "final";
 }
 
 TEST_F(EvidenceTest, ALineAtItsGateHearsOfItsSessionsEndFromTheCatchUp) {
@@ -452,6 +478,9 @@ TEST_F(EvidenceTest, TheAuditNamesWhatAaaSaysOtherwise) {
   aaa.lines[0].restricted = true;
   named("I3", "restricted");
   aaa.lines[0] = line("s", address);
+  aaa.lines[0].plan.clear();
+  named("I3", "plan none");
+  aaa.lines[0] = line("s", address);
   aaa.lines[0].number = 9;
   named("I5", "9");
   aaa.lines.clear();
@@ -462,6 +491,26 @@ TEST_F(EvidenceTest, TheAuditNamesWhatAaaSaysOtherwise) {
   aaa.lines.clear();
   sql(fmt::format("UPDATE effects SET status = 'unknown' WHERE tenant_id = '{}'", tenant));
   EXPECT_TRUE(violations(peers).empty());  // the unconfirmed effect says where not
+}
+
+TEST_F(EvidenceTest, TheAuditComparesThePlansGroup) {
+  pool();
+  const auto address = allocate_exposed("s");
+  const AuditPeers peers{.aaa = &aaa};
+  aaa.lines = {line("s", address)};
+  aaa.lines[0].plan = "of-the-platform";
+  EXPECT_TRUE(violations(peers).empty()) << "nobody has given the line a plan";
+  sql(
+      fmt::format("UPDATE effects SET wish = jsonb_set(wish, '{{plan}}', '\"gold\"')"
+                  " WHERE tenant_id = '{}' AND system = 'aaa'",
+                  tenant));
+  const auto all = violations(peers);
+  ASSERT_EQ(all.size(), 1U);
+  EXPECT_EQ(all[0].invariant, "I3");
+  EXPECT_THAT(all[0].expected, ::testing::HasSubstr("plan gold"));
+  EXPECT_THAT(all[0].found, ::testing::HasSubstr("plan of-the-platform"));
+  aaa.lines[0].plan = "gold";
+  EXPECT_TRUE(violations(peers).empty());
 }
 
 TEST_F(EvidenceTest, TheAuditNamesALineThatOnlyAaaKnows) {
@@ -513,6 +562,67 @@ TEST_F(EvidenceTest, TheAuditNamesWhatNetboxHasOtherwiseTooMuchAndTooLittle) {
   sql(fmt::format("UPDATE ip_reservations SET lifecycle_state = 'active' WHERE tenant_id = '{}'",
                   tenant));
   named("reserved, allocated");
+}
+
+TEST_F(EvidenceTest, TheAuditNamesAnObjectThatShowsAHolderWhereNobodyHoldsAnything) {
+  auto spec = pool_spec();
+  spec.netbox_mode = "mirror";
+  ledger->add_pool(spec);
+  const auto address = allocate("s", "k");
+  sql(fmt::format("UPDATE effects SET status = 'confirmed' WHERE tenant_id = '{}'", tenant));
+  netbox.objects = {{.id = 5,
+                     .key = tenant + "/s/internet/ipv4/" + address,
+                     .space = address,
+                     .status = "reserved",
+                     .lifecycle_state = "allocated"}};
+  const AuditPeers peers{.netbox = &netbox};
+  EXPECT_TRUE(violations(peers).empty()) << "a line holds it";
+  const auto claim = revoke("s", "r");
+  sessions.seen.stopped_since = true;
+  ASSERT_TRUE(gate(claim).open());
+  EXPECT_TRUE(violations(peers).empty()) << "its release is on its way";
+  const auto newest_effect_is = [&](const std::string& values) {
+    sql(
+        fmt::format("UPDATE effects SET {} WHERE id = (SELECT max(id) FROM effects WHERE"
+                    " system = 'netbox' AND tenant_id = '{}')",
+                    values, tenant));
+  };
+  newest_effect_is("status = 'not_applicable', code = 'left-alone'");
+  EXPECT_TRUE(violations(peers).empty()) << "as a request wanted it";
+  // As `netbox sync` did it once.
+  newest_effect_is("action = 'reserve', status = 'confirmed', code = ''");
+  const auto found = violations(peers);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].invariant, "I3");
+  EXPECT_EQ(found[0].subscriber, "s");
+  EXPECT_EQ(found[0].found, address + " reserved, allocated");
+  EXPECT_THAT(found[0].what, ::testing::HasSubstr("holds nothing there"));
+  // Its id is known still: once a person has deleted it, nothing is missing.
+  sql(fmt::format("UPDATE ip_reservations SET netbox_ip_id = 5 WHERE tenant_id = '{}'", tenant));
+  netbox.objects.clear();
+  EXPECT_TRUE(violations(peers).empty());
+}
+
+TEST_F(EvidenceTest, TheAuditNamesAnObjectInAnotherVrfThanItsRoutingDomains) {
+  auto spec = pool_spec();
+  spec.netbox_mode = "mirror";
+  spec.netbox_vrf_id = 7;
+  ledger->add_pool(spec);
+  const auto address = allocate("s", "k");
+  sql(fmt::format("UPDATE effects SET status = 'confirmed' WHERE tenant_id = '{}'", tenant));
+  netbox.objects = {{.id = 5,
+                     .key = tenant + "/s/internet/ipv4/" + address,
+                     .space = address,
+                     .status = "reserved",
+                     .lifecycle_state = "allocated",
+                     .vrf_id = 7}};
+  const AuditPeers peers{.netbox = &netbox};
+  EXPECT_TRUE(violations(peers).empty());
+  netbox.objects[0].vrf_id = 0;
+  const auto found = violations(peers);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].expected, address + " reserved, allocated in VRF 7");
+  EXPECT_EQ(found[0].found, address + " reserved, allocated");
 }
 
 TEST_F(EvidenceTest, ASystemOutOfReachIsNeverCalledClean) {

@@ -314,6 +314,58 @@ TEST_F(FamiliesTest, CountsSayHowManyAreInEachStateAndWhatNetBoxKnows) {
   EXPECT_EQ(ledger->lifecycle_counts("nobody")[0].states.at("active"), 0);
 }
 
+TEST_F(FamiliesTest, WhatIsMeasuredIsKeptAsTheTextOfAScrape) {
+  make_active(kBoth);
+  operate("suspend", "s", "suspended", kIpv6, "coa", "billing");
+  const auto has = [&](const std::string& line) {
+    return ledger->emitted_metrics().find("\n" + fmt::format(fmt::runtime(line), tenant) + "\n") !=
+           std::string::npos;
+  };
+  v1::EmitMetricsRequest request;
+  const auto ipv4 = ledger->emit_metrics(request);
+  EXPECT_EQ(ipv4.family(), "ipv4");
+  EXPECT_GE(ipv4.lines(), 1);
+  EXPECT_GE(ipv4.pools(), 1);
+  EXPECT_EQ(ipv4.errors(), 0);
+  request.set_family("ipv6_pd");
+  ledger->emit_metrics(request);
+  EXPECT_TRUE(has(R"(ipv4_lifecycle_state_count{{tenant_id="{}",state="active"}} 1)"));
+  EXPECT_TRUE(has(R"(ipv4_lifecycle_state_count{{tenant_id="{}",state="revoked"}} 0)"));
+  EXPECT_TRUE(has(R"(ipv6_lifecycle_state_count{{tenant_id="{}",state="suspended"}} 1)"));
+  EXPECT_TRUE(has(R"(ipv4_address_leak_count{{tenant_id="{}"}} 0)"));
+  EXPECT_TRUE(has(R"(ipv4_netbox_integrated_count{{tenant_id="{}"}} 0)"));
+  // What is gone is gone from the text too.
+  sql("UPDATE ip_reservations SET lifecycle_state = 'revoking', revoking_since = now()"
+      " WHERE family = 'ipv4' AND tenant_id = '" +
+      tenant + "'");
+  plants_violation = true;
+  request.set_family("ipv4");
+  ledger->emit_metrics(request);
+  EXPECT_TRUE(has(R"(ipv4_lifecycle_state_count{{tenant_id="{}",state="active"}} 0)"));
+  EXPECT_EQ(code_of([&] {
+              v1::EmitMetricsRequest strange;
+              strange.set_family("ipx");
+              ledger->emit_metrics(strange);
+            }),
+            ErrorCode::kInvalidArgument);
+}
+
+TEST_F(FamiliesTest, ALeakIsCountedAndSoIsWhatIsNotConfirmed) {
+  pool();
+  allocate("leaky", "k");
+  sql("UPDATE ip_reservations SET lifecycle_allocated_at = now() - interval '2 days'"
+      " WHERE tenant_id = '" +
+      tenant + "'");
+  const auto emitted = ledger->emit_metrics({});
+  EXPECT_GE(emitted.leaks(), 1);
+  const auto text = ledger->emitted_metrics();
+  EXPECT_NE(text.find("ipv4_address_leak_count{tenant_id=\"" + tenant + "\"} 1\n"),
+            std::string::npos);
+  EXPECT_NE(
+      text.find("addrflow_unconfirmed_effects{tenant_id=\"" + tenant + "\",system=\"aaa\"} 1\n"),
+      std::string::npos);
+}
+
 TEST_F(FamiliesTest, ACutThatIsOwedForOneFamilyIsMadeByTheNextMoveOfTheOther) {
   make_active(kBoth);
   revoke_without_answer(kIpv4);
@@ -350,6 +402,19 @@ TEST_F(FamiliesTest, ASitesPrefixIsNotTakenAlongToANasThatItsPoolDoesNotServe) {
   // A prefix that is on its way out stays where it is.
   operate("revoke", "v", "revoking", {"ipv6_pd"}, "disconnect");
   EXPECT_EQ(ledger->claim(move).outcome(), "claimed");
+}
+
+TEST_F(FamiliesTest, AFamilyThatIsAddedChangesNothingOfTheLineThatLives) {
+  make_active(kIpv4);
+  auto added = ask_for("allocate", "x", kIpv6);
+  added.set_plan("gold");
+  EXPECT_EQ(code_of([&] { ledger->claim(added); }), ErrorCode::kConflict) << "no session is told";
+  added.set_plan("default");
+  added.set_ipv4_pool_id("prefixes");
+  EXPECT_EQ(code_of([&] { ledger->claim(added); }), ErrorCode::kNoSuchPool);
+  added.set_ipv4_pool_id("main");
+  added.set_restrict_when("all");
+  EXPECT_EQ(ledger->claim(added).outcome(), "claimed");
 }
 
 TEST_F(FamiliesTest, ADisconnectIsWantedUntilTheLastSpaceThatItCutsIsFree) {

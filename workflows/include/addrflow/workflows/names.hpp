@@ -62,6 +62,9 @@ inline constexpr const char* kCleanupStaleAddresses = "CleanupStaleAddresses";
 // v1::CatchUpRequest → v1::CatchUpResult; run by a schedule.
 inline constexpr const char* kCatchUpDueWork = "CatchUpDueWork";
 
+// v1::EmitMetricsRequest → v1::EmitMetricsResult; run by a schedule.
+inline constexpr const char* kEmitLifecycleMetrics = "EmitLifecycleMetrics";
+
 // The seeds' step names, as `v1::Step.name` has them.
 inline constexpr const char* kStepAllocate = "allocate_ip_handler";
 inline constexpr const char* kStepActivateIpv4 = "activate_ipv4_lifecycle";

@@ -9,5 +9,7 @@ namespace addrflow::catalog {
 
 inline const tempora::ActivityType<v1::CatchUpRequest, v1::CatchUpResult> kCatchUp{
     "ledger_catch_up"};
+inline const tempora::ActivityType<v1::EmitMetricsRequest, v1::EmitMetricsResult> kEmitMetrics{
+    "ledger_emit_metrics"};
 
 }  // namespace addrflow::catalog

@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,11 +38,12 @@ struct PoolSpec {
       exclusions;  // "203.0.113.5", "203.0.113.8/30", "203.0.113.9-203.0.113.20"
   std::string routing_domain = "default";
   std::chrono::seconds quarantine{3600};
-  std::chrono::seconds hold_time{86'400};
+  // Unset: a day, or `longest_lease` where that is longer.
+  std::optional<std::chrono::seconds> hold_time;
   std::string netbox_mode = "mirror";  // mirror, authoritative, off
   std::int64_t netbox_prefix_id = 0;
   bool netbox_start_now = false;        // without an import of what NetBox holds
-  std::int64_t netbox_vrf_id = 0;       // of the routing domain, when this call makes it
+  std::int64_t netbox_vrf_id = 0;       // of the routing domain; 0: what it has
   std::vector<std::string> granted_to;  // besides the owner
   std::string family = "ipv4";          // ipv4, ipv6_pd
   int delegated_length = 0;             // ipv6_pd: what a line gets; 0: /56
@@ -83,6 +85,11 @@ struct PoolUsage {
   std::int64_t held = 0;
   std::int64_t free = 0;
   std::string counted_at;
+  std::int64_t quarantine_s = 0;
+  std::int64_t hold_time_s = 0;
+  std::string netbox_mode;
+  bool netbox_imported = false;    // else it hands out nothing, unless its mode is off
+  std::int64_t netbox_vrf_id = 0;  // of its routing domain; 0: the global table
   // Of one pool only:
   std::int64_t resting = 0;  // in quarantine
   std::int64_t blocked = 0;
@@ -95,6 +102,20 @@ struct PoolUsage {
 struct PoolChange {
   std::vector<std::string> held;  // the first hundred
   bool complete = true;
+};
+
+// What a person sets of a pool; what is unset stays as it is.
+struct PoolSettings {
+  std::optional<std::chrono::seconds> quarantine;
+  std::optional<std::chrono::seconds> hold_time;
+  std::optional<std::string> group;
+  std::optional<int> priority;
+  std::vector<std::string> grant;                   // tenants that may use it from now on
+  std::vector<std::string> revoke_grant;            // and such that may not
+  std::optional<std::vector<std::string>> nas_ips;  // these and no other; empty: every NAS
+  std::optional<std::string> netbox_mode;
+  std::optional<std::int64_t> netbox_vrf_id;  // of its routing domain; 0: the global table
+  bool netbox_start_now = false;              // without an import of what NetBox holds
 };
 
 // Who changes a pool, and why.
@@ -133,6 +154,12 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory, public p
                             const std::function<void(const v1::CleanupResult&)>& beat = {});
   v1::CatchUpResult catch_up(const v1::CatchUpRequest& request,
                              const std::function<void(const v1::CatchUpResult&)>& beat = {});
+  // Counts what is measured of a family, and of effects, and keeps it for `emitted_metrics`.
+  v1::EmitMetricsResult emit_metrics(
+      const v1::EmitMetricsRequest& request,
+      const std::function<void(const v1::EmitMetricsResult&)>& beat = {});
+  // The last emission of each family, in the text format of Prometheus; empty before the first.
+  std::string emitted_metrics();
   v1::Empty record(const v1::AuditRequest& request);
   // Runs `work` on one snapshot; nothing of what it supposes outlives it. It may be run again when
   // the connection broke.
@@ -159,7 +186,11 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory, public p
   // --- for people. Repeats with the same values change nothing.
   v1::ServiceView view(const v1::ServiceRef& service);
   void add_tenant(const std::string& tenant);
+  // A pool of that name that is another is a `conflict`, which names the field.
   PoolInfo add_pool(const PoolSpec& spec);
+  // All of it or nothing; what was changed, as "priority: 100 -> 50".
+  std::vector<std::string> set_pool(const std::string& tenant, const std::string& name,
+                                    const PoolSettings& wanted, const By& by);
   // Of all tenants when `tenant` is empty; with the numbers of the last roll-up.
   std::vector<PoolUsage> pools(const std::string& tenant);
   // Both families, of one tenant or of all (empty).
@@ -189,11 +220,13 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory, public p
   Profile set_ipv6_mode(const std::string& tenant, const std::string& subscriber,
                         const std::string& mode);
   void add_nas(const ports::NasRecord& nas);
+  // Throws `conflict` while a line with space hangs on it or a pool names it.
+  void remove_nas(const std::string& tenant, const std::string& name, const By& by);
   NetboxPool netbox_pool(const std::string& tenant, const std::string& name);
   // Blocks what NetBox holds in the pool, and starts the pool.
   ImportReport import_netbox(const NetboxPool& pool, std::int64_t netbox_prefix_id,
                              const std::vector<Occupied>& occupied, bool dry_run);
-  // What NetBox is to hold, of a scope with at least one member set.
+  // What NetBox is to hold, of a scope with at least one member set: bindings whose space is held.
   std::vector<NetboxRow> netbox_rows(const NetboxScope& scope);
   // Writes the row's wish down again as an effect; the catch-up sends it.
   void mirror_again(const NetboxRow& row);
@@ -221,6 +254,8 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory, public p
   // Runs `work`; when it found that the ledger was restored, that is written down.
   template <class F>
   auto watched(F work);
+  void count_pools(const std::string& family, v1::EmitMetricsResult& result,
+                   const std::function<void(const v1::EmitMetricsResult&)>& beat);
   std::vector<v1::ServiceRef> ended_sessions(std::int64_t older_s, v1::CatchUpResult& result);
   void refused(const v1::ClaimRequest& request, const LedgerError& error);
 

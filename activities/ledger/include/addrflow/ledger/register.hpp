@@ -56,6 +56,15 @@ inline void add_activities(tempora::Worker& worker, Ledger& ledger) {
                  });
                });
              });
+  worker.add(catalog::kEmitMetrics, [&ledger](tempora::ActivityContext& context,
+                                              const v1::EmitMetricsRequest& request) {
+    return as_activity([&] {
+      return ledger.emit_metrics(request, [&context](const v1::EmitMetricsResult& so_far) {
+        context.heartbeat(so_far);
+        context.throw_if_cancelled();
+      });
+    });
+  });
   add(catalog::kAudit, &Ledger::record);
 }
 
