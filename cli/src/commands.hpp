@@ -4,6 +4,7 @@
 #include "output.hpp"
 #include "settings.hpp"
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -59,6 +60,7 @@ struct PoolArguments {
   std::string name;
   std::string cidr;
   std::string domain = "default";
+  std::int64_t vrf = 0;  // 0: what the domain has
   std::string gateway;
   std::vector<std::string> exclude;  // addresses or "first-last"
   std::string quarantine = "1h";
@@ -78,6 +80,25 @@ struct PoolArguments {
   std::string reason;
 };
 
+struct PoolSetArguments {  // unset: left as it is
+  std::string tenant;
+  std::string name;
+  std::optional<std::string> quarantine;
+  std::optional<std::string> hold;
+  std::optional<std::string> group;
+  bool no_group = false;
+  std::optional<int> priority;
+  std::vector<std::string> grant;
+  std::vector<std::string> revoke_grant;
+  std::vector<std::string> nas;  // these and no other
+  bool any_nas = false;
+  std::optional<std::string> netbox_mode;
+  std::optional<std::int64_t> vrf;
+  bool no_import = false;
+  std::string actor;
+  std::string reason;
+};
+
 struct NetboxArguments {
   std::string tenant;
   std::string pool;
@@ -86,27 +107,30 @@ struct NetboxArguments {
   bool dry_run = false;
 };
 
+// What is not given stays as it is, or is the default of a new NAS.
 struct NasArguments {
   std::string tenant;
   std::string name;
-  std::string ip;
-  std::string coa_host;
-  int coa_port = 0;  // 0: the dialect's, RadSec 2083
-  std::string dialect = "rfc5176";
-  std::string secret;
-  std::string identifier;
-  std::string interim = "5m";
-  std::vector<std::string> source_addresses;
-  std::string next_secret;
-  double rate = 0;
-  int window = 0;
-  std::string jitter = "0s";
-  std::string group;
-  std::string transport = "udp";
-  std::string tls_ca;
-  std::string tls_certificate;
-  std::string tls_key;
-  std::string tls_server_name;
+  std::optional<std::string> ip;
+  std::optional<std::string> coa_host;
+  std::optional<int> coa_port;
+  std::optional<std::string> dialect;
+  std::optional<std::string> secret;
+  std::optional<std::string> identifier;
+  std::optional<std::string> interim;
+  std::optional<std::vector<std::string>> source_addresses;
+  std::optional<std::string> next_secret;
+  std::optional<double> rate;
+  std::optional<int> window;
+  std::optional<std::string> jitter;
+  std::optional<std::string> group;
+  std::optional<std::string> transport;
+  std::optional<std::string> tls_ca;
+  std::optional<std::string> tls_certificate;
+  std::optional<std::string> tls_key;
+  std::optional<std::string> tls_server_name;
+  std::string actor;
+  std::string reason;
 };
 
 struct MigrateArguments {
@@ -117,6 +141,7 @@ struct MigrateArguments {
   bool discard_new = false;
   std::string from;                // the schema with the platform's tables
   std::vector<std::string> pools;  // tenant/name=prefix
+  std::vector<std::string> vrfs;   // tenant/name=id
   std::string grace = "168h";
 };
 
@@ -167,12 +192,14 @@ Exit run_pool_add(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_list(const Shell& shell, const PoolArguments& arguments);
 Exit run_stats(const Shell& shell, const std::string& tenant);
 Exit run_pool_show(const Shell& shell, const PoolArguments& arguments);
+Exit run_pool_set(const Shell& shell, const PoolSetArguments& arguments);
 Exit run_pool_drain(const Shell& shell, const PoolArguments& arguments, bool draining);
 Exit run_pool_exclude(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_shrink(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_unblock(const Shell& shell, const PoolArguments& arguments);
 Exit run_pool_end_quarantine(const Shell& shell, const PoolArguments& arguments);
 Exit run_nas_add(const Shell& shell, const NasArguments& arguments);
+Exit run_nas_remove(const Shell& shell, const NasArguments& arguments);
 Exit run_nas_list(const Shell& shell, const std::string& tenant);
 Exit run_nas_show(const Shell& shell, const std::string& tenant, const std::string& name);
 // Asks the NAS to end a session that nobody has: any answer that its secret signed says that
@@ -189,6 +216,7 @@ Exit run_netbox_setup(const Shell& shell);
 Exit run_netbox_status(const Shell& shell);
 Exit run_netbox_import(const Shell& shell, const NetboxArguments& arguments);
 Exit run_netbox_sync(const Shell& shell, const NetboxArguments& arguments);
+Exit run_netbox_catch_up(const Shell& shell);
 
 // --- services -----------------------------------------------------------------------------------
 Exit run_provision(const Shell& shell, Target target, const ProvisionArguments& arguments);
@@ -216,6 +244,8 @@ Exit run_holdings_prune(const Shell& shell, const std::string& older_than, bool 
 // What the schedules do, by hand. Without a Temporal server nobody is woken, which it says.
 Exit run_cleanup(const Shell& shell, const std::string& family, bool dry_run);
 Exit run_catch_up(const Shell& shell, bool dry_run);
+// Counts now, keeps it for the workers' /metrics as the schedules do, and prints the text.
+Exit run_metrics(const Shell& shell, const std::string& family);
 Exit run_reconcile_after_restore(const Shell& shell, const std::string& actor, bool dry_run);
 
 // --- operators ----------------------------------------------------------------------------------

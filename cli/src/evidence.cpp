@@ -19,12 +19,29 @@ namespace addrflow::cli {
 namespace {
 
 constexpr std::size_t kMostAskedOfAccounting = 100;  // holders whose sessions are read
-constexpr int kMostSessions = 50;                    // of one holder
+constexpr std::size_t kMostSessions = 50;            // of one holder
+
+struct Sessions {
+  bool read = false;       // there were too many holders, or accounting could not be read
+  bool truncated = false;  // there are more than kMostSessions
+  std::vector<ports::SessionRecord> records;
+};
 
 struct Evidence {
-  std::vector<std::vector<ports::SessionRecord>> sessions;  // one list a holder
+  std::vector<Sessions> sessions;  // one a holder
   std::string trouble;
 };
+
+Sessions read_sessions(aaa::AccountingSessions& accounting, const std::string& space,
+                       const std::string& from, const std::string& to) {
+  Sessions sessions{
+      .read = true,
+      .truncated = false,
+      .records = accounting.history(space, from, to, static_cast<int>(kMostSessions) + 1)};
+  sessions.truncated = sessions.records.size() > kMostSessions;
+  if (sessions.truncated) sessions.records.resize(kMostSessions);
+  return sessions;
+}
 
 // Asked about a moment: the sessions of that moment; else those of the whole holding.
 Evidence read_evidence(const Settings& settings, const WhoHeldArguments& asked,
@@ -38,8 +55,8 @@ Evidence read_evidence(const Settings& settings, const WhoHeldArguments& asked,
       const bool ranged = !asked.from.empty() || !asked.to.empty();
       evidence.sessions.push_back(
           ranged || asked.at.empty()
-              ? accounting.history(holder.space, holder.from, holder.to, kMostSessions)
-              : accounting.history(holder.space, asked.at, asked.at, kMostSessions));
+              ? read_sessions(accounting, holder.space, holder.from, holder.to)
+              : read_sessions(accounting, holder.space, asked.at, asked.at));
     }
   } catch (const std::exception&) {
     // What a database library says may hold the connection string.
@@ -62,20 +79,25 @@ nlohmann::json json_of(const ledger::Holder::Operation& operation) {
           {"reason", operation.reason}};
 }
 
-nlohmann::json json_of(const ledger::Holder& holder,
-                       const std::vector<ports::SessionRecord>& records) {
-  nlohmann::json sessions = nlohmann::json::array();
-  for (const auto& session : records) {
-    sessions.push_back({{"username", session.username},
-                        {"nas_ip", session.nas_ip},
-                        {"session_id", session.acct_session_id},
-                        {"calling_station_id", session.calling_station_id},
-                        {"started", session.started},
-                        {"updated", session.updated},
-                        {"stopped", session.stopped},
-                        {"terminate_cause", session.terminate_cause},
-                        {"remark", verdict_on(holder, session)}});
+// Null: they were not read, which is not none.
+nlohmann::json json_of(const ledger::Holder& holder, const Sessions& sessions) {
+  if (!sessions.read) return nullptr;
+  nlohmann::json list = nlohmann::json::array();
+  for (const auto& session : sessions.records) {
+    list.push_back({{"username", session.username},
+                    {"nas_ip", session.nas_ip},
+                    {"session_id", session.acct_session_id},
+                    {"calling_station_id", session.calling_station_id},
+                    {"started", session.started},
+                    {"updated", session.updated},
+                    {"stopped", session.stopped},
+                    {"terminate_cause", session.terminate_cause},
+                    {"remark", verdict_on(holder, session)}});
   }
+  return list;
+}
+
+nlohmann::json json_of_whole(const ledger::Holder& holder, const Sessions& sessions) {
   return {{"tenant", holder.tenant},
           {"subscriber", holder.subscriber},
           {"service", holder.service},
@@ -92,7 +114,8 @@ nlohmann::json json_of(const ledger::Holder& holder,
           {"evidence", holder.evidence},
           {"opened_by", json_of(holder.opened_by)},
           {"closed_by", json_of(holder.closed_by)},
-          {"sessions", sessions}};
+          {"sessions", json_of(holder, sessions)},
+          {"sessions_truncated", sessions.truncated}};
 }
 
 void print_operation(const char* verb, const ledger::Holder::Operation& operation) {
@@ -106,7 +129,7 @@ void print_operation(const char* verb, const ledger::Holder::Operation& operatio
              operation.reason.empty() ? "" : ", reason " + operation.reason);
 }
 
-void print_holder(const ledger::Holder& holder, const std::vector<ports::SessionRecord>& records) {
+void print_holder(const ledger::Holder& holder, const Sessions& sessions) {
   const bool shared = holder.first_port != 0 || holder.last_port != 65'535;
   fmt::print("{}{}  {}/{}/{}\n", holder.space,
              shared ? fmt::format(" ports {}-{}", holder.first_port, holder.last_port) : "",
@@ -118,7 +141,8 @@ void print_holder(const ledger::Holder& holder, const std::vector<ports::Session
              holder.pool.empty() ? "-" : holder.pool, holder.generation);
   print_operation("opened", holder.opened_by);
   print_operation("closed", holder.closed_by);
-  for (const auto& session : records) {
+  if (!sessions.read) fmt::print("  sessions not read\n");
+  for (const auto& session : sessions.records) {
     const std::string remark = verdict_on(holder, session);
     fmt::print(
         "  session {} of {} at {}: {} to {}{}\n", session.acct_session_id, session.username,
@@ -126,12 +150,15 @@ void print_holder(const ledger::Holder& holder, const std::vector<ports::Session
         session.stopped.empty() ? fmt::format("{} (no Stop)", session.updated) : session.stopped,
         remark.empty() ? "" : "; " + remark);
   }
+  if (sessions.truncated) fmt::print("  and more sessions\n");
 }
 
 std::string summary(const WhoHeldArguments& asked, const ledger::WhoHeld& answer) {
   if (answer.ambiguous == "domain")
     return "ambiguous: several routing domains have it; name one with --domain";
   if (answer.ambiguous == "port") return "ambiguous: the space is shared; name the --port";
+  if (!answer.pruned_before.empty())
+    return "no longer on record: what ended before " + answer.pruned_before + " was pruned";
   if (answer.holders.empty()) return "nobody held " + asked.space;
   if (answer.truncated)
     return fmt::format("there are more than {}: narrow the question", ledger::WhoHeld::kMost);
@@ -155,10 +182,11 @@ Exit run_who_held(const Shell& shell, const WhoHeldArguments& asked) {
     if (shell.output.json) {
       nlohmann::json holders = nlohmann::json::array();
       for (std::size_t i = 0; i < answer.holders.size(); ++i)
-        holders.push_back(json_of(answer.holders[i], evidence.sessions[i]));
+        holders.push_back(json_of_whole(answer.holders[i], evidence.sessions[i]));
       fmt::print("{}\n", nlohmann::json{{"holders", holders},
                                         {"ambiguous", answer.ambiguous},
                                         {"truncated", answer.truncated},
+                                        {"pruned_before", answer.pruned_before},
                                         {"accounting", evidence.trouble}}
                              .dump(2));
     } else {
@@ -168,7 +196,8 @@ Exit run_who_held(const Shell& shell, const WhoHeldArguments& asked) {
     if (!evidence.trouble.empty()) fmt::print(stderr, "addrflow: {}\n", evidence.trouble);
     if (!said.empty()) fmt::print(stderr, "addrflow: {}\n", said);
     if (!answer.ambiguous.empty()) return Exit::kRefused;
-    return evidence.trouble.empty() ? Exit::kDone : Exit::kUnknown;
+    const bool known = evidence.trouble.empty() && answer.pruned_before.empty();
+    return known ? Exit::kDone : Exit::kUnknown;
   });
 }
 
@@ -270,7 +299,8 @@ Exit run_audit(const Shell& shell) {
 
 namespace {
 
-// A ledger that wakes services where a Temporal server can be reached.
+// A ledger that wakes services where a Temporal server can be reached; where it cannot, the rest is
+// done and the exit code says that something is left.
 template <class F>
 Exit with_waker(const Shell& shell, bool dry_run, F body) {
   std::optional<compose::ClientWaker> waker;
@@ -283,12 +313,13 @@ Exit with_waker(const Shell& shell, bool dry_run, F body) {
                  client.error().text());
     }
   }
-  return guarded(shell, [&] {
+  const Exit exit = guarded(shell, [&] {
     aaa::Database database(aaa_settings(shell.settings));
     aaa::AccountingSessions accounting(database);
     ledger::Ledger ledger(ledger_settings(shell.settings), &accounting, waker ? &*waker : nullptr);
     return body(ledger);
   });
+  return exit == Exit::kDone && !dry_run && !waker ? Exit::kUnknown : exit;
 }
 
 }  // namespace
@@ -299,6 +330,18 @@ Exit run_cleanup(const Shell& shell, const std::string& family, bool dry_run) {
     request.set_family(family);
     request.set_dry_run(dry_run);
     return shell.output.done(ledger.cleanup(request));
+  });
+}
+
+Exit run_metrics(const Shell& shell, const std::string& family) {
+  return guarded(shell, [&] {
+    ledger::Ledger ledger(ledger_settings(shell.settings));
+    v1::EmitMetricsRequest request;
+    request.set_family(family);
+    const auto emitted = ledger.emit_metrics(request);
+    if (shell.output.json) return shell.output.done(emitted);
+    fmt::print("{}", ledger.emitted_metrics());
+    return Exit::kDone;
   });
 }
 

@@ -23,6 +23,7 @@ struct Arguments {
   ProvisionArguments provision;
   LiftArguments lift;
   PoolArguments pool;
+  PoolSetArguments pool_set;
   NasArguments nas;
   std::string dialect;
   NetboxArguments netbox;
@@ -112,6 +113,8 @@ class CommandLine {
                         "up: the schema with the platform's tables (default: the ledger's)");
     migrate->add_option("--pool", a.migrate.pools,
                         "up: TENANT/NAME=PREFIX of a pool that the platform's tables leave open");
+    migrate->add_option("--vrf", a.migrate.vrfs,
+                        "up: TENANT/NAME=ID of a pool whose objects are in this NetBox VRF");
     migrate->add_option("--grace", a.migrate.grace,
                         "up: how long imported bindings do not count as leaks");
     migrate->add_flag("--dry-run", a.migrate.dry_run, "say what would be done");
@@ -150,6 +153,11 @@ class CommandLine {
     command("catch-up", "Wake lines whose effects are unconfirmed or whose gate is past due",
             [&a](const Shell& shell) { return run_catch_up(shell, a.dry_run); })
         ->add_flag("--dry-run", a.dry_run, "only count");
+
+    command("metrics", "Count states, pools and leaks now, as the workers' /metrics shows them",
+            [&a](const Shell& shell) { return run_metrics(shell, a.family); })
+        ->add_option("--family", a.family, "ipv4 or ipv6_pd")
+        ->check(CLI::IsMember({"ipv4", "ipv6_pd"}));
 
     CLI::App* ledger = app_.add_subcommand("ledger", "The ledger itself")->require_subcommand(1);
     CLI::App* reconcile = ledger->add_subcommand(
@@ -209,7 +217,11 @@ class CommandLine {
     pool_add->add_option("name", a.pool.name, "name of the pool")->required();
     pool_add->add_option("--tenant", a.pool.tenant, "whose")->required();
     pool_add->add_option("--cidr", a.pool.cidr, "e.g. 203.0.113.0/24 or 2001:db8::/32")->required();
-    pool_add->add_option("--domain", a.pool.domain, "routing domain (VRF)");
+    pool_add->add_option("--domain", a.pool.domain, "routing domain: space means one thing in it");
+    pool_add
+        ->add_option("--vrf", a.pool.vrf,
+                     "NetBox's number of that domain's VRF; 0: the one it has, else none")
+        ->check(CLI::NonNegativeNumber);
     pool_add->add_option("--gateway", a.pool.gateway, "never handed out");
     pool_add->add_option("--exclude", a.pool.exclude, "address or first-last; may be repeated");
     pool_add->add_option("--quarantine", a.pool.quarantine, "rest before another holder");
@@ -230,6 +242,7 @@ class CommandLine {
     pool_add->add_flag("--no-import", a.pool.no_import,
                        "start it without asking what NetBox holds in it");
     add_pool_changes(*pool);
+    add_pool_set(*pool);
 
     CLI::App* stats = app_.add_subcommand(
         "stats", "How many lines are in which state, of each family, and what of it NetBox knows");
@@ -238,10 +251,12 @@ class CommandLine {
         [this, &a] { action_ = [&a](const Shell& shell) { return run_stats(shell, a.tenant); }; });
 
     CLI::App* nas = app_.add_subcommand("nas", "Network access servers")->require_subcommand(1);
-    CLI::App* nas_add = nas->add_subcommand("add", "Add a NAS; repeating it updates it");
+    CLI::App* nas_add =
+        nas->add_subcommand("add", "Add a NAS, or change of a known one what is given");
     nas_add->add_option("name", a.nas.name, "name of the NAS")->required();
     nas_add->add_option("--tenant", a.nas.tenant, "whose")->required();
-    nas_add->add_option("--ip", a.nas.ip, "NAS-IP-Address, as accounting shows it")->required();
+    nas_add->add_option("--ip", a.nas.ip,
+                        "NAS-IP-Address, as accounting shows it; needed for a new NAS");
     nas_add->add_option("--coa-host", a.nas.coa_host, "where CoA goes; default: --ip");
     nas_add->add_option("--coa-port", a.nas.coa_port, "default: the dialect's; RadSec: 2083")
         ->check(CLI::Range(1, 65535));
@@ -270,6 +285,14 @@ class CommandLine {
     nas_add->add_option("--interim", a.nas.interim, "its accounting interim interval");
     nas_add->callback(
         [this, &a] { action_ = [&a](const Shell& shell) { return run_nas_add(shell, a.nas); }; });
+    CLI::App* nas_remove = nas->add_subcommand("remove", "Forget a NAS that no line hangs on");
+    nas_remove->add_option("name", a.nas.name, "name of the NAS")->required();
+    nas_remove->add_option("--tenant", a.nas.tenant, "whose")->required();
+    nas_remove->add_option("--actor", a.nas.actor, "who does this")->envname("USER");
+    nas_remove->add_option("--reason", a.nas.reason, "why, for the record");
+    nas_remove->callback([this, &a] {
+      action_ = [&a](const Shell& shell) { return run_nas_remove(shell, a.nas); };
+    });
     CLI::App* nas_list = nas->add_subcommand("list", "All NAS of a tenant");
     nas_list->add_option("--tenant", a.nas.tenant, "whose")->required();
     nas_list->callback([this, &a] {
@@ -315,6 +338,34 @@ class CommandLine {
     CLI::App* subcommand = pool.add_subcommand(name, help);
     subcommand->callback([this, action] { action_ = action; });
     return subcommand;
+  }
+
+  void add_pool_set(CLI::App& pool) {
+    PoolSetArguments& a = arguments_.pool_set;
+    CLI::App* set = pool_command(pool, "set", "Change what a pool was made with",
+                                 [&a](const Shell& s) { return run_pool_set(s, a); });
+    set->add_option("name", a.name, "name or id of the pool")->required();
+    set->add_option("--tenant", a.tenant, "whose")->required();
+    set->add_option("--actor", a.actor, "who does it, for the record")->required();
+    set->add_option("--reason", a.reason, "why, for the record")->required();
+    set->add_option("--quarantine", a.quarantine, "of what comes back from now on");
+    set->add_option("--hold", a.hold, "how long space is held without evidence");
+    CLI::Option* group = set->add_option("--group", a.group, "its group from now on");
+    set->add_flag("--no-group", a.no_group, "of no group any more")->excludes(group);
+    set->add_option("--priority", a.priority, "in its group, the lowest first");
+    set->add_option("--grant", a.grant, "a tenant that may use it; repeatable");
+    set->add_option("--revoke-grant", a.revoke_grant,
+                    "a tenant that may not any more; refused while it holds space");
+    CLI::Option* nas =
+        set->add_option("--nas", a.nas, "only for this NAS; repeatable: these and no other");
+    set->add_flag("--any-nas", a.any_nas, "for every NAS again")->excludes(nas);
+    set->add_option("--netbox", a.netbox_mode, "mirror, authoritative or off")
+        ->check(CLI::IsMember({"mirror", "authoritative", "off"}));
+    set->add_option("--vrf", a.vrf,
+                    "NetBox's number of its routing domain's VRF; 0: none. Only while no line of "
+                    "the domain was told to NetBox")
+        ->check(CLI::NonNegativeNumber);
+    set->add_flag("--no-import", a.no_import, "start it without asking what NetBox holds in it");
   }
 
   void add_pool_changes(CLI::App& pool) {
@@ -373,6 +424,7 @@ class CommandLine {
     import->add_option("pool", a.netbox.pool, "name or id of the pool")->required();
     CLI::App* sync = add("sync", "Say where NetBox differs, and send it again (the catch-up does)",
                          [&a](const Shell& shell) { return run_netbox_sync(shell, a.netbox); });
+    add("catch-up", "Send NetBox what it missed, as the schedule does", run_netbox_catch_up);
     sync->add_option("--pool", a.netbox.pool, "of this pool");
     sync->add_option("--subscriber", a.netbox.subscriber, "of this subscriber");
     sync->add_option("--address", a.netbox.address, "this address or prefix");
@@ -552,7 +604,7 @@ class CommandLine {
                          "Declare a failed line to be in a state, checked against the "
                          "ledger",
                          [&a](const Shell& s) { return run_adopt(s, a.target, a.state); }))
-        ->add_option("--state", a.state, "allocated, active or suspended")
+        ->add_option("--state", a.state, "allocated, active, suspended or revoked")
         ->required();
     with_families(changing_command(
         "force-release", "Free the space of a failed or revoking line; needs --reason",

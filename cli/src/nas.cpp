@@ -13,6 +13,7 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
 namespace addrflow::cli {
@@ -76,6 +77,53 @@ ports::NasRecord named(const Shell& shell, const std::string& tenant, const std:
   return found.front();
 }
 
+std::uint16_t default_port(const ports::NasRecord& nas, const radius::Dialects& dialects) {
+  return nas.transport == "radsec" ? kRadsecPort : known_dialect(dialects, nas.dialect).port;
+}
+
+// The NAS as the arguments want it: a known one stays as it is in what they do not name.
+ports::NasRecord changed(const std::optional<ports::NasRecord>& known,
+                         const NasArguments& arguments, const radius::Dialects& dialects) {
+  ports::NasRecord nas = known.value_or(ports::NasRecord{});
+  const auto take = [](auto& field, const auto& given) {
+    if (given) field = *given;
+  };
+  const auto take_or_clear = [](std::string& field, const std::optional<std::string>& given) {
+    if (given) field = *given == "none" ? "" : *given;
+  };
+  // A dialect that is gone from the directory had some port: it stays.
+  const bool own_port = known && (dialects.find(known->dialect) == nullptr ||
+                                  known->coa_port != default_port(*known, dialects));
+  nas.tenant = arguments.tenant;
+  nas.name = arguments.name;
+  take(nas.nas_ip, arguments.ip);
+  if (nas.nas_ip.empty()) throw std::invalid_argument("ip: a new NAS needs its --ip");
+  if (!known) nas.coa_host = nas.nas_ip;
+  take(nas.coa_host, arguments.coa_host);
+  take(nas.dialect, arguments.dialect);
+  take(nas.transport, arguments.transport);
+  static_cast<void>(known_dialect(dialects, nas.dialect));
+  if (!own_port) nas.coa_port = default_port(nas, dialects);
+  if (arguments.coa_port) nas.coa_port = static_cast<std::uint16_t>(*arguments.coa_port);
+  take(nas.secret_ref, arguments.secret);
+  take_or_clear(nas.next_secret_ref, arguments.next_secret);
+  take_or_clear(nas.nas_identifier, arguments.identifier);
+  if (arguments.interim)
+    nas.interim_interval = std::chrono::duration_cast<std::chrono::seconds>(
+        duration_of("interim", *arguments.interim));
+  take(nas.source_addresses, arguments.source_addresses);
+  std::erase(nas.source_addresses, "none");
+  take(nas.rate, arguments.rate);
+  if (arguments.window) nas.window = static_cast<std::size_t>(*arguments.window);
+  if (arguments.jitter) nas.jitter = duration_of("jitter", *arguments.jitter);
+  take_or_clear(nas.redundancy_group, arguments.group);
+  take(nas.tls_ca, arguments.tls_ca);
+  take(nas.tls_certificate, arguments.tls_certificate);
+  take(nas.tls_key, arguments.tls_key);
+  take_or_clear(nas.tls_server_name, arguments.tls_server_name);
+  return nas;
+}
+
 Exit report_check(const Shell& shell, const ports::NasRecord& nas, const radius::Outcome& outcome) {
   using Kind = radius::Outcome::Kind;
   const auto fail = [&](Exit exit, const char* code, const std::string& why) {
@@ -104,37 +152,25 @@ Exit report_check(const Shell& shell, const ports::NasRecord& nas, const radius:
 Exit run_nas_add(const Shell& shell, const NasArguments& arguments) {
   return guarded(shell, [&] {
     const radius::Dialects dialects(shell.settings.radius.dialect_dir);
-    const radius::Dialect& dialect = known_dialect(dialects, arguments.dialect);
-    ports::NasRecord nas;
-    nas.tenant = arguments.tenant;
-    nas.name = arguments.name;
-    nas.nas_ip = arguments.ip;
-    nas.coa_host = arguments.coa_host.empty() ? arguments.ip : arguments.coa_host;
-    nas.transport = arguments.transport;
-    nas.coa_port = arguments.coa_port != 0     ? static_cast<std::uint16_t>(arguments.coa_port)
-                   : nas.transport == "radsec" ? kRadsecPort
-                                               : dialect.port;
-    nas.dialect = arguments.dialect;
-    nas.secret_ref = arguments.secret;
-    nas.next_secret_ref = arguments.next_secret;
-    nas.nas_identifier = arguments.identifier;
-    nas.interim_interval =
-        std::chrono::duration_cast<std::chrono::seconds>(duration_of("interim", arguments.interim));
-    nas.source_addresses = arguments.source_addresses;
-    nas.rate = arguments.rate;
-    nas.window = static_cast<std::size_t>(arguments.window);
-    nas.jitter = duration_of("jitter", arguments.jitter);
-    nas.redundancy_group = arguments.group;
-    nas.tls_ca = arguments.tls_ca;
-    nas.tls_certificate = arguments.tls_certificate;
-    nas.tls_key = arguments.tls_key;
-    nas.tls_server_name = arguments.tls_server_name;
-    ledger::Ledger(ledger_settings(shell.settings)).add_nas(nas);
+    ledger::Ledger ledger(ledger_settings(shell.settings));
+    const auto known = ledger.list_nas(arguments.tenant, arguments.name);
+    const ports::NasRecord nas =
+        changed(known.empty() ? std::nullopt : std::optional{known.front()}, arguments, dialects);
+    ledger.add_nas(nas);
     return shell.output.facts({{"nas", nas.name},
                                {"ip", nas.nas_ip},
                                {"coa", fmt::format("{} port {}", nas.coa_host, nas.coa_port)},
                                {"dialect", nas.dialect},
-                               {"tested", evidence_of(dialect)}});
+                               {"tested", evidence_of(known_dialect(dialects, nas.dialect))}});
+  });
+}
+
+Exit run_nas_remove(const Shell& shell, const NasArguments& arguments) {
+  return guarded(shell, [&] {
+    ledger::Ledger(ledger_settings(shell.settings))
+        .remove_nas(arguments.tenant, arguments.name,
+                    {.actor = arguments.actor, .reason = arguments.reason});
+    return shell.output.facts({{"nas", arguments.name}, {"removed", "yes"}});
   });
 }
 

@@ -2,9 +2,12 @@
 
 #include "commands.hpp"
 #include "parts.hpp"
+#include "temporal.hpp"
 
 #include <fmt/format.h>
+#include <addrflow/compose/compose.hpp>
 #include <addrflow/netbox/client.hpp>
+#include <addrflow/netbox/effects.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -195,6 +198,22 @@ Exit run_netbox_sync(const Shell& shell, const NetboxArguments& arguments) {
     }
     shell.output.facts(facts);
     return foreign ? Exit::kRefused : Exit::kDone;
+  });
+}
+
+Exit run_netbox_catch_up(const Shell& shell) {
+  return guarded(shell, [&] {
+    const auto client = netbox_client(shell.settings);
+    if (!client) return not_configured(shell);
+    auto temporal = connect_temporal();
+    if (!temporal) return report(shell.output, temporal.error());
+    ledger::Ledger ledger(ledger_settings(shell.settings));
+    compose::ClientWaker waker(*temporal);
+    netbox::NetboxEffects effects(client, ledger, ledger, waker, {.worker = temporal->identity()});
+    const auto result = effects.catch_up({}, [] { return false; });
+    const Exit exit = shell.output.done(result);
+    // What is left is due again, by the schedule or by this command.
+    return result.unconfirmed() == 0 ? exit : Exit::kUnknown;
   });
 }
 

@@ -15,7 +15,7 @@ namespace addrflow::cli {
 namespace {
 
 struct NobodyToWake : ports::ServiceWaker {
-  void wake(const v1::ServiceRef&) noexcept override {}
+  bool wake(const v1::ServiceRef&) noexcept override { return false; }
 };
 
 // Left out of a NetBox object's fields: what only addresses it.

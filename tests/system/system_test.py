@@ -10,10 +10,12 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 from world import FAST, Trouble, World, eventually, new_key
 
@@ -689,6 +691,24 @@ class Pools(SystemTest):
         self.assertEqual(len(set(addresses)), 200)
 
 
+    def test_a_pool_is_set_says_what_it_was_and_comes_back_to_netbox_by_an_import(self):
+        def set_to(*settings):
+            return self.world.must("pool", "set", "main", "--tenant", self.tenant, "--actor", "ann", "--reason", "test",
+                                   *settings).json
+        said = set_to("--hold", "2h", "--group", "site", "--priority", "7", "--nas", self.world.nas_ip)
+        self.assertEqual(said["changed"], ["hold_time: 3600 -> 7200", "group: none -> site", "priority: 100 -> 7",
+                                           f"nas_ips: none -> {self.world.nas_ip}"])
+        again = self.world.addrflow("pool", "add", "main", "--tenant", self.tenant, "--cidr", f"{self.net}.0/24",
+                                    "--domain", self.tenant, "--quarantine", "1h", "--hold", "1h")
+        self.assertEqual(again.exit, 1, repr(again))
+        self.assertIn("hold_time: ", again.text + again.error)
+        set_to("--any-nas", "--no-group", "--netbox", "off")
+        self.assertEqual(set_to("--netbox", "mirror")["to do"], "addrflow netbox import main")
+        self.assertIn("netbox import", self.provision("walt", exits=(1,))["message"])
+        self.world.must("netbox", "import", "main", "--tenant", self.tenant)
+        self.provision("walt")
+
+
 class SmallPool(SystemTest):
     pool_prefix = 28  # 14 addresses
 
@@ -833,6 +853,7 @@ class NetboxFaults(SystemTest):
         self.world.must("schedules", "apply")
         self.world.must("schedules", "trigger", "addrflow-catch-up-netbox")
         eventually("the backlog to be empty", self.backlog_is_empty, limit_s=120)
+        self.assertEqual(self.world.must("netbox", "catch-up").json["breaker"], "closed")
         for line, result in zip(lines, results):
             self.assert_exists_once(line, result["context"]["ipv4_address"])
             self.assertEqual(self.status(line)["enforcement"], "confirmed")
@@ -854,6 +875,31 @@ class NetboxFaults(SystemTest):
         rows = self.world.sql("select count(*) from radreply where attribute='Framed-IP-Address' and"
                               f" username='sam@{self.tenant}'", "aaa")
         self.assertEqual(rows, [["0"]])
+
+
+class RoutingDomains(SystemTest):
+    def test_the_same_space_in_two_domains_is_in_a_vrf_each(self):
+        number = next(NET)
+        cidr, address = f"100.82.{number}.0/24", f"100.82.{number}.7"
+        vrfs = {name: self.world.netbox_post("ipam/vrfs/", {"name": f"{self.tenant}-{name}"})["id"]
+                for name in ("left", "right")}
+        for name, vrf in vrfs.items():
+            self.world.add_prefixes(self.tenant, cidr, pool=name, domain=f"{self.tenant}-{name}", vrf=vrf,
+                                    quarantine="1h", hold="1h")
+            result = self.provision(f"line-{name}", "--pool", name, "--address", address)
+            self.assertEqual(result["context"]["ipv4_address"], address)
+        self.assertEqual({o["custom_fields"]["subscriber_id"]: o["vrf"]["id"]
+                          for o in self.world.netbox_addresses(address)},
+                         {f"line-{name}": vrf for name, vrf in vrfs.items()})
+        for name in vrfs:
+            imported = self.world.must("netbox", "import", name, "--tenant", self.tenant).json
+            self.assertEqual((imported["objects in NetBox"], imported["ours already"]), ("1", "1"))
+            synced = self.world.must("netbox", "sync", "--pool", name, "--tenant", self.tenant, "--dry-run").json
+            self.assertEqual(synced, {"NetBox": "agrees on 1 bindings"})
+        other = self.world.addrflow("pool", "add", "left", "--tenant", self.tenant, "--cidr", cidr, "--domain",
+                                    f"{self.tenant}-left", "--vrf", vrfs["right"], "--quarantine", "1h", "--hold", "1h")
+        self.assertEqual(other.exit, 1, repr(other))
+        self.assertIn("vrf: ", other.text + other.error)
 
 
 class NetboxPicks(SystemTest):
@@ -1031,6 +1077,22 @@ class Accounting(SystemTest):
         self.world.addrflow("catch-up")
         self.assert_only_its_own("ann", address)
 
+    def test_a_session_that_accounting_has_not_heard_of_for_long_is_told(self):
+        # A NAS without Interim-Updates says nothing between Start and Stop.
+        self.provision("quinn")
+        address, session = self.login_and_start("quinn")
+        self.world.sql("update radacct set acctstarttime = now() - interval '20 minutes', acctupdatetime = now() -"
+                       f" interval '20 minutes' where username='quinn@{self.tenant}'", "aaa")
+        suspended = self.run_on("suspend", "quinn", "--reason", "abuse")["result"]
+        self.assertEqual((suspended["state"], suspended["enforcement"]), ("suspended", "confirmed"))
+        told = [line for line in self.world.nas_log() if session in line and "CoA-Request" in line]
+        self.assertIn("suspended", told[-1])
+        self.run_on("reactivate", "quinn", "--reason", "abuse")
+        again = [line for line in self.world.nas_log() if session in line and "CoA-Request" in line]
+        self.assertGreater(len(again), len(told))
+        self.assertNotIn("suspended", again[-1])
+        self.world.accounting("Stop", f"quinn@{self.tenant}", session, address)
+
     def test_a_nas_that_restarts_is_no_word_of_its_sessions(self):
         self.provision("ben")
         address, session = self.login_and_start("ben")
@@ -1091,6 +1153,38 @@ class Changes(SystemTest):
         self.assertEqual((again["success"], again["effects"]), (True, []))
         self.run_on("move", "mona", "--nas-ip", "127.0.0.77", exits=(1,))
 
+    def test_a_line_that_comes_back_at_another_site_gets_an_address_of_that_site(self):
+        self.add_other_nas()
+        sites = {self.world.nas_ip: f"100.80.{next(NET)}", "127.0.0.9": f"100.80.{next(NET)}"}
+        for number, (nas, net) in enumerate(sites.items()):
+            self.world.add_network(self.tenant, cidr=f"{net}.0/24", pool=f"site{number}", domain=self.tenant, nas=nas,
+                                   quarantine="1h", hold="1h")
+        self.provision("ruth", "--nas-ip", self.world.nas_ip)
+        address, session = self.login_and_start("ruth")
+        self.assertTrue(address.startswith(sites[self.world.nas_ip]), address)
+        self.run_on("deprovision", "ruth", exits=(0, 4))
+        wanted = self.run_on("provision", "ruth", "--nas-ip", "127.0.0.9", "--address", address, exits=(1,))
+        self.assertEqual(wanted["code"], "conflict")
+        back = self.change("provision", "ruth", "--nas-ip", "127.0.0.9", exits=(0, 4))
+        other = back["context"]["ipv4_address"]
+        self.assertTrue(other.startswith(sites["127.0.0.9"]), other)
+        self.assertEqual(self.world.login(f"ruth@{self.tenant}")["Framed-IP-Address"], other)
+        self.assertFalse(self.gate_is_open("ruth"), "its session at the other site may live")
+        self.world.accounting("Stop", f"ruth@{self.tenant}", session, address)
+        self.world.addrflow("catch-up")
+        eventually("the gate to open", lambda: self.gate_is_open("ruth"))
+        self.assertEqual((self.binding("ruth")["state"], self.binding("ruth")["address"]), ("active", other))
+
+    def test_an_allocated_line_is_provisioned_as_it_was_allocated_or_not_at_all(self):
+        self.run_on("allocate", "lena", "--username", f"lena@{self.tenant}", "--plan", "silver", exits=(0, 4))
+        for more in (["--plan", "gold"], ["--restrict-when", "all"]):
+            refused = self.provision("lena", *more, exits=(1,))
+            self.assertEqual(refused["code"], "conflict")
+            self.assertIn(more[0].strip("-").replace("-", "_"), refused["message"])
+        self.assertEqual((self.status("lena")["plan"], self.binding("lena")["state"]), ("silver", "allocated"))
+        self.provision("lena", "--plan", "silver")
+        self.assertEqual(self.binding("lena")["state"], "active")
+
     def test_a_rebound_line_logs_in_under_its_new_name_only(self):
         self.provision("rosa")
         address, session = self.login_and_start("rosa")
@@ -1117,6 +1211,30 @@ class Changes(SystemTest):
                                 f" username='paul@{self.tenant}' order by priority", "aaa")
         self.assertEqual(groups, [["suspended"], ["bronze"]])
         self.assertEqual(self.binding("paul")["state"], "suspended")
+
+    def test_a_group_that_the_platform_wrote_wins_over_no_suspend_and_no_plan(self):
+        username = f"vera@{self.tenant}"
+        platform, silver = f"platform-{self.tenant}", f"silver-{self.tenant}"
+        for group in (platform, silver):
+            self.world.sql("insert into radgroupreply(groupname, attribute, op, value)"
+                           f" values ('{group}', 'Filter-Id', ':=', '{group}')", "aaa")
+        self.world.sql(f"insert into radusergroup(username, groupname) values ('{username}', '{platform}')", "aaa")
+        self.world.add_credentials(username, "pw")
+
+        def filter_of_login():
+            return self.world.login(username).get("Filter-Id")
+        self.provision("vera")
+        self.assertEqual(filter_of_login(), platform, "nobody has given the line a plan")
+        plan = self.run_on("suspend", "vera", "--reason", "billing", "--dry-run")
+        self.assertIn(f"= radusergroup {username} {platform} priority 0 (after ours)", json.dumps(plan))
+        self.run_on("suspend", "vera", "--reason", "billing")
+        self.assertEqual(filter_of_login(), "suspended")
+        self.run_on("reactivate", "vera", "--reason", "billing")
+        self.assertEqual(filter_of_login(), platform)
+        self.change("change-plan", "vera", "--plan", silver)
+        self.assertEqual(filter_of_login(), silver)
+        self.run_on("suspend", "vera", "--reason", "billing")
+        self.assertEqual(filter_of_login(), "suspended")
 
     def test_a_readdressed_line_gets_the_new_address_and_the_old_one_rests(self):
         self.provision("rita")
@@ -1377,6 +1495,51 @@ class Evidence(SystemTest):
             answer = self.world.must("cleanup", "--family", family).json
             self.assertLessEqual({"revoked_deleted", "allocated_stale", "revoking_stuck", "errors"}, set(answer))
 
+    def test_a_nas_is_changed_in_what_is_named_and_in_nothing_else(self):
+        def nas(*arguments, exits=(0,)):
+            answer = self.world.addrflow("nas", *arguments, "--tenant", self.tenant)
+            self.assertIn(answer.exit, exits, repr(answer))
+            return answer.json or {}
+        nas("add", "mx480", exits=(1, 2))  # a new one needs its address
+        nas("add", "mx480", "--ip", "192.0.2.80", "--dialect", "juniper", "--secret", "file:/run/old", "--interim", "30m")
+        before = nas("show", "mx480")
+        nas("add", "mx480", "--next-secret", "file:/run/new")
+        self.assertEqual(nas("show", "mx480"), {**before, "next secret": "file:/run/new"})
+        nas("add", "mx480", "--next-secret", "none")
+        self.assertEqual(nas("show", "mx480"), before)
+        nas("add", "mx480", "--ip", "192.0.2.81", exits=(1,))
+        nas("remove", "mx480")
+        nas("show", "mx480", exits=(1, 2))
+        self.provision("pia", "--nas-ip", self.world.nas_ip)
+        nas("remove", "bng1", exits=(1,))
+
+    def test_measurements_are_counted_by_schedule_and_scraped_from_a_worker(self):
+        self.provision("wim")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        worker = self.world.start_worker("worker-metrics", ADDRFLOW_WORKER_METRICS=f"127.0.0.1:{port}")
+        self.world.must("schedules", "apply")
+        for name in ("network.emit_ipv4_lifecycle_metrics", "network.emit_ipv6_metrics"):
+            self.world.must("schedules", "trigger", name)
+
+        def scraped():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                return answer.read().decode().splitlines()
+        active = f'ipv4_lifecycle_state_count{{tenant_id="{self.tenant}",state="active"}} 1'
+        eventually("the counts to be handed out", lambda: active in scraped())
+        lines = scraped()
+        self.assertIn(f'ipv4_pool_total_addresses{{tenant_id="{self.tenant}",pool_name="main"}} ', "\n".join(lines))
+        self.assertTrue(any(line.startswith("temporal_") for line in lines))
+        self.world.stop_worker(worker)
+        # By hand, and counted anew.
+        self.provision("xaver")
+        said = self.world.addrflow("metrics", json_output=False).text
+        self.assertIn(active[:-1] + "2", said.splitlines())
+        self.assertEqual(self.world.must("metrics", "--family", "ipv6_pd").json["family"], "ipv6_pd")
+        refused = self.world.addrflow("worker", ADDRFLOW_WORKER_METRICS="nowhere")
+        self.assertEqual(refused.exit, 2)
+        self.assertIn("worker.metrics", refused.text + refused.error)
+
     def test_the_audit_names_what_was_broken_in_aaa_and_in_netbox(self):
         address = self.provision("emma")["context"]["ipv4_address"]
         username = f"emma@{self.tenant}"
@@ -1387,6 +1550,11 @@ class Evidence(SystemTest):
         self.world.sql(f"update radreply set value='100.127.0.1' where username='{username}'", "aaa")
         self.assertEqual(broken(), {("I3", "aaa")})
         self.world.sql(f"update radreply set value='{address}' where username='{username}'", "aaa")
+        self.world.sql(f"delete from radusergroup where username='{username}'", "aaa")
+        self.assertEqual(broken(), {("I3", "aaa")})
+        self.world.sql("insert into radusergroup(username, groupname, priority)"
+                       f" values ('{username}', 'default', 1)", "aaa")
+        self.assertEqual(broken(), set())
         if self.world.netbox_is_real:
             return
         for item in self.world.netbox_addresses(address):
@@ -1395,8 +1563,8 @@ class Evidence(SystemTest):
         # Stating it again makes the object anew.
         self.run_on("suspend", "emma")
         self.run_on("reactivate", "emma")
-        if broken():
-            self.run_on("deprovision", "emma", exits=(0, 4))
+        eventually("NetBox to have it again", lambda: not broken())
+        self.assertEqual(len(self.world.netbox_addresses(address)), 1)
 
     def test_an_audit_that_cannot_reach_aaa_says_so(self):
         answer = self.world.addrflow("audit", ADDRFLOW_AAA_URL="postgresql://nobody@127.0.0.1:9/none")
