@@ -322,6 +322,13 @@ Exit with_waker(const Shell& shell, bool dry_run, F body) {
   return exit == Exit::kDone && !dry_run && !waker ? Exit::kUnknown : exit;
 }
 
+// What met an error is due again.
+template <class Result>
+Exit all_done(const Shell& shell, const Result& result) {
+  const Exit exit = shell.output.done(result);
+  return result.errors() == 0 ? exit : Exit::kUnknown;
+}
+
 }  // namespace
 
 Exit run_cleanup(const Shell& shell, const std::string& family, bool dry_run) {
@@ -329,7 +336,7 @@ Exit run_cleanup(const Shell& shell, const std::string& family, bool dry_run) {
     v1::CleanupRequest request;
     request.set_family(family);
     request.set_dry_run(dry_run);
-    return shell.output.done(ledger.cleanup(request));
+    return all_done(shell, ledger.cleanup(request));
   });
 }
 
@@ -349,7 +356,7 @@ Exit run_catch_up(const Shell& shell, bool dry_run) {
   return with_waker(shell, dry_run, [&](ledger::Ledger& ledger) {
     v1::CatchUpRequest request;
     request.set_dry_run(dry_run);
-    return shell.output.done(ledger.catch_up(request));
+    return all_done(shell, ledger.catch_up(request));
   });
 }
 

@@ -288,6 +288,7 @@ class CommandLine {
     CLI::App* nas_remove = nas->add_subcommand("remove", "Forget a NAS that no line hangs on");
     nas_remove->add_option("name", a.nas.name, "name of the NAS")->required();
     nas_remove->add_option("--tenant", a.nas.tenant, "whose")->required();
+    nas_remove->add_option("--ip", a.nas.ip, "which, where several have that name");
     nas_remove->add_option("--actor", a.nas.actor, "who does this")->envname("USER");
     nas_remove->add_option("--reason", a.nas.reason, "why, for the record");
     nas_remove->callback([this, &a] {

@@ -153,7 +153,12 @@ Exit run_nas_add(const Shell& shell, const NasArguments& arguments) {
   return guarded(shell, [&] {
     const radius::Dialects dialects(shell.settings.radius.dialect_dir);
     ledger::Ledger ledger(ledger_settings(shell.settings));
-    const auto known = ledger.list_nas(arguments.tenant, arguments.name);
+    auto known = ledger.list_nas(arguments.tenant, arguments.name);
+    if (arguments.ip)
+      std::erase_if(known, [&](const auto& nas) { return nas.nas_ip != *arguments.ip; });
+    if (known.size() > 1)
+      throw std::invalid_argument(
+          fmt::format("ip: {} NAS are called {}: name one", known.size(), arguments.name));
     const ports::NasRecord nas =
         changed(known.empty() ? std::nullopt : std::optional{known.front()}, arguments, dialects);
     ledger.add_nas(nas);
@@ -168,7 +173,7 @@ Exit run_nas_add(const Shell& shell, const NasArguments& arguments) {
 Exit run_nas_remove(const Shell& shell, const NasArguments& arguments) {
   return guarded(shell, [&] {
     ledger::Ledger(ledger_settings(shell.settings))
-        .remove_nas(arguments.tenant, arguments.name,
+        .remove_nas(arguments.tenant, arguments.name, arguments.ip.value_or(""),
                     {.actor = arguments.actor, .reason = arguments.reason});
     return shell.output.facts({{"nas", arguments.name}, {"removed", "yes"}});
   });

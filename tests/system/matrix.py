@@ -239,6 +239,12 @@ class Line:
             "     and e.status in ('planned', 'sent', 'unknown') and not (e.action = 'release'"
             "     and e.not_before > clock_timestamp()))") == [["0"]]
 
+    def come_to_rest(self):
+        try:
+            eventually(f"{self.subscriber} to rest", self.rests, limit_s=60)
+        except Trouble as trouble:
+            raise Trouble(f"{trouble}; owed: {self.owed()}") from None
+
     def has_let_go(self):
         return self.world.sql("select count(*) from holdings where upper_inf(period) and releasing and"
                               f" tenant_id='{self.matrix.tenant}' and subscriber_id='{self.subscriber}'") == [["0"]]
@@ -251,10 +257,7 @@ class Line:
 
     def assert_is(self, state):
         wanted = FAMILIES[self.family]["families"]
-        try:
-            eventually(f"{self.subscriber} to rest", self.rests, limit_s=60)
-        except Trouble as trouble:
-            raise Trouble(f"{trouble}; owed: {self.owed()}") from None
+        self.come_to_rest()
         view, bindings = self.bindings()
         for family in wanted:
             if bindings.get(family, {}).get("state") != state:
@@ -340,7 +343,7 @@ class Matrix:
             pass
         finally:
             frozen.send_signal(signal.SIGCONT)
-        eventually("the line to rest", line.rests, limit_s=60)
+        line.come_to_rest()
         self.world.stop_worker(frozen)
 
     def restart_postgres(self, line, running):

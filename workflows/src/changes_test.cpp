@@ -335,6 +335,17 @@ TEST_F(Changes, NetboxHearsOfTheNewSpaceBeforeTheFormerOneIsDeprecated) {
   EXPECT_EQ(std::count(deprecated, ledger.log.end(), "netbox/reserve"), 0) << "all came before it";
 }
 
+TEST_F(Changes, AReserveForWhichANewerWishStandsHoldsTheFormerSpacesDeprecationUpNoMore) {
+  ledger.world["netbox/reserve"] = [](int attempt) {
+    return attempt < 2 ? effect_reply("unknown", "timeout", true) : effect_reply("superseded");
+  };
+  play.update("readdress:k", "readdress", readdress("k"));
+  play.finish();
+  EXPECT_TRUE(answer("readdress:k").success());
+  EXPECT_EQ(std::ranges::count(ledger.log, "netbox/deprecate"), 1);
+  EXPECT_LT(place("netbox/reserve"), place("netbox/deprecate"));
+}
+
 TEST_F(Changes, NetboxPicksTheNewSpaceOfAnAuthoritativePool) {
   ledger.netbox_picks = true;
   play.update("readdress:k", "readdress", readdress("k"));

@@ -401,7 +401,8 @@ void must_be_usable(const ports::NasRecord& nas) {
 
 }  // namespace
 
-void Ledger::remove_nas(const std::string& tenant, const std::string& name, const By& by) {
+void Ledger::remove_nas(const std::string& tenant, const std::string& name, const std::string& ip,
+                        const By& by) {
   store_->as_owner([&](Tx& tx) {
     const auto found = tx.exec_params(
         "SELECT host(nas_ip), (SELECT count(*) FROM services s WHERE s.tenant_id = n.tenant_id"
@@ -410,17 +411,22 @@ void Ledger::remove_nas(const std::string& tenant, const std::string& name, cons
         "   AND upper_inf(h.period))),"
         " coalesce((SELECT min(p.pool_name) FROM pool_nas pn JOIN ip_pools p ON p.id = pn.pool_id"
         "  WHERE p.tenant_id = n.tenant_id AND pn.nas_ip = n.nas_ip), '')"
-        " FROM nas n WHERE n.tenant_id = $1 AND n.name = $2 FOR UPDATE OF n",
-        tenant, name);
+        " , n.id FROM nas n WHERE n.tenant_id = $1 AND n.name = $2"
+        " AND ($3 = '' OR host(n.nas_ip) = $3) FOR UPDATE OF n",
+        tenant, name, ip);
     if (found.empty())
       throw LedgerError{ErrorCode::kNotFound, fmt::format("name: {} has no NAS {}", tenant, name)};
+    // An older version let one name stand for several.
+    if (found.size() > 1)
+      throw LedgerError{ErrorCode::kConflict,
+                        fmt::format("ip: {} NAS are called {}: name one", found.size(), name)};
     if (const auto lines = found[0][1].as<std::int64_t>(); lines > 0)
       throw LedgerError{ErrorCode::kConflict,
                         fmt::format("name: {} lines with space hang on NAS {}", lines, name)};
     if (const std::string pool = found[0][2].c_str(); !pool.empty())
       throw LedgerError{ErrorCode::kConflict,
                         fmt::format("name: pool {} serves NAS {}", pool, name)};
-    tx.exec_params("DELETE FROM nas WHERE tenant_id = $1 AND name = $2", tenant, name);
+    tx.exec_params("DELETE FROM nas WHERE id = $1", found[0][3].as<std::int64_t>());
     tx.exec_params(
         "INSERT INTO audit_log (tenant_id, event, actor, code, detail)"
         " VALUES ($1, 'nas_removed', $2, 'ok', $3)",
@@ -435,7 +441,9 @@ void Ledger::add_nas(const ports::NasRecord& nas) {
     must_have_tenant(tx, nas.tenant);
     // By its name people find it again.
     const auto other = tx.exec_params(
-        "SELECT host(nas_ip) FROM nas WHERE tenant_id = $1 AND name = $2 AND nas_ip <> $3::inet",
+        "SELECT host(nas_ip) FROM nas WHERE tenant_id = $1 AND name = $2 AND nas_ip <> $3::inet"
+        " AND NOT EXISTS (SELECT 1 FROM nas WHERE tenant_id = $1 AND name = $2"
+        "  AND nas_ip = $3::inet)",
         nas.tenant, nas.name, nas.nas_ip);
     if (!other.empty())
       throw LedgerError{ErrorCode::kConflict,

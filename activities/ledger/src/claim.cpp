@@ -263,6 +263,7 @@ class Claiming {
   // Space of a site's own pool cannot be taken along to a NAS that the pool does not serve.
   void check_pools() {
     if (nas_ip_.empty()) return;
+    if (operation_ == Operation::kActivate && nas_ip_ == nas_address(tx_, head_.nas_ip)) return;
     for (const Row& row : rows_) {
       const bool goes_along = row.space_held && domain::is_live(row.state) &&
                               row.state != domain::State::kRevoking &&
@@ -487,7 +488,7 @@ class Claiming {
             .pool = ipv4 ? request_.ipv4_pool_id() : request_.ipv6_pool_id(),
             .requested = requested(family),
             .service_id = head_.id,
-            .nas_ip = nas_ip_.empty() ? head_.nas_ip : nas_ip_};
+            .nas_ip = nas_ip_.empty() ? nas_address(tx_, head_.nas_ip) : nas_ip_};
   }
 
   v1::ClaimReply base_reply() {

@@ -362,6 +362,15 @@ UPDATE pool_addresses a SET state = 'blocked', why = left('set aside by the migr
 FROM lf_rows r JOIN lf_pools p ON p.tenant = r.tenant AND r.space <<= p.prefix
 WHERE r.fate = 'aside' AND r.pool IS NULL AND a.pool_id = p.id AND a.address = r.space
   AND a.state = 'free';
+-- A prefix that nobody holds is no row of its pool yet.
+INSERT INTO pool_exclusions (pool_id, space, reason)
+SELECT p.id, r.space, left('set aside by the migration: ' || r.why, 200)
+FROM lf_rows r JOIN lf_pools p ON p.id = r.pool OR (r.pool IS NULL AND p.tenant = r.tenant
+  AND r.space <<= p.prefix)
+WHERE r.fate = 'aside' AND r.family = 'ipv6_pd' AND r.space IS NOT NULL AND NOT EXISTS
+  (SELECT 1 FROM pool_addresses a WHERE a.pool_id = p.id AND a.state = 'held'
+   AND a.address && r.space)
+ON CONFLICT DO NOTHING;
 -- Nobody has seen the old sessions end: what was given back rests for a quarantine.
 UPDATE pool_addresses a SET last_service_id = l.service_id, last_end = now(),
   free_after = now() + p.quarantine_s * interval '1 second'

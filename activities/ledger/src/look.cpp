@@ -169,7 +169,7 @@ v1::ReserveReply Looking::reserve(const v1::ReserveRequest& request) {
             .pool = request.pool_id(),
             .requested = request.requested_address(),
             .service_id = supposed_.head.id,
-            .nas_ip = supposed_.session.nas_ip};
+            .nas_ip = nas_address(tx_, supposed_.session.nas_ip)};
   if (former) stay_in_pool(tx_, wish, *former, former_.nas_ip);
   const bool held = !former && row != nullptr && row->space_held;
   const bool again = held && takes_up_again(tx_, *row, wish);

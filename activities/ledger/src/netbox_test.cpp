@@ -137,6 +137,33 @@ TEST_F(NetboxLedgerTest, ARevokeThatLeavesNetboxAloneDoesSoAtTheGateToo) {
   EXPECT_TRUE(claim_all().empty());
 }
 
+TEST_F(NetboxLedgerTest, WhatAnOrdinaryRevokeOwesIsReleasedWhateverIsAskedOfTheLineThen) {
+  const auto address = allocate("a", "k");
+  ledger->finish(claim_all().at(0).request, 1, reply("confirmed"));
+  const auto claim = ledger->claim(ask("revoke", "a", "r")).claim();
+  ledger->transition(to(claim, "revoking"));
+  finish(claim);
+  PoolSpec other = pool_spec("203.0.113.0/24");
+  other.name = "other";
+  other.netbox_mode = "mirror";
+  ledger->add_pool(other);
+  auto asked = without_netbox(ask("allocate", "a", "k2"));
+  asked.set_ipv4_pool_id("other");
+  const auto again = ledger->claim(asked).claim();
+  v1::ReserveRequest wish;
+  *wish.mutable_claim() = again;
+  wish.set_family("ipv4");
+  wish.set_pool_id("other");
+  ASSERT_NE(ledger->reserve(wish).address(), address);
+  ledger->transition(to(again, "allocated"));
+  finish(again);
+  ASSERT_TRUE(gate(again).open());
+  EXPECT_EQ(one("SELECT status FROM effects WHERE system = 'netbox' AND action = 'release'"
+                " AND tenant_id = '" +
+                tenant + "'"),
+            "planned");
+}
+
 TEST_F(NetboxLedgerTest, AnAllocateThatLeavesNetboxAloneTellsItNothingAndIsOnRecord) {
   const auto claim = ledger->claim(without_netbox(ask("allocate", "a", "k"))).claim();
   EXPECT_EQ(reserve(claim).netbox().effect_id(), 0);

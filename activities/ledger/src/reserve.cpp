@@ -32,6 +32,15 @@ void leave_behind(Tx& tx, const Row& row) {
       row.id);
 }
 
+// What was kept for the line is not any more once it has other space.
+void keep_no_other(Tx& tx, std::int64_t service_id, const std::string& family,
+                   std::int64_t holding_id) {
+  tx.exec_params(
+      "UPDATE holdings SET kept = false WHERE service_id = $1 AND family = $2 AND id <> $3"
+      " AND kept AND releasing AND upper_inf(period)",
+      service_id, family, holding_id);
+}
+
 // NetBox was asked for other space: whether the line takes up what it holds is decided.
 bool wants_other(const v1::ReserveRequest& request) {
   return request.taken_effect() != 0 || request.netbox_asked() || !request.exhausted().empty();
@@ -275,7 +284,7 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
               .pool = request.pool_id(),
               .requested = request.requested_address(),
               .service_id = head.id,
-              .nas_ip = head.nas_ip,
+              .nas_ip = nas_address(tx, head.nas_ip),
               .exhausted = {request.exhausted().begin(), request.exhausted().end()},
               .netbox_picks = settings_.netbox && !request.netbox_asked()};
     std::int64_t generation = next_generation(tx, head, operation);
@@ -344,6 +353,7 @@ v1::ReserveReply Ledger::reserve(const v1::ReserveRequest& request) {
     if (left) leave_behind(tx, *left);
     const std::int64_t holding =
         open_holding(tx, service, wish, generation, picked, operation, exposed);
+    keep_no_other(tx, head.id, family, holding);
     const std::string key = taken ? taken->key : object_key(tx, service, wish, picked);
     const std::int64_t id =
         insert_row(tx, service, wish, generation, picked, holding, key, request);

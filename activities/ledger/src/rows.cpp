@@ -267,19 +267,35 @@ bool leaves_netbox_alone(Tx& tx, std::int64_t service_id, std::int64_t operation
   return !asked.empty() && asked[0][0].as<bool>();
 }
 
+// Of space that becomes free: by what sent it away, not by what was asked of the line since. What
+// nobody has sent away is undone by the operation that took it.
+static bool leaves_release_alone(Tx& tx, std::int64_t operation, std::int64_t row_id) {
+  const auto asked = tx.exec_params(
+      "SELECT coalesce(o.request->>'update_netbox' = 'false', false) FROM ip_reservations r"
+      " JOIN holdings h ON h.id = r.holding_id JOIN operations o ON o.service_id = h.service_id"
+      " WHERE r.id = $2 AND o.id <= $1 AND (o.id = h.opened_by OR (o.id > h.opened_by"
+      "  AND o.operation IN ('revoke', 'readdress') AND h.family = ANY(o.families)"
+      "  AND coalesce((o.outcome->>'success')::boolean, true)))"
+      " ORDER BY o.id = h.opened_by, o.id LIMIT 1",
+      operation, row_id);
+  return !asked.empty() && asked[0][0].as<bool>();
+}
+
 v1::EffectRef plan_netbox(Tx& tx, const ServiceRef& service, std::int64_t service_id,
                           std::int64_t operation, std::int64_t number, std::int64_t row_id,
                           const std::string& action) {
   const auto facts = read_netbox_facts(tx, row_id);
   if (!facts || facts->mode == "off") return {};
   const nlohmann::json wish = netbox_wish(service, *facts, action);
-  if (!leaves_netbox_alone(tx, service_id, operation)) {
+  const bool frees = action == "release";
+  const bool alone = frees ? leaves_release_alone(tx, operation, row_id)
+                           : leaves_netbox_alone(tx, service_id, operation);
+  if (!alone) {
     return plan_effect(tx, service, service_id, operation, number, "netbox", action, facts->key,
                        wish);
   }
   // What an earlier request wanted told is still to be told, until the space is free for others:
   // before that this is a wish for no object, which stands for no older one.
-  const bool frees = action == "release";
   if (frees) supersede_older(tx, service_id, facts->key);
   tx.exec_params(
       "INSERT INTO effects (tenant_id, service_id, operation_id, number, system, action, object,"

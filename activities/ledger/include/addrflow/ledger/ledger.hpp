@@ -220,8 +220,10 @@ class Ledger : public ports::EffectJournal, public ports::NasDirectory, public p
   Profile set_ipv6_mode(const std::string& tenant, const std::string& subscriber,
                         const std::string& mode);
   void add_nas(const ports::NasRecord& nas);
-  // Throws `conflict` while a line with space hangs on it or a pool names it.
-  void remove_nas(const std::string& tenant, const std::string& name, const By& by);
+  // Throws `conflict` while a line with space hangs on it or a pool names it. `ip` where an older
+  // version let one name stand for several; else empty.
+  void remove_nas(const std::string& tenant, const std::string& name, const std::string& ip,
+                  const By& by);
   NetboxPool netbox_pool(const std::string& tenant, const std::string& name);
   // Blocks what NetBox holds in the pool, and starts the pool.
   ImportReport import_netbox(const NetboxPool& pool, std::int64_t netbox_prefix_id,
