@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <set>
+#include <string>
 #include <thread>
 
 #include "pollers/fake_transport.hpp"
@@ -108,8 +110,10 @@ TEST(ActivityWorker, DoesNotRunWhatWasCancelledBeforeItsTurnCame) {
   activities.worker->cancel_running(CancelReason::kRequested);
   activities.end();
   EXPECT_EQ(activities.runs, 1);
-  EXPECT_EQ(activities.answered(), "RespondActivityTaskCompleted");
-  EXPECT_EQ(activities.answered(), "RespondActivityTaskCanceled");
+  // Each is answered by a thread of its own: in any order.
+  const std::set<std::string> answers{activities.answered(), activities.answered()};
+  EXPECT_EQ(answers,
+            (std::set<std::string>{"RespondActivityTaskCanceled", "RespondActivityTaskCompleted"}));
 }
 
 TEST(ActivityWorker, DoesNotRunWhatHasTimedOutBeforeItsTurnCame) {
