@@ -983,7 +983,8 @@ class NetboxPicks(SystemTest):
     def test_a_worker_killed_while_netbox_picks_leaves_one_object(self):
         self.must_be_standin()
         self.world.netbox_fault("late", count=1, method="POST", path="available-ips", delay_s=3)
-        running = concurrent.futures.ThreadPoolExecutor(1).submit(self.provision_picked, "kim", limit_s=110)
+        running = concurrent.futures.ThreadPoolExecutor(1).submit(
+            self.provision_picked, "kim", exits=(0, 4), limit_s=110)
         eventually("NetBox to have picked", self.objects, every_s=0.02)
         self.world.kill_worker(self.worker)
         self.worker = self.world.start_worker()
@@ -994,7 +995,8 @@ class NetboxPicks(SystemTest):
     def test_a_worker_frozen_while_netbox_picks_leaves_one_object(self):
         self.must_be_standin()
         self.world.netbox_fault("late", count=1, method="POST", path="available-ips", delay_s=3)
-        running = concurrent.futures.ThreadPoolExecutor(1).submit(self.provision_picked, "lea", limit_s=110)
+        running = concurrent.futures.ThreadPoolExecutor(1).submit(
+            self.provision_picked, "lea", exits=(0, 4), limit_s=110)
         eventually("NetBox to have picked", self.objects, every_s=0.02)
         frozen = self.worker
         frozen.send_signal(signal.SIGSTOP)
