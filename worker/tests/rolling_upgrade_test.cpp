@@ -26,6 +26,11 @@ struct Long {
   }
 };
 const Definition<Long> kLong{"Long", run(&Long::run), signal("proceed", &Long::proceed)};
+// The same, with a behavior of their own.
+const Definition<Long> kStays{"Stays", run(&Long::run), signal("proceed", &Long::proceed),
+                              versioning(VersioningBehavior::kPinned)};
+const Definition<Long> kMoves{"Moves", run(&Long::run), signal("proceed", &Long::proceed),
+                              versioning(VersioningBehavior::kAutoUpgrade)};
 
 struct Build {
   Build(const std::string& deployment, const std::string& queue, std::string id,
@@ -33,7 +38,8 @@ struct Build {
       : stage{connect(), 1'000}, version{deployment, id} {
     stage.options.task_queue = queue;
     stage.options.versioning = WorkerVersioning{.version = version, .behavior = behavior};
-    stage.runs(kLong).does(kBuild, [id](ActivityContext&, const Void&) { return id; });
+    stage.runs(kLong).runs(kStays).runs(kMoves);
+    stage.does(kBuild, [id](ActivityContext&, const Void&) { return id; });
     stage.start_worker();
   }
   // A deployment and its versions are made by the first polls: there is no event to wait on. The
@@ -65,19 +71,52 @@ struct Build {
   DeploymentVersion version;
 };
 
-std::string upgraded(VersioningBehavior behavior) {
+// What runs answer that were begun on build one and ended after build two took over.
+struct Upgraded {
+  std::string by_default;  // of the worker
+  std::string stays, moves;
+  std::string stays_moved, moves_held;  // by their start, against the definition
+  std::string late;                     // begun after the change, by its start on build one
+  std::string taken_along;              // pinned, then moved by hand
+  std::string let_go;                   // held by its start, and no longer
+};
+
+Upgraded upgraded(VersioningBehavior behavior) {
   const std::string deployment = unique("deployment");
   const std::string queue = unique("rolling");
   Build one{deployment, queue, "one", behavior};
   one.becomes_current();
-  const auto running = one.stage.start(kLong);
-  one.stage.wait_for_event(running, 12 /* ActivityTaskCompleted */);
+  const VersioningOverride held{.version = one.version};
+  const VersioningOverride moved{.behavior = VersioningBehavior::kAutoUpgrade};
+  const auto start = [&](const auto& definition, std::optional<VersioningOverride> how) {
+    StartOptions options = one.stage.start_options();
+    options.versioning = std::move(how);
+    return one.stage.start_with(definition, std::move(options));
+  };
+  const std::vector<WorkflowHandle> running{
+      start(kLong, {}),    start(kStays, {}), start(kMoves, {}),  start(kStays, moved),
+      start(kMoves, held), start(kStays, {}), start(kMoves, held)};
+  for (const auto& handle : running)
+    one.stage.wait_for_event(handle, 12 /* ActivityTaskCompleted */);
   Build two{deployment, queue, "two", behavior};
   two.becomes_current();
   EXPECT_EQ(must(two.stage.client().deployments().describe_version(two.version)).status,
             VersionStatus::kCurrent);
-  must(running.signal("proceed"));
-  std::string result = must(running.result<std::string>());
+  const auto late = start(kMoves, held);
+  must(running[5].set_versioning(VersioningOverride{.version = two.version}));
+  must(running[6].set_versioning(std::nullopt));
+  const auto ended = [](const WorkflowHandle& handle) {
+    must(handle.signal("proceed"));
+    return must(handle.result<std::string>());
+  };
+  Upgraded result{.by_default = ended(running[0]),
+                  .stays = ended(running[1]),
+                  .moves = ended(running[2]),
+                  .stays_moved = ended(running[3]),
+                  .moves_held = ended(running[4]),
+                  .late = ended(late),
+                  .taken_along = ended(running[5]),
+                  .let_go = ended(running[6])};
   one.stage.replay_all();
   two.stage.replay_all();
   one.stage.worker().shutdown();
@@ -85,14 +124,42 @@ std::string upgraded(VersioningBehavior behavior) {
   return result;
 }
 
+// Whatever the worker says of the other types.
+void expect_own_behavior(const Upgraded& result) {
+  EXPECT_EQ(result.stays, "one one");
+  EXPECT_EQ(result.moves, "one two");
+  EXPECT_EQ(result.stays_moved, "one two");
+  EXPECT_EQ(result.moves_held, "one one");
+  EXPECT_EQ(result.late, "one one");
+  EXPECT_EQ(result.taken_along, "one two");
+  EXPECT_EQ(result.let_go, "one two");
+}
+
 TEST(RollingUpgrade, APinnedRunEndsOnTheBuildOnWhichItBegan) {
   NEEDS_SERVER();
-  EXPECT_EQ(upgraded(VersioningBehavior::kPinned), "one one");
+  const Upgraded result = upgraded(VersioningBehavior::kPinned);
+  EXPECT_EQ(result.by_default, "one one");
+  expect_own_behavior(result);
 }
 
 TEST(RollingUpgrade, AnAutoUpgradingRunGoesOnWithTheNewBuild) {
   NEEDS_SERVER();
-  EXPECT_EQ(upgraded(VersioningBehavior::kAutoUpgrade), "one two");
+  const Upgraded result = upgraded(VersioningBehavior::kAutoUpgrade);
+  EXPECT_EQ(result.by_default, "one two");
+  expect_own_behavior(result);
+}
+
+TEST(RollingUpgrade, AWorkerWithoutADefaultTakesTypesThatSayTheirOwn) {
+  NEEDS_SERVER();
+  const Client client = connect();
+  WorkerOptions options;
+  options.task_queue = "nobody";
+  options.versioning = WorkerVersioning{.version = {"deployment", "build"},
+                                        .behavior = VersioningBehavior::kUnspecified};
+  Worker worker{client, options};
+  worker.add(kStays);
+  EXPECT_THROW(worker.add(kLong), std::invalid_argument);
+  EXPECT_THROW(worker.add_fallback(kLong), std::invalid_argument);
 }
 
 TEST(RollingUpgrade, AVersionInHalfIsRefused) {

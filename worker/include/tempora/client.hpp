@@ -18,6 +18,7 @@
 #include <tempora/payload.hpp>
 #include <tempora/search_attributes.hpp>
 #include <tempora/time.hpp>
+#include <tempora/versioning.hpp>
 #include <tempora/workflow_policies.hpp>
 #include <type_traits>
 #include <utility>
@@ -76,6 +77,8 @@ struct StartOptions {
   std::string details;  // Markdown for Temporal's UI
   std::string
       request_id;  // empty: made here. A start repeated with the same one gives the same run.
+  // None: as the workers that run it say.
+  std::optional<VersioningOverride> versioning{};
 };
 
 // How long an update call waits.
@@ -338,6 +341,8 @@ class WorkflowHandle {
   Outcome<WorkflowHandle> reset(const ResetOptions& options) const;
   // Removes a closed run from the server, soon; an open one is terminated first.
   Outcome<void> remove() const;
+  // From its next workflow task on it goes where this says; nothing: where its workers say.
+  Outcome<void> set_versioning(const std::optional<VersioningOverride>& wanted) const;
 
   // Activities of this workflow, by the id that `describe` shows.
   // A paused activity gets no new attempt; a running one hears of it with its next heartbeat.

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <tempora/payload.hpp>
+#include <tempora/versioning.hpp>
 #include <tempora/workflow.hpp>
 #include <tuple>
 #include <type_traits>
@@ -58,6 +59,7 @@ struct WorkflowDefinition {
     std::function<Task<Payload>(void*, Context&, const std::string&, const Payloads&)> start;
   };
   DynamicUpdate dynamic_update;  // with `start`, or there is none
+  VersioningBehavior versioning = VersioningBehavior::kUnspecified;  // the worker's default
 };
 
 namespace detail {
@@ -208,6 +210,9 @@ template <class M>
 struct HeldBytesPart {
   M member;
 };
+struct VersioningPart {
+  VersioningBehavior behavior;
+};
 
 }  // namespace detail
 
@@ -266,6 +271,9 @@ template <class M>
 detail::HeldBytesPart<M> held_bytes(M member) {
   return {member};
 }
+// What becomes of this type's runs when a newer version comes, instead of the worker's
+// `WorkerVersioning::behavior`. Without a meaning for workers that have no version.
+inline detail::VersioningPart versioning(VersioningBehavior behavior) { return {behavior}; }
 
 template <class W>
 class Definition {
@@ -431,6 +439,8 @@ class Definition {
       return detail::call_for_payload(static_cast<W*>(self), &context, member, {name, input});
     };
   }
+
+  void add(detail::VersioningPart part) { erased_->versioning = part.behavior; }
 
   std::shared_ptr<WorkflowDefinition> erased_;
   std::vector<std::pair<std::any, std::string>> members_;

@@ -21,7 +21,14 @@ enum class VersioningBehavior {
 // (`DeploymentClient::set_current`), not before.
 struct WorkerVersioning {
   DeploymentVersion version;
-  VersioningBehavior behavior = VersioningBehavior::kPinned;  // of its workflows
+  // Of workflow types whose definition has no `versioning` of its own; kUnspecified: all have.
+  VersioningBehavior behavior = VersioningBehavior::kPinned;
+};
+
+// For one run, whatever its workers say. What a pinned run starts or continues as is pinned, too.
+struct VersioningOverride {
+  VersioningBehavior behavior = VersioningBehavior::kPinned;
+  DeploymentVersion version{};  // to which it is pinned; empty with kAutoUpgrade
 };
 
 }  // namespace tempora

@@ -106,7 +106,8 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // Registration, before `start`. Throws `std::logic_error` if a name is taken.
+  // Registration, before `start`. Throws `std::logic_error` if a name is taken, or if a workflow
+  // with a version has no versioning behavior.
   template <class W>
   void add(const Definition<W>& definition) {
     add_workflow(definition.erased());

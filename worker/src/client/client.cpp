@@ -100,6 +100,20 @@ Client client_on(std::shared_ptr<Transport> transport, ConnectionOptions options
       std::make_shared<ClientCore>(std::move(transport), std::move(options), std::move(clock))};
 }
 
+Outcome<void> check(const VersioningOverride& wanted, const std::string& where) {
+  const auto refuse = [&](const char* why) -> Outcome<void> {
+    return std::unexpected(detail::invalid_argument(why, where));
+  };
+  const bool pinned = wanted.behavior == VersioningBehavior::kPinned;
+  if (!pinned && wanted.behavior != VersioningBehavior::kAutoUpgrade)
+    return refuse("versioning.behavior: must be kPinned or kAutoUpgrade");
+  if (pinned && (wanted.version.deployment.empty() || wanted.version.build_id.empty()))
+    return refuse("versioning.version: must name deployment and build_id");
+  if (!pinned && wanted.version != DeploymentVersion{})
+    return refuse("versioning.version: only of kPinned");
+  return {};
+}
+
 Outcome<void> check(const StartOptions& options) {
   if (options.id.empty())
     return std::unexpected(detail::invalid_argument("id: must not be empty", "start options"));
@@ -111,6 +125,7 @@ Outcome<void> check(const StartOptions& options) {
     return std::unexpected(detail::invalid_argument("priority.key: must be 1 to 5, or 0",
                                                     "start options of " + options.id));
   }
+  if (options.versioning) return check(*options.versioning, "start options of " + options.id);
   return {};
 }
 
@@ -139,6 +154,19 @@ void write_priority(const Priority& priority, temporal::api::common::v1::Priorit
   proto->set_priority_key(priority.key);
   proto->set_fairness_key(priority.fairness_key);
   proto->set_fairness_weight(priority.fairness_weight);
+}
+
+void write_versioning(const VersioningOverride& wanted,
+                      temporal::api::workflow::v1::VersioningOverride* proto) {
+  using Proto = temporal::api::workflow::v1::VersioningOverride;
+  if (wanted.behavior == VersioningBehavior::kAutoUpgrade) {
+    proto->set_auto_upgrade(true);
+    return;
+  }
+  auto& pinned = *proto->mutable_pinned();
+  pinned.set_behavior(Proto::PINNED_OVERRIDE_BEHAVIOR_PINNED);
+  pinned.mutable_version()->set_deployment_name(wanted.version.deployment);
+  pinned.mutable_version()->set_build_id(wanted.version.build_id);
 }
 
 }  // namespace detail

@@ -63,6 +63,7 @@ TEST_F(ClientTest, StartSendsEveryOptionAndOneRequestIdOverAllRetries) {
   options.priority = {.key = 2, .fairness_key = "tenant", .fairness_weight = 3};
   options.retry = RetryPolicy{.maximum_attempts = 4};
   options.memo["m"] = PayloadCodec<int>::encode(7);
+  options.versioning = VersioningOverride{.version = {"deployment", "build"}};
   const auto handle = client.start("Type", options, std::string{"in"}, 5);
   ASSERT_TRUE(handle) << handle.error().text();
   EXPECT_EQ(handle->started_run_id(), "run");
@@ -81,8 +82,28 @@ TEST_F(ClientTest, StartSendsEveryOptionAndOneRequestIdOverAllRetries) {
   EXPECT_EQ(first.priority().fairness_key(), "tenant");
   EXPECT_EQ(first.retry_policy().maximum_attempts(), 4);
   EXPECT_EQ(first.memo().fields().at("m").data(), "7");
+  EXPECT_EQ(first.versioning_override().pinned().version().deployment_name(), "deployment");
+  EXPECT_EQ(first.versioning_override().pinned().version().build_id(), "build");
   EXPECT_EQ(first.input().payloads(0).data(), "\"in\"");
   EXPECT_EQ(first.input().payloads(1).data(), "5");
+}
+
+TEST_F(ClientTest, StartRefusesAnOverrideOfTheVersioningThatCannotBe) {
+  const std::vector<std::pair<VersioningOverride, std::string>> cases{
+      {{}, "versioning.version: must name deployment and build_id"},
+      {{.version = {"deployment", ""}}, "versioning.version: must name deployment and build_id"},
+      {{.behavior = VersioningBehavior::kAutoUpgrade, .version = {"deployment", "build"}},
+       "versioning.version: only of kPinned"},
+      {{.behavior = VersioningBehavior::kUnspecified},
+       "versioning.behavior: must be kPinned or kAutoUpgrade"}};
+  for (const auto& [wanted, why] : cases) {
+    options.versioning = wanted;
+    const auto handle = client.start("Type", options);
+    ASSERT_FALSE(handle) << why;
+    EXPECT_EQ(handle.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_EQ(handle.error().message, why);
+  }
+  EXPECT_TRUE(transport->seen.empty());
 }
 
 TEST_F(ClientTest, StartNamesTheOptionThatIsMissing) {

@@ -3,6 +3,7 @@
 
 #include <google/protobuf/util/time_util.h>
 #include <temporal/api/common/v1/message.pb.h>
+#include <temporal/api/workflow/v1/message.pb.h>
 
 #include <string>
 #include <string_view>
@@ -16,6 +17,9 @@ inline google::protobuf::Duration to_proto_duration(Duration duration) {
 
 void write_retry(const RetryPolicy& policy, temporal::api::common::v1::RetryPolicy* proto);
 void write_priority(const Priority& priority, temporal::api::common::v1::Priority* proto);
+Outcome<void> check(const VersioningOverride& wanted, const std::string& where);
+void write_versioning(const VersioningOverride& wanted,
+                      temporal::api::workflow::v1::VersioningOverride* proto);
 
 inline void write_memo(const std::map<std::string, Payload>& memo,
                        temporal::api::common::v1::Memo* proto) {
@@ -46,6 +50,8 @@ void write_start(std::string_view type, const StartOptions& options, Payloads in
   if (!options.search_attributes.empty())
     options.search_attributes.write(proto.mutable_search_attributes());
   write_priority(options.priority, proto.mutable_priority());
+  if (options.versioning)
+    write_versioning(*options.versioning, proto.mutable_versioning_override());
   if (!options.summary.empty()) {
     *proto.mutable_user_metadata()->mutable_summary() =
         PayloadCodec<std::string>::encode(options.summary);

@@ -5,6 +5,7 @@
 
 #include "client_core.hpp"
 #include "reset_point.hpp"
+#include "start_request.hpp"
 
 namespace tempora {
 
@@ -69,6 +70,20 @@ Outcome<void> WorkflowHandle::remove() const {
   return send<api::DeleteWorkflowExecutionResponse>(
       *core_, methods::kDeleteWorkflow,
       detail::execution_request<api::DeleteWorkflowExecutionRequest>(*core_, id_, run_id_), id_);
+}
+
+Outcome<void> WorkflowHandle::set_versioning(
+    const std::optional<VersioningOverride>& wanted) const {
+  auto request =
+      detail::execution_request<api::UpdateWorkflowExecutionOptionsRequest>(*core_, id_, run_id_);
+  request.mutable_update_mask()->add_paths("versioning_override");
+  auto& options = *request.mutable_workflow_execution_options();
+  if (wanted) {
+    if (auto checked = detail::check(*wanted, id_); !checked) return checked;
+    detail::write_versioning(*wanted, options.mutable_versioning_override());
+  }
+  return send<api::UpdateWorkflowExecutionOptionsResponse>(*core_, methods::kUpdateWorkflowOptions,
+                                                           request, id_);
 }
 
 Outcome<void> WorkflowHandle::pause_activity(std::string_view activity_id,

@@ -32,5 +32,6 @@ bool Run::closed() const { return state_->closed(); }
 const std::string& Run::workflow_type() const { return state_->workflow_type(); }
 TimePoint Run::start_time() const { return state_->info().start_time; }
 std::size_t Run::memory_bytes() const { return state_->memory_bytes(); }
+VersioningBehavior Run::versioning() const { return state_->versioning(); }
 
 }  // namespace tempora::engine

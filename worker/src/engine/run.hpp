@@ -86,6 +86,7 @@ class Run {
   TimePoint start_time() const;  // as the server has it
   // What it holds, about; see `WorkerOptions::max_cached_workflow_bytes`.
   std::size_t memory_bytes() const;
+  VersioningBehavior versioning() const;  // of the definition
 
   // For the replayer: `task` is a whole history, nothing is new work, nothing is answered.
   TaskOutcome replay(const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task);

@@ -63,6 +63,9 @@ class RunState {
   bool closed() const { return closed_; }
   const std::string& workflow_type() const { return info_.workflow_type; }
   std::size_t memory_bytes() const;
+  VersioningBehavior versioning() const {
+    return definition_ ? definition_->versioning : VersioningBehavior::kUnspecified;
+  }
 
   // --- for the context
   const RunOptions& options() const { return options_; }

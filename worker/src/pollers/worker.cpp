@@ -92,9 +92,6 @@ void check(const WorkerOptions& options) {
         options.versioning->version.build_id.empty()) {
       throw std::invalid_argument{"versioning.version: deployment and build_id go together"};
     }
-    if (options.versioning->behavior == VersioningBehavior::kUnspecified) {
-      throw std::invalid_argument{"versioning.behavior must be kPinned or kAutoUpgrade"};
-    }
   }
   if (options.default_heartbeat_throttle_interval <= Duration::zero()) {
     throw std::invalid_argument{"default_heartbeat_throttle_interval must be above 0"};
@@ -153,6 +150,16 @@ struct Worker::Impl {
   void start_heartbeats();
   void fill(pollers::WorkerHeartbeats::Heartbeat& beat) const;
   void count_start(std::string_view worker_type) const;
+  // The server takes no answer of a worker with a version that does not say it.
+  void check_versioning(const WorkflowDefinition& definition) const {
+    const VersioningBehavior unsaid = VersioningBehavior::kUnspecified;
+    if (!options.versioning || options.versioning->behavior != unsaid) return;
+    if (definition.versioning != unsaid) return;
+    throw std::invalid_argument{fmt::format(
+        "workflow type {}: its definition says no `versioning`, and versioning.behavior is no "
+        "default",
+        definition.name)};
+  }
   bool on_virtual_time() const {
     return dynamic_cast<const VirtualTime*>(environment->caller.transport().get()) != nullptr;
   }
@@ -339,7 +346,7 @@ void Worker::Impl::fill(pollers::WorkerHeartbeats::Heartbeat& beat) const {
     beat.mutable_deployment_version()->set_deployment_name(options.versioning->version.deployment);
     beat.mutable_deployment_version()->set_build_id(options.versioning->version.build_id);
   }
-  const auto write_slots = [this](const auto& numbers, auto* slots) {
+  const auto write_slots = [this](const pollers::TaskNumbers& numbers, auto* slots) {
     slots->set_slot_supplier_kind(resources == nullptr ? "Fixed" : "ResourceBased");
     slots->set_current_used_slots(static_cast<std::int32_t>(numbers.used));
     slots->set_current_available_slots(static_cast<std::int32_t>(numbers.slots - numbers.used));
@@ -352,8 +359,8 @@ void Worker::Impl::fill(pollers::WorkerHeartbeats::Heartbeat& beat) const {
   };
   if (workflow_worker != nullptr) {
     const auto now = workflow_worker->numbers();
-    write_slots(now, beat.mutable_workflow_task_slots_info());
-    write_polls(now.normal_polls, beat.mutable_workflow_poller_info());
+    write_slots(now.tasks, beat.mutable_workflow_task_slots_info());
+    write_polls(now.tasks.polls, beat.mutable_workflow_poller_info());
     write_polls(now.sticky_polls, beat.mutable_workflow_sticky_poller_info());
     beat.set_total_sticky_cache_hit(now.cache_hits);
     beat.set_total_sticky_cache_miss(now.cache_misses);
@@ -502,11 +509,13 @@ void Worker::add_workflow(std::shared_ptr<const WorkflowDefinition> definition) 
   const std::vector<std::string> taken = impl_->workflows->names();
   if (std::ranges::find(taken, definition->name) != taken.end())
     throw std::logic_error{fmt::format("workflow type {} is registered already", definition->name)};
+  impl_->check_versioning(*definition);
   impl_->workflows->add(std::move(definition));
 }
 
 void Worker::add_fallback_workflow(std::shared_ptr<const WorkflowDefinition> definition) {
   if (impl_->started) throw std::logic_error{"workflows are registered before the worker starts"};
+  impl_->check_versioning(*definition);
   impl_->workflows->add_fallback(std::move(definition));
 }
 

@@ -426,8 +426,9 @@ void WorkflowWorker::complete(Hand hand, engine::TaskOutcome outcome) {
   completion.set_worker_instance_key(options_.worker_instance_key);
   write_version(options_.versioning, completion);
   if (options_.versioning) {
-    completion.set_versioning_behavior(
-        static_cast<enums::VersioningBehavior>(options_.versioning->behavior));
+    const VersioningBehavior own = hand->entry->run->versioning();
+    completion.set_versioning_behavior(static_cast<enums::VersioningBehavior>(
+        own != VersioningBehavior::kUnspecified ? own : options_.versioning->behavior));
   }
   if (caching() && !stopping_ && !hand->run_closed) {
     auto& sticky = *completion.mutable_sticky_attributes();
@@ -718,13 +719,13 @@ void WorkflowWorker::count_cache(std::size_t evicted) const {
 }
 
 WorkflowWorker::Numbers WorkflowWorker::numbers() const {
-  Numbers now{.slots = slots_->capacity(),
-              .used = slots_->used(),
-              .processed = processed_,
-              .failed = failed_,
+  Numbers now{.tasks = {.slots = slots_->capacity(),
+                        .used = slots_->used(),
+                        .processed = processed_,
+                        .failed = failed_},
               .cache_hits = cache_hits_,
               .cache_misses = cache_misses_};
-  if (!polls_.empty()) now.normal_polls = polls_.front()->open();
+  if (!polls_.empty()) now.tasks.polls = polls_.front()->open();
   if (polls_.size() > 1) now.sticky_polls = polls_.back()->open();
   return now;
 }

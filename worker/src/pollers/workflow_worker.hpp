@@ -89,12 +89,8 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
 
   // For the worker's heartbeats.
   struct Numbers {
-    std::size_t slots = 0;
-    std::size_t used = 0;
-    std::size_t normal_polls = 0;
+    TaskNumbers tasks;  // with the polls for new runs
     std::size_t sticky_polls = 0;
-    std::int32_t processed = 0;
-    std::int32_t failed = 0;
     std::int32_t cache_hits = 0;
     std::int32_t cache_misses = 0;
   };

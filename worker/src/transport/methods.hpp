@@ -44,6 +44,8 @@ inline constexpr std::string_view kResetWorkflow =
     TEMPORA_WORKFLOW_SERVICE("ResetWorkflowExecution");
 inline constexpr std::string_view kDeleteWorkflow =
     TEMPORA_WORKFLOW_SERVICE("DeleteWorkflowExecution");
+inline constexpr std::string_view kUpdateWorkflowOptions =
+    TEMPORA_WORKFLOW_SERVICE("UpdateWorkflowExecutionOptions");
 inline constexpr std::string_view kDescribeTaskQueue =
     TEMPORA_WORKFLOW_SERVICE("DescribeTaskQueue");
 inline constexpr std::string_view kStartBatch = TEMPORA_WORKFLOW_SERVICE("StartBatchOperation");
