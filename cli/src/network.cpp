@@ -285,7 +285,7 @@ void ask_accounting(const Settings& settings, v1::ServiceView& view) {
   try {
     aaa::Database database(aaa_settings(settings));
     const auto open = aaa::AccountingSessions(database).open_sessions(
-        {view.username().empty() ? view.service().subscriber_id() : view.username()});
+        {domain::username_of(view.username(), view.service().subscriber_id())});
     view.set_online(!open.empty());
     if (open.empty()) return;
     view.set_online_nas_ip(open.front().nas_ip);

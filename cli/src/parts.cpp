@@ -66,6 +66,9 @@ tempora::WorkerOptions worker_options(const Settings& settings, const char* queu
   options.max_concurrent_activities = static_cast<std::size_t>(activities);
   options.max_concurrent_workflow_tasks = static_cast<std::size_t>(settings.worker.workflow_slots);
   options.max_cached_workflows = static_cast<std::size_t>(settings.worker.cached_workflows);
+  constexpr std::size_t kMib = 1'024 * 1'024;
+  options.max_cached_workflow_bytes =
+      static_cast<std::size_t>(settings.worker.cached_workflows_mib) * kMib;
   options.sticky_schedule_to_start_timeout = settings.worker.sticky_timeout;
   options.graceful_shutdown = settings.worker.shutdown_grace;
   return options;

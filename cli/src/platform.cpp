@@ -52,31 +52,30 @@ NamedSchedule scheduled(const std::string& id, const std::string& cron, const st
   return {id, when, std::move(schedule)};
 }
 
+template <class Request>
+Request of_family(const char* family) {
+  Request request;
+  request.set_family(family);
+  return request;
+}
+
 // Every schedule of ours; `apply` makes them all.
 std::vector<NamedSchedule> all_schedules() {
-  const auto of_family = [](const char* family) {
-    v1::CleanupRequest request;
-    request.set_family(family);
-    return request;
-  };
-  const auto measured = [](const char* family) {
-    v1::EmitMetricsRequest request;
-    request.set_family(family);
-    return request;
-  };
   constexpr const char* kMeasures = "counts states, pools and leaks for /metrics of the workers";
   constexpr const char* kNote =
       "deletes revoked rows after 90 days, counts leaks and stuck revocations";
   // The seeds' names (R20): daily at 02:00 UTC (A43, C4), every five minutes (A44, C5).
   return {
       scheduled("network.cleanup_ipv4_stale_reservations", "0 2 * * *", "daily at 02:00 UTC",
-                workflows::kCleanupStaleAddresses, of_family("ipv4"), kNote),
+                workflows::kCleanupStaleAddresses, of_family<v1::CleanupRequest>("ipv4"), kNote),
       scheduled("network.cleanup_ipv6_stale_prefixes", "0 2 * * *", "daily at 02:00 UTC",
-                workflows::kCleanupStaleAddresses, of_family("ipv6_pd"), kNote),
+                workflows::kCleanupStaleAddresses, of_family<v1::CleanupRequest>("ipv6_pd"), kNote),
       scheduled("network.emit_ipv4_lifecycle_metrics", "*/5 * * * *", "every 5 minutes",
-                workflows::kEmitLifecycleMetrics, measured("ipv4"), kMeasures),
+                workflows::kEmitLifecycleMetrics, of_family<v1::EmitMetricsRequest>("ipv4"),
+                kMeasures),
       scheduled("network.emit_ipv6_metrics", "*/5 * * * *", "every 5 minutes",
-                workflows::kEmitLifecycleMetrics, measured("ipv6_pd"), kMeasures),
+                workflows::kEmitLifecycleMetrics, of_family<v1::EmitMetricsRequest>("ipv6_pd"),
+                kMeasures),
       scheduled("addrflow-catch-up", "* * * * *", "every minute", workflows::kCatchUpDueWork,
                 v1::CatchUpRequest{}, "wakes lines with unconfirmed effects or a gate to look at"),
       scheduled("addrflow-catch-up-netbox", "* * * * *", "every minute", workflows::kCatchUpNetbox,

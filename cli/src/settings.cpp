@@ -190,6 +190,8 @@ std::vector<SettingField> fields_of(Settings& settings) {
   add("worker.compose_slots", &worker.compose_slots, "waiting compositions at once");
   add("worker.radius_slots", &worker.radius_slots, "RADIUS activities at once");
   add("worker.cached_workflows", &worker.cached_workflows, "workflows kept in memory");
+  add("worker.cached_workflows_mib", &worker.cached_workflows_mib,
+      "MiB that they may hold together, estimated; 0: no limit");
   add("worker.sticky_timeout", &worker.sticky_timeout,
       "how soon another worker takes over a lost worker's workflows");
   add("worker.shutdown_grace", &worker.shutdown_grace, "time for activities to end at a stop");
@@ -234,6 +236,10 @@ std::expected<Settings, std::string> load_settings(const std::string& config_fil
   }
   if (settings.aaa.session_timeout.count() % 1'000 != 0)
     return std::unexpected("aaa.session_timeout: is no number of whole seconds");
+  if (settings.worker.cached_workflows_mib > 0 && settings.worker.cached_workflows == 0) {
+    return std::unexpected(
+        "worker.cached_workflows_mib: limits nothing where worker.cached_workflows is 0");
+  }
   return settings;
 }
 

@@ -83,6 +83,7 @@ struct Settings {
     int compose_slots = 200;
     int radius_slots = 64;
     int cached_workflows = 1000;
+    int cached_workflows_mib = 0;
     milliseconds sticky_timeout{5'000};
     milliseconds shutdown_grace{10'000};
     std::string metrics;

@@ -85,6 +85,22 @@ TEST(Settings, ASessionTimeoutIsAWholeNumberOfSeconds) {
   EXPECT_EQ(week->longest_lease(), std::chrono::hours{24 * 7}) << "what is sent is a lease too";
 }
 
+TEST(Settings, WhatCachedWorkflowsHoldIsLimitedOnlyWhereSomeAreCached) {
+  const auto unset = load_settings("", environment_of({}));
+  ASSERT_TRUE(unset) << unset.error();
+  EXPECT_EQ(unset->worker.cached_workflows_mib, 0) << "no limit";
+  const ConfigFile file("[worker]\ncached_workflows = 5000\ncached_workflows_mib = 512\n");
+  const auto limited = load_settings(file.path(), environment_of({}));
+  ASSERT_TRUE(limited) << limited.error();
+  EXPECT_EQ(limited->worker.cached_workflows, 5'000);
+  EXPECT_EQ(limited->worker.cached_workflows_mib, 512);
+  const auto uncached =
+      load_settings(file.path(), environment_of({{"ADDRFLOW_WORKER_CACHED_WORKFLOWS", "0"}}));
+  ASSERT_FALSE(uncached);
+  EXPECT_TRUE(uncached.error().starts_with("worker.cached_workflows_mib: ")) << uncached.error();
+  EXPECT_FALSE(load_settings("", environment_of({{"ADDRFLOW_WORKER_CACHED_WORKFLOWS_MIB", "-1"}})));
+}
+
 TEST(Settings, AMissingFileIsAnError) {
   EXPECT_FALSE(load_settings("/nonexistent/addrflow.toml", environment_of({})));
 }

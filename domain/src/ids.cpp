@@ -73,6 +73,10 @@ std::expected<void, FieldError> check_service(const ServiceId& id) {
   return check_id("service", id.service);
 }
 
+std::string username_of(std::string_view username, std::string_view subscriber) {
+  return std::string{username.empty() ? subscriber : username};
+}
+
 std::string escape_part(std::string_view part) {
   std::string text;
   text.reserve(part.size());

@@ -27,6 +27,11 @@ TEST(Ids, EveryPartOfAServiceIsChecked) {
   EXPECT_EQ(check_service({"acme", "42", ""}).error().field, "service");
 }
 
+TEST(Ids, ALineWithoutAUsernameIsKnownByItsSubscriber) {
+  EXPECT_EQ(username_of("ann@example.net", "42"), "ann@example.net");
+  EXPECT_EQ(username_of("", "42"), "42");
+}
+
 TEST(Ids, KeysMayHaveColons) {
   EXPECT_TRUE(check_key("key", "order:17"));
   EXPECT_FALSE(check_key("key", "order 17"));

@@ -66,40 +66,40 @@ std::string array_of(const std::vector<std::string>& texts) {
   return array + '}';
 }
 
-}  // namespace
-
-std::vector<ports::Session> AccountingSessions::open_sessions(
-    const std::vector<std::string>& usernames) {
-  return database_.with([&](pqxx::connection& connection) {
+// Newest first, at most 64 of those of which `heard` holds: rows that a lost Stop has left open are
+// not to crowd out the session that lives.
+template <class... Parameters>
+std::vector<ports::Session> open_where(Database& database, std::string_view heard,
+                                       const std::vector<std::string>& usernames,
+                                       const Parameters&... more) {
+  return database.with([&](pqxx::connection& connection) {
     pqxx::nontransaction work{connection};
-    const auto rows = work.exec_params(
-        fmt::format("select {} from radacct"
-                    " where username = any($1::text[]) and acctstoptime is null"
-                    "   and coalesce(acctupdatetime, acctstarttime) > clock_timestamp()"
-                    "       - 3 * greatest(coalesce(acctinterval, 0), $2) * interval '1 second'"
-                    " order by acctstarttime desc nulls last, radacctid desc limit 64",
-                    kColumns),
-        array_of(usernames), database_.settings().interim_interval.count());
     std::vector<ports::Session> sessions;
-    for (const auto& row : rows) sessions.push_back(session_of(row));
+    for (const auto& row : work.exec_params(
+             fmt::format("select {} from radacct"
+                         " where username = any($1::text[]) and acctstoptime is null and {}"
+                         " order by acctstarttime desc nulls last, radacctid desc limit 64",
+                         kColumns, heard),
+             array_of(usernames), more...)) {
+      sessions.push_back(session_of(row));
+    }
     return sessions;
   });
 }
 
+}  // namespace
+
+std::vector<ports::Session> AccountingSessions::open_sessions(
+    const std::vector<std::string>& usernames) {
+  return open_where(database_,
+                    "coalesce(acctupdatetime, acctstarttime) > clock_timestamp()"
+                    " - 3 * greatest(coalesce(acctinterval, 0), $2) * interval '1 second'",
+                    usernames, database_.settings().interim_interval.count());
+}
+
 std::vector<ports::Session> AccountingSessions::open_rows(
     const std::vector<std::string>& usernames) {
-  return database_.with([&](pqxx::connection& connection) {
-    pqxx::nontransaction work{connection};
-    const auto rows = work.exec_params(
-        fmt::format("select {} from radacct"
-                    " where username = any($1::text[]) and acctstoptime is null"
-                    " order by acctstarttime desc nulls last, radacctid desc limit 64",
-                    kColumns),
-        array_of(usernames));
-    std::vector<ports::Session> sessions;
-    for (const auto& row : rows) sessions.push_back(session_of(row));
-    return sessions;
-  });
+  return open_where(database_, "true", usernames);
 }
 
 ports::SessionEvidence AccountingSessions::evidence(const std::vector<std::string>& usernames,

@@ -180,10 +180,7 @@ TEST_F(AllocatorTest, AGroupSpillsOverByPriorityAndTwoPoolsWithoutOneAreAmbiguou
 }
 
 TEST_F(AllocatorTest, ASitesOwnPoolServesItsNasOnly) {
-  ports::NasRecord nas{.tenant = tenant, .name = "bng", .nas_ip = "192.0.2.1"};
-  nas.coa_host = "127.0.0.1";
-  nas.secret_ref = "env:NONE";
-  ledger->add_nas(nas);
+  ledger->add_nas(nas_record("192.0.2.1"));
   PoolSpec site = named("site", "203.0.113.0/24");
   site.nas_ips = {"192.0.2.1"};
   ledger->add_pool(site);

@@ -11,32 +11,13 @@ namespace {
 using std::chrono::seconds;
 using std::chrono::system_clock;
 
-class ChangesTest : public LedgerTest, public ::testing::WithParamInterface<std::string> {
+class ChangesTest : public EitherFamilyTest {
  protected:
   void SetUp() override {
     LedgerTest::SetUp();
     if (IsSkipped()) return;
     add_space("main", "198.51.100.0/24", "2001:db8::/40");
-    for (const char* nas : {"192.0.2.1", "192.0.2.2"}) {
-      ports::NasRecord record;
-      record.tenant = tenant;
-      record.name = tenant + nas;
-      record.nas_ip = nas;
-      record.secret_ref = "file:/dev/null";
-      ledger->add_nas(record);
-    }
-  }
-
-  const std::string& family() const { return GetParam(); }
-  bool ipv4() const { return family() == "ipv4"; }
-
-  void add_space(const std::string& name, const std::string& v4, const std::string& v6,
-                 const std::vector<std::string>& nas = {}) {
-    PoolSpec spec = pool_spec(ipv4() ? v4 : v6);
-    spec.name = name;
-    spec.family = family();
-    spec.nas_ips = nas;
-    ledger->add_pool(spec);
+    for (const char* nas : {"192.0.2.1", "192.0.2.2"}) ledger->add_nas(nas_record(nas));
   }
 
   v1::ClaimRequest ask_for(const std::string& operation, const std::string& key) const {
@@ -52,11 +33,6 @@ class ChangesTest : public LedgerTest, public ::testing::WithParamInterface<std:
     request.set_instead(instead);
     request.set_requested_address(wanted);
     return ledger->reserve(request);
-  }
-  v1::TransitionRequest move(const v1::Claim& claim, const std::string& state) {
-    v1::TransitionRequest request = to(claim, state);
-    request.set_families(0, family());
-    return request;
   }
 
   // An active line on the first NAS, its session told.
@@ -1125,12 +1101,8 @@ TEST_P(ChangesTest, TheNasOfALineThatHadNoneIsNotedByTheNextAllocate) {
 }
 
 TEST_P(ChangesTest, ANasIsMeantByAnyOfItsAddresses) {
-  ports::NasRecord nas;
-  nas.tenant = tenant;
-  nas.name = tenant + "-bng6";
-  nas.nas_ip = "2001:db8:ff::1";
+  ports::NasRecord nas = nas_record("2001:db8:ff::1");
   nas.source_addresses = {"192.0.2.66", "2001:db8:ff::2"};
-  nas.secret_ref = "file:/dev/null";
   ledger->add_nas(nas);
   add_space("site", "203.0.113.0/24", "2001:db9::/40", {"2001:db8:ff::1"});
   auto request = ask_for("allocate", "a");

@@ -220,7 +220,7 @@ class Claiming {
   }
 
   std::string username_now() const {
-    return head_.username.empty() ? service_.subscriber_id() : head_.username;
+    return domain::username_of(head_.username, service_.subscriber_id());
   }
   std::string wanted_username() const {
     return request_.username().empty() ? username_now() : request_.username();
@@ -583,10 +583,10 @@ class Claiming {
     take_username();
     // What an older transition wished of AAA and the session is this one's to say now.
     tx_.exec_params(
-        "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
-        " WHERE service_id = $1 AND system IN ('aaa', 'radius') AND number < $2"
-        " AND (status IN ('planned', 'sent', 'unknown')"
-        " OR (status = 'refused' AND coalesce((reply->>'retry')::boolean, false)))",
+        fmt::format("UPDATE effects e SET status = 'superseded', updated_at = clock_timestamp()"
+                    " WHERE e.service_id = $1 AND e.system IN ('aaa', 'radius') AND e.number < $2"
+                    " AND {}",
+                    kUnconfirmed),
         head_.id, number);
     tx_.exec_params(
         "UPDATE services SET number = $2, open_operation_id = $3, last_operation_id = $3,"

@@ -86,12 +86,11 @@ std::int64_t reset_profiles(Tx& tx, std::int64_t hours) {
 
 void count(Tx& tx, const std::string& family, const Settings& settings, v1::CleanupResult& result) {
   const auto seen = tx.exec_params(
-      "SELECT (SELECT count(*) FROM ip_reservations WHERE family = $1"
-      " AND lifecycle_state = 'allocated'"
-      " AND lifecycle_allocated_at < clock_timestamp() - $2::bigint * interval '1 hour'"
-      " AND (grace_until IS NULL OR grace_until < clock_timestamp())),"
-      " (SELECT count(*) FROM ip_reservations WHERE family = $1 AND lifecycle_state = 'revoking'"
-      " AND revoking_since < clock_timestamp() - $3::bigint * interval '1 hour')",
+      std::string{"SELECT (SELECT count(*) FROM ip_reservations r WHERE r.family = $1 AND "} +
+          kAllocatedTooLong +
+          "), (SELECT count(*) FROM ip_reservations WHERE family = $1"
+          " AND lifecycle_state = 'revoking'"
+          " AND revoking_since < clock_timestamp() - $3::bigint * interval '1 hour')",
       family, static_cast<std::int64_t>(settings.stale_allocated.count()),
       static_cast<std::int64_t>(settings.stuck_revoking.count()));
   result.set_allocated_stale(seen[0][0].as<std::int64_t>());
@@ -156,6 +155,25 @@ std::vector<ServiceRef> with_ended_sessions(const AtGates& gates,
   }
   return ended;
 }
+
+// What the catch-up wakes. NetBox' effects have a catch-up of their own, which needs no service to
+// be open.
+const std::string kDue =
+    std::string{
+        "WITH effect AS (SELECT DISTINCT e.service_id FROM effects e JOIN services s"
+        "   ON s.id = e.service_id AND e.number = s.number WHERE "} +
+    kUnconfirmed +
+    "   AND e.system IN ('aaa', 'radius') AND e.not_before <= clock_timestamp()"
+    "   AND e.updated_at < clock_timestamp() - greatest($1::bigint * 1000,"
+    "     coalesce((e.reply->>'retry_after_ms')::bigint, 0)) * interval '1 millisecond'),"
+    " gate AS (SELECT DISTINCT h.service_id FROM holdings h WHERE h.releasing"
+    "   AND upper_inf(h.period) AND NOT h.kept"
+    "   AND h.releasing_since < clock_timestamp() - $1::bigint * interval '1 second'"
+    // Its service looks by itself, ever more seldom (poll_after): two looks were left out.
+    "   AND coalesce(h.looked_at, h.releasing_since) < clock_timestamp()"
+    "     - greatest($1::bigint * interval '1 second', 2 * least($2::bigint * interval"
+    "     '1 millisecond', (clock_timestamp() - h.releasing_since) / 4))),"
+    " due AS (SELECT service_id FROM effect UNION SELECT service_id FROM gate) ";
 
 // Stuck revocations are completed by their own workflows, through the gate.
 std::vector<ServiceRef> stuck_services(Tx& tx, const std::string& family, std::int64_t hours) {
@@ -260,43 +278,27 @@ v1::CatchUpResult Ledger::catch_up(const v1::CatchUpRequest& request,
   const std::int64_t most =
       request.most() == 0 ? kMostWoken : std::min<std::int64_t>(request.most(), 100'000);
   const std::int64_t older = request.older_than_s() == 0 ? kOlderThanS : request.older_than_s();
-  // NetBox' effects have a catch-up of their own, which needs no service to be open.
-  constexpr const char* kDue =
-      "WITH effect AS (SELECT DISTINCT e.service_id FROM effects e JOIN services s"
-      "   ON s.id = e.service_id AND e.number = s.number"
-      "   WHERE (e.status IN ('planned', 'sent', 'unknown')"
-      "    OR (e.status = 'refused' AND coalesce((e.reply->>'retry')::boolean, false)))"
-      "   AND e.system IN ('aaa', 'radius') AND e.not_before <= clock_timestamp()"
-      "   AND e.updated_at < clock_timestamp() - greatest($1::bigint * 1000,"
-      "     coalesce((e.reply->>'retry_after_ms')::bigint, 0)) * interval '1 millisecond'),"
-      " gate AS (SELECT DISTINCT h.service_id FROM holdings h WHERE h.releasing"
-      "   AND upper_inf(h.period) AND NOT h.kept"
-      "   AND h.releasing_since < clock_timestamp() - $1::bigint * interval '1 second'"
-      // Its service looks by itself, ever more seldom (poll_after): two looks were left out.
-      "   AND coalesce(h.looked_at, h.releasing_since) < clock_timestamp()"
-      "     - greatest($1::bigint * interval '1 second', 2 * least($2::bigint * interval"
-      "     '1 millisecond', (clock_timestamp() - h.releasing_since) / 4))),"
-      " due AS (SELECT service_id FROM effect UNION SELECT service_id FROM gate) ";
   const auto seldom =
       std::max<std::int64_t>(settings_.pace.gate_poll_ms(), settings_.pace.gate_poll_max_ms());
   v1::CatchUpResult result;
   std::vector<ServiceRef> due;
   store_->in_snapshot([&](Tx& tx) {
-    const auto counted = tx.exec_params(std::string{kDue} +
-                                            "SELECT (SELECT count(*) FROM effect), (SELECT count(*)"
-                                            " FROM gate), (SELECT count(*) FROM due)",
-                                        older, seldom);
+    const auto counted =
+        tx.exec_params(kDue +
+                           "SELECT (SELECT count(*) FROM effect), (SELECT count(*) FROM gate),"
+                           " (SELECT count(*) FROM due)",
+                       older, seldom);
     result.set_effects_due(counted[0][0].as<std::int64_t>());
     result.set_gates_due(counted[0][1].as<std::int64_t>());
     const auto all = counted[0][2].as<std::int64_t>();
     result.set_left(all);
     if (request.dry_run()) return true;
     // By chance, so that what stays due keeps nobody else waiting for ever.
-    due = services_of(tx.exec_params(std::string{kDue} +
-                                         "SELECT s.tenant_id, s.subscriber_id, s.service FROM due"
-                                         " JOIN services s ON s.id = due.service_id"
-                                         " ORDER BY random() LIMIT $3",
-                                     older, seldom, most));
+    due =
+        services_of(tx.exec_params(kDue + "SELECT s.tenant_id, s.subscriber_id, s.service FROM due"
+                                          " JOIN services s ON s.id = due.service_id"
+                                          " ORDER BY random() LIMIT $3",
+                                   older, seldom, most));
     result.set_left(all - static_cast<std::int64_t>(due.size()));
     return true;
   });

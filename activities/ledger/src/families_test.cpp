@@ -378,14 +378,7 @@ TEST_F(FamiliesTest, ACutThatIsOwedForOneFamilyIsMadeByTheNextMoveOfTheOther) {
 }
 
 TEST_F(FamiliesTest, ASitesPrefixIsNotTakenAlongToANasThatItsPoolDoesNotServe) {
-  for (const char* nas : {"192.0.2.1", "192.0.2.2"}) {
-    ports::NasRecord record;
-    record.tenant = tenant;
-    record.name = tenant + nas;
-    record.nas_ip = nas;
-    record.secret_ref = "file:/dev/null";
-    ledger->add_nas(record);
-  }
+  for (const char* nas : {"192.0.2.1", "192.0.2.2"}) ledger->add_nas(nas_record(nas));
   make_active({"ipv4", "ipv6_pd"});
   sql(
       fmt::format("INSERT INTO pool_nas (pool_id, nas_ip) SELECT pool_id, '192.0.2.1' FROM holdings"

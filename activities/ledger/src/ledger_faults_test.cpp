@@ -336,12 +336,7 @@ TEST_F(LedgerFaultsTest, SpaceKeptForItsSubscriberGoesToNobodyElse) {
 }
 
 TEST_F(LedgerFaultsTest, AfterTheFloorADisconnectAckWithFreshAccountingIsMediumEvidence) {
-  ports::NasRecord nas;
-  nas.tenant = tenant;
-  nas.name = "bng";
-  nas.nas_ip = "192.0.2.1";
-  nas.coa_host = "127.0.0.1";
-  nas.secret_ref = "env:NOBODY_READS_IT";
+  ports::NasRecord nas = nas_record("192.0.2.1");
   nas.interim_interval = std::chrono::seconds{1};
   ledger->add_nas(nas);
   pool("198.51.100.0/29");

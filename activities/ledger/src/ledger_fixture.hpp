@@ -98,6 +98,16 @@ class LedgerTest : public ::testing::Test {
     return ledger->add_pool(pool_spec(prefix));
   }
 
+  // One that no packet is sent to.
+  ports::NasRecord nas_record(const std::string& nas_ip) const {
+    ports::NasRecord record;
+    record.tenant = tenant;
+    record.name = tenant + "-" + nas_ip;
+    record.nas_ip = nas_ip;
+    record.secret_ref = "file:/dev/null";
+    return record;
+  }
+
   v1::ServiceRef service(const std::string& subscriber) const {
     v1::ServiceRef ref;
     ref.set_tenant_id(tenant);
@@ -232,6 +242,28 @@ class LedgerTest : public ::testing::Test {
   Settings settings;
   std::unique_ptr<Ledger> ledger;
   std::string tenant;
+};
+
+// What must hold of either family.
+class EitherFamilyTest : public LedgerTest, public ::testing::WithParamInterface<std::string> {
+ protected:
+  const std::string& family() const { return GetParam(); }
+  bool ipv4() const { return family() == "ipv4"; }
+
+  void add_space(const std::string& name, const std::string& v4, const std::string& v6,
+                 const std::vector<std::string>& nas = {}) {
+    PoolSpec spec = pool_spec(ipv4() ? v4 : v6);
+    spec.name = name;
+    spec.family = family();
+    spec.nas_ips = nas;
+    ledger->add_pool(spec);
+  }
+
+  v1::TransitionRequest move(const v1::Claim& claim, const std::string& state) {
+    v1::TransitionRequest request = to(claim, state);
+    request.set_families(0, family());
+    return request;
+  }
 };
 
 }  // namespace addrflow::ledger

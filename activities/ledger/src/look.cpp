@@ -51,8 +51,7 @@ class Looking : public LedgerLook {
     const auto asked = nlohmann::json::parse(request.request_json(), nullptr, false);
     leaves_netbox_alone_ = asked.is_object() && !asked.value("update_netbox", true);
     const Supposed before = supposed_;
-    former_ = {.username = before.session.username.empty() ? service_.subscriber_id()
-                                                           : before.session.username,
+    former_ = {.username = domain::username_of(before.session.username, service_.subscriber_id()),
                .nas_ip = before.session.nas_ip};
     v1::ClaimReply reply = look_at_claim(tx_, request, settings_, supposed_);
     std::vector<std::string> changes = names_changed(before);

@@ -120,13 +120,12 @@ void add_pools(Tx& tx, const std::string& family, const Names& names, Exposition
 void add_health(Tx& tx, const std::string& family, const Names& names, const Settings& settings,
                 Exposition& exposition, v1::EmitMetricsResult& result) {
   const auto tenants = tx.exec_params(
-      std::string{kTenants} +
-          " SELECT who.tenant_id, count(*) FILTER (WHERE r.lifecycle_state = 'allocated'"
-          "  AND r.lifecycle_allocated_at < clock_timestamp() - $2::bigint * interval '1 hour'"
-          "  AND (r.grace_until IS NULL OR r.grace_until < clock_timestamp())),"
+      fmt::format(
+          "{} SELECT who.tenant_id, count(*) FILTER (WHERE {}),"
           " count(*) FILTER (WHERE r.netbox_ip_id IS NOT NULL AND upper_inf(h.period))"
           " FROM who LEFT JOIN ip_reservations r ON r.tenant_id = who.tenant_id AND r.family = $1"
           " LEFT JOIN holdings h ON h.id = r.holding_id GROUP BY 1 ORDER BY 1",
+          kTenants, kAllocatedTooLong),
       family, static_cast<std::int64_t>(settings.stale_allocated.count()));
   exposition.begin(names.leaks, "Allocated for longer than ledger.stale_allocated.");
   for (const auto& row : tenants) {
@@ -138,16 +137,13 @@ void add_health(Tx& tx, const std::string& family, const Names& names, const Set
   result.set_tenants(static_cast<std::int64_t>(tenants.size()));
 }
 
-// What another system has not confirmed yet; it is pursued until it has, or until a person gives
-// it up (R5).
 void add_unconfirmed(Tx& tx, Exposition& exposition) {
   exposition.begin("addrflow_unconfirmed_effects",
                    "Effects that are due and not confirmed, by system.");
   for (const auto& row :
-       tx.exec("SELECT tenant_id, system, count(*) FROM effects"
-               " WHERE status IN ('planned', 'sent', 'unknown', 'refused') AND not_before <= now()"
-               " AND (status <> 'refused' OR coalesce((reply->>'retry')::boolean, false))"
-               " GROUP BY 1, 2 ORDER BY 1, 2")) {
+       tx.exec(fmt::format("SELECT e.tenant_id, e.system, count(*) FROM effects e"
+                           " WHERE {} AND e.not_before <= now() GROUP BY 1, 2 ORDER BY 1, 2",
+                           kUnconfirmed))) {
     exposition.add({{"tenant_id", row[0].c_str()}, {"system", row[1].c_str()}}, row[2].c_str());
   }
 }

@@ -12,13 +12,15 @@
 namespace addrflow::ledger {
 namespace {
 
-// Alias e. What still has to reach NetBox, by kind, as the indexes of migration 0016 say it. Where
+// What still has to reach NetBox is of two kinds, each with its index (migration 0016). Where
 // NetBox is to pick ("take"), a caller waits and the service asks; for a release nobody waits.
-constexpr const char* kUnconfirmed =
-    "e.system = 'netbox' AND (e.status IN ('planned', 'sent', 'unknown')"
-    " OR (e.status = 'refused' AND coalesce((e.reply->>'retry')::boolean, false)))";
 constexpr const char* kWaitedFor = "e.action NOT IN ('take', 'release')";
 constexpr const char* kRelease = "e.action = 'release'";
+
+// Alias e. In the words of the kind's index.
+std::string owed_to_netbox(const char* kind) {
+  return fmt::format("e.system = 'netbox' AND {} AND {}", kUnconfirmed, kind);
+}
 
 std::string array_of(const std::vector<std::int64_t>& ids) {
   return fmt::format("{{{}}}", fmt::join(ids, ","));
@@ -36,13 +38,13 @@ void lock_due(Tx& tx, const char* kind, std::size_t limit, std::chrono::millisec
       fmt::format(
           "SELECT e.id, EXISTS (SELECT 1 FROM effects n WHERE n.service_id = e.service_id"
           " AND n.system = 'netbox' AND n.object = e.object AND n.id > e.id)"
-          " FROM effects e WHERE {} AND {} AND e.not_before <= now()"
+          " FROM effects e WHERE {} AND e.not_before <= now()"
           " AND e.leased_until <= clock_timestamp()"
           " AND (e.status <> 'sent' OR e.hard_deadline <= clock_timestamp())"
           " AND e.updated_at + greatest($2, coalesce((e.reply->>'retry_after_ms')::bigint, 0))"
           " * interval '1 millisecond' <= clock_timestamp()"
           " ORDER BY e.not_before, e.id LIMIT $1 FOR UPDATE SKIP LOCKED",
-          kUnconfirmed, kind),
+          owed_to_netbox(kind)),
       limit, static_cast<std::int64_t>(grace.count()));
   for (const auto& row : found) {
     (row[1].as<bool>() ? due.older : due.newest).push_back(row[0].as<std::int64_t>());
@@ -188,9 +190,8 @@ std::string action_for(const std::string& state) {
 }  // namespace
 
 bool netbox_is_owed(Tx& tx, const std::string& pool_id) {
-  // Each in the words of an index.
-  const std::array conditions{fmt::format("{} AND {}", kUnconfirmed, kWaitedFor),
-                              fmt::format("{} AND {}", kUnconfirmed, kRelease),
+  // Each in the words of an index. For a "take" that it refused NetBox has made nothing.
+  const std::array conditions{owed_to_netbox(kWaitedFor), owed_to_netbox(kRelease),
                               std::string{"e.system = 'netbox' AND e.action = 'take'"
                                           " AND e.status IN ('planned', 'sent', 'unknown')"}};
   return std::ranges::any_of(conditions, [&](const std::string& condition) {
@@ -252,8 +253,8 @@ std::int64_t Ledger::netbox_backlog() {
   return store_->as_owner([&](Tx& tx) {
     std::int64_t backlog = 0;
     for (const char* kind : {kWaitedFor, kRelease}) {
-      backlog += tx.exec(fmt::format("SELECT count(*) FROM effects e WHERE {} AND {}", kUnconfirmed,
-                                     kind))[0][0]
+      backlog += tx.exec(fmt::format("SELECT count(*) FROM effects e WHERE {}",
+                                     owed_to_netbox(kind)))[0][0]
                      .as<std::int64_t>();
     }
     return backlog;

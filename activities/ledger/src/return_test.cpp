@@ -11,34 +11,15 @@ using ::testing::HasSubstr;
 constexpr const char* kHere = "192.0.2.1";
 constexpr const char* kThere = "192.0.2.2";
 
-class Returning : public LedgerTest, public ::testing::WithParamInterface<std::string> {
+class Returning : public EitherFamilyTest {
  protected:
   void SetUp() override {
     LedgerTest::SetUp();
     if (IsSkipped()) return;
-    for (const char* ip : {kHere, kThere}) {
-      ports::NasRecord record;
-      record.tenant = tenant;
-      record.name = tenant + ip;
-      record.nas_ip = ip;
-      record.secret_ref = "file:/dev/null";
-      ledger->add_nas(record);
-    }
+    for (const char* nas : {kHere, kThere}) ledger->add_nas(nas_record(nas));
     add_space("here", "203.0.113.0/25", "2001:db8:1::/48", {kHere});
     add_space("there", "203.0.113.128/25", "2001:db8:2::/48", {kThere});
     add_space("anywhere", "198.51.100.0/24", "2001:db8:3::/48");
-  }
-
-  const std::string& family() const { return GetParam(); }
-  bool ipv4() const { return family() == "ipv4"; }
-
-  void add_space(const std::string& name, const std::string& v4, const std::string& v6,
-                 const std::vector<std::string>& nas = {}) {
-    PoolSpec spec = pool_spec(ipv4() ? v4 : v6);
-    spec.name = name;
-    spec.family = family();
-    spec.nas_ips = nas;
-    ledger->add_pool(spec);
   }
 
   v1::ClaimRequest ask_for(const std::string& operation) {
@@ -62,11 +43,6 @@ class Returning : public LedgerTest, public ::testing::WithParamInterface<std::s
     reserve.set_requested_address(ipv4() ? request.requested_address()
                                          : request.requested_prefix());
     return reserve;
-  }
-  v1::TransitionRequest move(const v1::Claim& of, const std::string& state) {
-    auto request = to(of, state);
-    request.set_families(0, family());
-    return request;
   }
   void operate(const v1::TransitionRequest& wish) {
     const auto moved = ledger->transition(wish);

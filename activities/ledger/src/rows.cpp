@@ -177,14 +177,13 @@ nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t serv
 }
 
 nlohmann::json session_wish(const ServiceRef& service, const SessionFacts& facts) {
-  nlohmann::json wish{
-      {"username", facts.username.empty() ? service.subscriber_id() : facts.username},
-      {"former_usernames", facts.former_usernames},
-      {"nas_ip", facts.nas_ip},
-      {"plan", facts.plan.empty() ? "default" : facts.plan},
-      {"framed_ip", ""},
-      {"delegated_prefix", ""},
-      {"condition", "refused"}};
+  nlohmann::json wish{{"username", domain::username_of(facts.username, service.subscriber_id())},
+                      {"former_usernames", facts.former_usernames},
+                      {"nas_ip", facts.nas_ip},
+                      {"plan", facts.plan.empty() ? "default" : facts.plan},
+                      {"framed_ip", ""},
+                      {"delegated_prefix", ""},
+                      {"condition", "refused"}};
   bool live = false;
   bool suspended = false;
   bool active = false;
@@ -209,10 +208,9 @@ nlohmann::json session_wish(const ServiceRef& service, const SessionFacts& facts
 // The newest wish for an object stands for all older ones.
 static void supersede_older(Tx& tx, std::int64_t service_id, const std::string& object) {
   tx.exec_params(
-      "UPDATE effects SET status = 'superseded', updated_at = clock_timestamp()"
-      " WHERE service_id = $1 AND system = 'netbox' AND object = $2"
-      " AND (status IN ('planned', 'sent', 'unknown') OR (status = 'refused'"
-      "      AND coalesce((reply->>'retry')::boolean, false)))",
+      fmt::format("UPDATE effects e SET status = 'superseded', updated_at = clock_timestamp()"
+                  " WHERE e.service_id = $1 AND e.system = 'netbox' AND e.object = $2 AND {}",
+                  kUnconfirmed),
       service_id, object);
 }
 
@@ -341,12 +339,13 @@ nlohmann::json netbox_wish(const ServiceRef& service, const NetboxFacts& facts,
 bool owes(Tx& tx, std::int64_t service_id, const std::string& system, Owing owing) {
   return tx
       .exec_params(
-          "SELECT EXISTS (SELECT 1 FROM effects e WHERE e.service_id = $1 AND e.system = $2"
-          " AND (e.status = 'superseded' OR ($3 AND (e.status IN ('planned', 'sent', 'unknown')"
-          "  OR (e.status = 'refused' AND coalesce((e.reply->>'retry')::boolean, false)))))"
-          " AND e.code <> 'never-left' AND e.id > coalesce((SELECT max(c.id) FROM effects c"
-          "  WHERE c.service_id = $1 AND c.system = $2"
-          "  AND c.status IN ('confirmed', 'not_applicable')), 0))",
+          fmt::format(
+              "SELECT EXISTS (SELECT 1 FROM effects e WHERE e.service_id = $1 AND e.system = $2"
+              " AND (e.status = 'superseded' OR ($3 AND {}))"
+              " AND e.code <> 'never-left' AND e.id > coalesce((SELECT max(c.id) FROM effects c"
+              "  WHERE c.service_id = $1 AND c.system = $2"
+              "  AND c.status IN ('confirmed', 'not_applicable')), 0))",
+              kUnconfirmed),
           service_id, system, owing == Owing::kOnceAllIsSuperseded)[0][0]
       .as<bool>();
 }

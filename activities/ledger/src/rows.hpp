@@ -59,6 +59,11 @@ std::string nas_address(Tx& tx, const std::string& nas_ip);
 // The newest row of each family; one that is not revoked stands before all others.
 std::vector<Row> read_rows(Tx& tx, std::int64_t service_id);
 const Row* find_row(const std::vector<Row>& rows, std::string_view family);
+// Alias r, parameter $2: allocated for longer than so many hours, which makes it a leak (A57).
+inline constexpr const char* kAllocatedTooLong =
+    "r.lifecycle_state = 'allocated'"
+    " AND r.lifecycle_allocated_at < clock_timestamp() - $2::bigint * interval '1 hour'"
+    " AND (r.grace_until IS NULL OR r.grace_until < clock_timestamp())";
 // Of a row that begins with id, system, action, status, attempts, code, detail and, as text, the
 // time of its change.
 v1::EffectView read_effect(const pqxx::row& row);
@@ -92,6 +97,13 @@ void record_step(Tx& tx, const std::string& tenant, std::int64_t operation, cons
                  const google::protobuf::Message& reply);
 
 // --- effects
+// Alias e: not confirmed yet, and pursued until it is, or until a person gives it up (R5). Refused
+// for good is not among them: nobody pursues that, but it is shown (desk.cpp, view.cpp) and settled
+// (gate.cpp, undo.cpp) like the others. As the partial indexes of migrations 0016 and 0020 say it,
+// so that PostgreSQL finds such rows by them.
+inline constexpr const char* kUnconfirmed =
+    "(e.status IN ('planned', 'sent', 'unknown')"
+    " OR (e.status = 'refused' AND coalesce((e.reply->>'retry')::boolean, false)))";
 // The condition that the ledger's rows stand for: full, restricted or refused, with the space that
 // the session is to have. A line is one session, whichever families it has.
 nlohmann::json session_wish(Tx& tx, const ServiceRef& service, std::int64_t service_id);

@@ -29,8 +29,8 @@ void rethrow_as_ledger_error(const std::exception& error) {
   }
   if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&error)) {
     const std::string state = sql->sqlstate();
-    const bool passing = state.starts_with("40") || state.starts_with("53") ||
-                         state.starts_with("55") || state.starts_with("57");
+    const bool passing =
+        state.starts_with("53") || state.starts_with("55") || state.starts_with("57");
     throw LedgerError{passing ? ErrorCode::kUnavailable : ErrorCode::kInternal,
                       fmt::format("the ledger's database answered {}: {}", state, error.what())};
   }

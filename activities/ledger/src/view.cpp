@@ -1,4 +1,5 @@
 // What a service is now, and what of it is still to be pursued.
+#include <fmt/format.h>
 #include <addrflow/domain/ids.hpp>
 #include <addrflow/ledger/ledger.hpp>
 
@@ -76,11 +77,10 @@ void add_effects(Tx& tx, v1::ServiceView& view, std::int64_t service_id) {
 
 void add_pending_effects(Tx& tx, v1::PendingReply& reply, const Head& head) {
   for (const auto& row : tx.exec_params(
-           "SELECT id, system, action FROM effects WHERE service_id = $1"
-           " AND (status IN ('planned', 'sent', 'unknown')"
-           "      OR (status = 'refused' AND coalesce((reply->>'retry')::boolean, false)))"
-           " AND not_before <= clock_timestamp() AND (number = $2 OR system = 'netbox') ORDER BY "
-           "id",
+           fmt::format("SELECT e.id, e.system, e.action FROM effects e WHERE e.service_id = $1"
+                       " AND {} AND e.not_before <= clock_timestamp()"
+                       " AND (e.number = $2 OR e.system = 'netbox') ORDER BY e.id",
+                       kUnconfirmed),
            head.id, head.number)) {
     v1::EffectRef& effect = *reply.add_effects();
     effect.set_effect_id(row[0].as<std::int64_t>());

@@ -32,6 +32,9 @@ std::expected<void, FieldError> check_id(std::string_view field, std::string_vie
 std::expected<void, FieldError> check_key(std::string_view field, std::string_view value);
 std::expected<void, FieldError> check_service(const ServiceId& id);
 
+// What AAA and accounting know a line by, which may have no username of its own.
+std::string username_of(std::string_view username, std::string_view subscriber);
+
 // Percent-escapes everything but [A-Za-z0-9._-], so that a part can never contain the separator.
 std::string escape_part(std::string_view part);
 std::optional<std::string> unescape_part(std::string_view part);
