@@ -3,7 +3,8 @@ caller was told.
 
 The steps are not written down here: each flow runs once undisturbed, and every row that it left in compositions,
 operations, operation_steps, holdings and effects is a step. Then, for each step and fault, a fresh subscriber runs the
-flow again, and the fault strikes when the row of the step appears.
+flow again, and the fault strikes when the row of the step appears. What NetBox alone knows is a step of the release: its
+object is gone, and its answer is still on the way.
 
     python3 tests/system/matrix.py --binary build/dev/cli/addrflow --dir build/dev/matrix [--subset] [--only TEXT]
 
@@ -34,6 +35,7 @@ FAMILIES = {
 
 OTHER_NAS = "127.0.0.9"
 NETBOX_DELAY_S = 3  # beyond the client's limit (world.FAST)
+SPACE_OPTIONS = {"ipv4": "--address", "ipv6_pd": "--prefix"}
 
 # The rows of one service, as lines: a line is a step.
 EVENTS = """
@@ -208,6 +210,79 @@ class Line:
         self.told = []
         self.call("readdress")
 
+    def give_back(self):
+        """Up to the gate: the session is cut, and accounting has not said so yet."""
+        self.objects = self.netbox_objects(self.spaces())
+        self.deprovision()
+        self.come_to_rest()
+
+    def release(self):
+        self.world.accounting("Stop", self.username, self.session, self.address, Acct_Terminate_Cause="Admin-Reset",
+                              **self.shown)
+        eventually("the gate to open", lambda: self.unless_restarting(self.has_let_go), limit_s=60)
+        eventually("the quarantine to end", lambda: self.unless_restarting(self.end_quarantine))
+        eventually("NetBox to have let go", lambda: self.unless_restarting(self.released_by_catch_up), limit_s=120,
+                   every_s=2)
+        # Before a frozen worker wakes: what it then does, it must not do to the next holder.
+        self.heirs = [Line(self.matrix, self.family) for _ in range(2)]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda heir: heir.inherit(self.spaces()), self.heirs))
+
+    @staticmethod
+    def unless_restarting(look):
+        try:
+            return look()
+        except Trouble:  # PostgreSQL or Temporal is just being restarted
+            return None
+
+    def spaces(self):
+        return {family: space for family, (_, space) in self.promised().items()}
+
+    def netbox_objects(self, spaces):
+        """Family -> the numbers of NetBox's objects for that space."""
+        of = {"ipv4": self.world.netbox_addresses, "ipv6_pd": self.world.netbox_prefixes}
+        return {family: [found["id"] for found in of[family](space)] for family, space in spaces.items()}
+
+    def left_netbox(self):
+        """At least one of its objects is gone."""
+        found = self.netbox_objects(self.spaces())
+        return any(number not in found[family] for family in found for number in self.objects[family])
+
+    def own(self):
+        return ("(select id from services where"
+                f" tenant_id='{self.matrix.tenant}' and subscriber_id='{self.subscriber}')")
+
+    def end_quarantine(self):
+        """An hour goes by for this line's space: it is the first of what is due."""
+        self.world.sql(
+            "update pool_addresses set free_after = clock_timestamp() where state = 'free'"
+            f" and last_service_id = {self.own()} and free_after > clock_timestamp();"
+            "update quarantines set until = clock_timestamp() where until > clock_timestamp()"
+            f" and service_id = {self.own()};"
+            "update effects set not_before = '-infinity' where system = 'netbox' and action = 'release'"
+            f" and service_id = {self.own()}")
+        return True
+
+    def released_by_catch_up(self):
+        """As the schedule sends it, only sooner: one run more, unless it is done."""
+        if self.releases() == [["confirmed"]] * len(self.spaces()):
+            return True
+        self.world.temporal("workflow", "start", "--type", "CatchUpNetbox", "--task-queue", "addrflow",
+                            "--workflow-id", f"matrix-catch-up-{new_key()}", "--execution-timeout", "60s",
+                            "--input", '{"grace_ms": 500}', "--input-meta", "encoding=json/protobuf")
+        return False
+
+    def releases(self):
+        return self.world.sql("select status from effects where system = 'netbox' and action = 'release'"
+                              f" and service_id = {self.own()}")
+
+    def inherit(self, spaces):
+        self.told = []
+        wanted = [word for family, space in spaces.items() for word in (SPACE_OPTIONS[family], space)]
+        if self.ask("provision", "--username", self.username, *FAMILIES[self.family]["arguments"],
+                    *wanted).exit not in (0, 1, 4):
+            raise Trouble(repr(self.told[-1][2]))
+
     # --- what must hold ----------------------------------------------------------------------------
 
     def bindings(self):
@@ -288,6 +363,20 @@ class Line:
         elif self.world.login(self.username).get("packet") != "Access-Reject":
             raise Trouble("a line that is gone can log in")
 
+    def assert_passed_on(self):
+        """Of two that asked for the space, one has it; and NetBox knows of no other."""
+        if self.releases() != [["confirmed"]] * len(self.spaces()):
+            raise Trouble(f"NetBox was to let go once of each space: {self.releases()}")
+        winners = [heir for heir in self.heirs if heir.told[-1][1] != 1]
+        if len(winners) != 1:
+            raise Trouble(f"{len(winners)} lines got the space: {[heir.told[-1][2] for heir in self.heirs]}")
+        winners[0].assert_is("active")
+        if winners[0].spaces() != self.spaces():
+            raise Trouble(f"asked for {self.spaces()}, and got {winners[0].spaces()}")
+        found = self.netbox_objects(self.spaces())
+        if any(len(numbers) != 1 or numbers == self.objects[family] for family, numbers in found.items()):
+            raise Trouble(f"NetBox had {self.objects} for {self.spaces()}, and has {found}")
+
     def assert_audit(self):
         answer = self.world.addrflow("audit", json_output=False)
         if answer.exit != 0:
@@ -354,16 +443,20 @@ class Matrix:
 
     # --- cells -------------------------------------------------------------------------------------
 
-    FLOWS = ("provision", "suspend_and_reactivate", "deprovision", "move", "rebind", "change_plan", "readdress")
-    ENDS = {**dict.fromkeys(FLOWS, "active"), "deprovision": "revoked"}
+    FLOWS = ("provision", "suspend_and_reactivate", "deprovision", "move", "rebind", "change_plan", "readdress",
+             "release")
+    ENDS = {**dict.fromkeys(FLOWS, "active"), "deprovision": "revoked", "release": "revoked"}
     # What lets space go, and the packet by which its session ends.
     LETS_GO = {"deprovision": "effect revoke radius disconnect", "readdress": "effect readdress radius coa"}
     STRIKES = {"worker killed": kill, "worker frozen": freeze, "PostgreSQL restarted": restart_postgres,
                "Temporal restarted": restart_temporal}
     # Which request of the flow NetBox carries out and answers too late, by the effect's action: method, state in it.
     NETBOX_REQUESTS = {"reserve": ("POST", "allocated"), "take": ("POST", "allocated"), "set_active": ("PATCH", "active"),
-                       "suspend": ("PATCH", "suspended"), "deprecate": ("PATCH", "revoked")}
+                       "suspend": ("PATCH", "suspended"), "deprecate": ("PATCH", "revoked"),
+                       "release": ("DELETE", "")}
     NETBOX_LATE = "NetBox's answer late"
+    # The one step that has no row yet: NetBox has carried the release out, and nobody has been told.
+    CARRIED_OUT = "netbox release carried out"
 
     def ready_line(self, family, flow, prefix=""):
         line = Line(self, family, prefix)
@@ -371,6 +464,8 @@ class Matrix:
             line.provision()
             line.go_online()
             eventually(f"{line.subscriber} to rest", line.rests, limit_s=60)
+            if flow == "release":
+                line.give_back()
             line.mark()
         return line
 
@@ -385,7 +480,7 @@ class Matrix:
         return line.bindings()[1][FAMILIES[line.family]["families"][0]]["state"]
 
     def cells(self, family, flow, steps):
-        for step in steps:
+        for step in steps + ([self.CARRIED_OUT] if flow == "release" else []):
             for fault in self.STRIKES:
                 yield family, flow, fault, step
         for step in steps:
@@ -401,10 +496,11 @@ class Matrix:
         self.fresh_worker()
         lost = {"NAS's answer lost once": "flaky-1-", "NAS's answers lost for a whole attempt": "flaky-9-"}
         line = self.ready_line(family, flow, lost.get(fault, ""))
-        if fault == self.NETBOX_LATE:
-            method, state = self.NETBOX_REQUESTS[step.split()[3]]
+        late = fault == self.NETBOX_LATE or step == self.CARRIED_OUT
+        if late:
+            method, state = self.NETBOX_REQUESTS["release" if step == self.CARRIED_OUT else step.split()[3]]
             self.world.netbox_fault("late", count=1, method=method, path="ipam", delay_s=NETBOX_DELAY_S,
-                                    body=f'"lifecycle_state":"{state}"')
+                                    body=f'"lifecycle_state":"{state}"' if state else "")
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             running = pool.submit(getattr(line, flow))
             if fault in self.STRIKES:
@@ -423,15 +519,16 @@ class Matrix:
                                   Acct_Terminate_Cause="Admin-Reset", **line.shown)
             eventually("the gate to open", line.has_let_go, limit_s=60)
         line.assert_is(self.ENDS[flow])
+        if flow == "release":
+            line.assert_passed_on()
         line.assert_audit()
-        if fault == self.NETBOX_LATE and self.world.netbox_faults():
+        if late and self.world.netbox_faults():
             raise Trouble(f"NetBox never had the request that was to be answered late: {self.world.netbox_faults()}")
 
-    @staticmethod
-    def wait_for(line, step, running):
+    def wait_for(self, line, step, running):
         while True:
             ended = running.done()
-            if step in line.events():
+            if line.left_netbox() if step == self.CARRIED_OUT else step in line.events():
                 return True
             if ended:
                 return False

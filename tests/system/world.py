@@ -231,6 +231,14 @@ class World:
         self.must("migrate")
         self.must("setup")
 
+    def temporal(self, *arguments):
+        """What a person does by Temporal's own command line."""
+        done = subprocess.run([self.peers["TEMPORAL_CLI"], *arguments, "--address", self.peers["TEMPORAL_ADDRESS"]],
+                              capture_output=True, text=True, timeout=90)
+        if done.returncode != 0:
+            raise Trouble(f"temporal {arguments[0]}: {done.stderr.strip()}")
+        return done.stdout
+
     # --- looking -----------------------------------------------------------------------------------
 
     def sql(self, query, database="ledger"):
