@@ -46,7 +46,7 @@ bool is_paused(const WorkflowHandle& handle) {
 
 TEST(ActivityPause, StopsTheAttemptAndHoldsTheNextUntilItIsResumed) {
   NEEDS_SERVER();
-  with_default_cache([](Stage& stage) {
+  with_each_cache([](Stage& stage) {
     stage.beat_often();
     Stubborn stubborn;
     stage.runs(kPatient).does(kStubborn,
@@ -68,7 +68,7 @@ TEST(ActivityPause, StopsTheAttemptAndHoldsTheNextUntilItIsResumed) {
 
 TEST(ActivityPause, AResetIsHeardByTheAttemptAndAnotherFollows) {
   NEEDS_SERVER();
-  with_default_cache([](Stage& stage) {
+  with_each_cache([](Stage& stage) {
     stage.beat_often();
     Stubborn stubborn;
     stage.runs(kPatient).does(kStubborn,
@@ -97,7 +97,7 @@ const Definition<Failing> kFailing{"Failing", run(&Failing::run)};
 
 TEST(ActivityPause, AResetEndsTheBackOffAndCountsAttemptsAnew) {
   NEEDS_SERVER();
-  with_default_cache([](Stage& stage) {
+  with_each_cache([](Stage& stage) {
     std::atomic<bool> fails = true;
     stage.runs(kFailing).does(kStubborn, [&](ActivityContext& ctx, const Void&) {
       if (fails) throw std::runtime_error{"the first attempt fails"};

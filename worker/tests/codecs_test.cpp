@@ -44,10 +44,16 @@ struct Whisper {
   }
   Task<std::string> ask(Context&, std::string what) { co_return what + "!"; }
   std::string said() const { return heard.empty() ? "xyzzy nothing" : heard.front(); }
+  // Below the limit as the workflow sees it, above as it is sent.
+  std::string much() const { return std::string((std::size_t{2} << 20) - 70, 'x'); }
 };
 
-const Definition<Whisper> kWhisper{"Whisper", run(&Whisper::run), signal("hear", &Whisper::hear),
-                                   update("ask", &Whisper::ask), query("said", &Whisper::said)};
+const Definition<Whisper> kWhisper{"Whisper",
+                                   run(&Whisper::run),
+                                   signal("hear", &Whisper::hear),
+                                   update("ask", &Whisper::ask),
+                                   query("said", &Whisper::said),
+                                   query("much", &Whisper::much)};
 
 void play(Stage& stage) {
   stage.runs(kWhisper).does(
@@ -127,6 +133,55 @@ TEST(Codecs, WhatGrowsTooLargeFailsTheActivityAndNotTheWorkflow) {
         ASSERT_NE(result.error().failure, nullptr) << result.error().text();
         const ApplicationError* error = find_application_error(*result.error().failure);
         ASSERT_NE(error, nullptr);
+        EXPECT_EQ(error->type(), "PayloadsTooLarge") << error->message();
+      },
+      with_old_key());
+}
+
+TEST(Codecs, AnAnswerThatGrowsTooLargeFailsItsQueryAndNothingElse) {
+  NEEDS_SERVER();
+  with_each_cache(
+      [](Stage& stage) {
+        play(stage);
+        stage.start_worker();
+        const auto handle = stage.start(kWhisper, std::string{"xyzzy"});
+        const auto refused = handle.query<std::string>("much");
+        ASSERT_FALSE(refused);
+        EXPECT_EQ(refused.error().code, ErrorCode::kQueryFailed) << refused.error().text();
+        EXPECT_NE(refused.error().text().find("[TMPRL1103]"), std::string::npos)
+            << refused.error().text();
+        EXPECT_EQ(must(handle.query<std::string>("said")), "xyzzy nothing");
+        must(handle.signal("hear", std::string{"xyzzy go"}));
+        EXPECT_EQ(must(handle.result<std::string>()), "xyzzy back xyzzy go");
+      },
+      with_old_key());
+}
+
+const ActivityType<Void, Void> kPants{
+    "pants",
+    {.start_to_close = 20s, .heartbeat = 10s, .retry = RetryPolicy{.maximum_attempts = 1}}};
+
+struct Runner {
+  Task<void> run(Context& ctx) { co_await ctx.execute(kPants); }
+};
+const Definition<Runner> kRunner{"Runner", run(&Runner::run)};
+
+// Details leave while the activity goes on: it hears that it is over, the workflow why.
+TEST(Codecs, AHeartbeatThatGrowsTooLargeFailsTheActivity) {
+  NEEDS_SERVER();
+  with_each_cache(
+      [](Stage& stage) {
+        stage.runs(kRunner).does(kPants, [](ActivityContext& ctx, const Void&) {
+          ctx.heartbeat(std::string((std::size_t{2} << 20) - 70, 'x'));
+          ctx.wait_cancelled(20s);
+          return Void{};
+        });
+        stage.start_worker();
+        const auto result = stage.start(kRunner).result<void>();
+        ASSERT_FALSE(result);
+        ASSERT_NE(result.error().failure, nullptr) << result.error().text();
+        const ApplicationError* error = find_application_error(*result.error().failure);
+        ASSERT_NE(error, nullptr) << result.error().text();
         EXPECT_EQ(error->type(), "PayloadsTooLarge") << error->message();
       },
       with_old_key());

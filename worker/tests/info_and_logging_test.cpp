@@ -141,7 +141,7 @@ const Definition<Summarised> kSummarised{"Summarised", run(&Summarised::run)};
 
 TEST(Summaries, OfRunActivityAndTimerAreInTheHistory) {
   NEEDS_SERVER();
-  with_default_cache([](Stage& stage) {
+  with_each_cache([](Stage& stage) {
     stage.runs(kSummarised).does(kNothing, [](ActivityContext&, const Void&) { return Void{}; });
     stage.start_worker();
     StartOptions how = stage.start_options();
@@ -186,6 +186,7 @@ TEST(LongHistories, AreAdvisedToContinueAsNew) {
     stage.start_worker();
     const int none = 0;
     const auto handle = stage.start(kGrows, none);
+    stage.wait_for_event(handle, enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED);
     // What the server knows lags by an event; the last ones may find the next run, or its end.
     for (int i = 0; i < 6; ++i) (void)handle.signal("take", std::string(1'200'000, 'x'));
     EXPECT_EQ(must(handle.result<std::string>()), "short again");

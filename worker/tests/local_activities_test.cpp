@@ -3,7 +3,12 @@
 #include <temporal/api/enums/v1/event_type.pb.h>
 
 #include <atomic>
+#include <future>
+#include <map>
+#include <memory>
 #include <peers.hpp>
+#include <stdexcept>
+#include <tempora/codec.hpp>
 
 #include "stage.hpp"
 
@@ -124,11 +129,13 @@ TEST(LocalActivities, RunAgainAfterTheWorkerWasLost) {
 }
 
 struct StopsLocal {
-  Task<std::string> run(Context& ctx, bool wait) {
+  bool over = false;
+  Task<std::string> run(Context& ctx, std::string how) {
     LocalActivityOptions options;
-    options.cancellation =
-        wait ? CancellationType::kWaitCancellationCompleted : CancellationType::kTryCancel;
-    const std::string how = "until cancelled";
+    options.start_to_close = 1min;
+    options.cancellation = CancellationType::kTryCancel;
+    if (how == "wait") options.cancellation = CancellationType::kWaitCancellationCompleted;
+    if (how == "abandon") options.cancellation = CancellationType::kAbandon;
     const auto future = ctx.start_local(kDo, how, options);
     co_await ctx.sleep(10ms);
     future.cancel();
@@ -138,29 +145,145 @@ struct StopsLocal {
     } catch (const ActivityError& error) {
       text = is_cancellation(error) ? "cancelled" : "failed";
     }
+    if (how != "abandon") co_await ctx.wait_until([this] { return over; });
     co_return text;
   }
+  Task<void> end(Context&) {
+    over = true;
+    co_return;
+  }
 };
-const Definition<StopsLocal> kStopsLocal{"StopsLocal", run(&StopsLocal::run)};
+const Definition<StopsLocal> kStopsLocal{"StopsLocal", run(&StopsLocal::run),
+                                         signal("end", &StopsLocal::end)};
 
-TEST(LocalActivities, StopWhenTheyAreCancelled) {
+// What an activity has seen of its cancellation.
+struct Seen {
+  std::atomic<int> calls{0};
+  std::atomic<int> stops{0};
+  std::promise<void> end;
+
+  void wait(ActivityContext& context, Duration at_most) {
+    const bool first = ++calls == 1;
+    if (context.wait_cancelled(at_most)) ++stops;
+    if (first) end.set_value();
+    context.throw_if_cancelled();
+  }
+};
+
+TEST(LocalActivities, AreToldOnceOfTheirCancellationWhileTheirRunGoesOn) {
   NEEDS_SERVER();
   with_each_cache([](Stage& stage) {
-    std::atomic<int> stopped{0};
+    std::map<std::string, Seen> seen;
+    seen.try_emplace("wait");
+    seen.try_emplace("try");
     stage.runs(kStopsLocal).does(kDo, [&](ActivityContext& context, const std::string& how) {
-      if (context.wait_cancelled(15s)) ++stopped;
-      context.throw_if_cancelled();
+      seen.at(how).wait(context, 30s);
       return how;
     });
     stage.start_worker();
-    for (const bool wait : {true, false}) {
+    for (auto& [how, one] : seen) {
+      SCOPED_TRACE(how);
       StartOptions options = stage.start_options();
-      options.task_timeout = 2s;
-      EXPECT_EQ(must(stage.start_with(kStopsLocal, options, wait).result<std::string>()),
-                "cancelled");
+      options.task_timeout = 10s;
+      const auto handle = stage.start_with(kStopsLocal, options, how);
+      one.end.get_future().wait();
+      must(handle.signal("end"));
+      EXPECT_EQ(must(handle.result<std::string>()), "cancelled");
+      EXPECT_EQ(one.stops.load(), 1);
+      EXPECT_EQ(one.calls.load(), 1);
     }
-    EXPECT_GE(stopped.load(), 1);
   });
+}
+
+TEST(LocalActivities, ThatAreAbandonedGoOnAfterTheEndOfTheirRun) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    Seen seen;
+    stage.runs(kStopsLocal).does(kDo, [&](ActivityContext& context, const std::string& how) {
+      // Longer than the run, which hears of its timer with the second heartbeat of its task.
+      seen.wait(context, 20s);
+      return how;
+    });
+    stage.start_worker();
+    StartOptions options = stage.start_options();
+    options.task_timeout = 8s;
+    const auto handle = stage.start_with(kStopsLocal, options, std::string{"abandon"});
+    EXPECT_EQ(must(handle.result<std::string>()), "cancelled");
+    seen.end.get_future().wait();
+    EXPECT_EQ(seen.stops.load(), 0);
+    EXPECT_EQ(seen.calls.load(), 1);
+  });
+}
+
+TEST(LocalActivities, ThatBringTooMuchFailOnceAndTheRunGoesOn) {
+  NEEDS_SERVER();
+  const auto body = [](Stage& stage) {
+    std::atomic<int> runs{0};
+    stage.runs(kLocals).does(kDo, [&](ActivityContext&, const std::string& how) {
+      if (how == "last") return how;
+      ++runs;
+      if (how == "text") throw ApplicationError{std::string(5'000, 'x'), "Long", true};
+      return std::string(2'000, 'x');
+    });
+    stage.start_worker();
+    for (const auto& [how, end] : std::map<std::string, std::string>{
+             {"text", "failed: Long"}, {"result", "failed: PayloadsTooLarge"}}) {
+      SCOPED_TRACE(how);
+      runs = 0;
+      const auto handle = stage.start(kLocals, how);
+      EXPECT_EQ(must(handle.result<std::string>()), end + ", last");
+      EXPECT_EQ(runs.load(), 1);
+      EXPECT_EQ(stage.count_events(handle, enums::EVENT_TYPE_WORKFLOW_TASK_FAILED), 0);
+    }
+  };
+  with_each_cache(body, {.max_payload_bytes = 1'000});
+}
+
+// Makes everything half as large again.
+class Grows final : public Codec {
+ public:
+  std::vector<Payload> encode(std::vector<Payload> payloads) const override {
+    for (Payload& payload : payloads) {
+      Payload grown;
+      grown.set_data(payload.SerializeAsString());
+      (*grown.mutable_metadata())["encoding"] = kName;
+      (*grown.mutable_metadata())["padding"] = std::string(grown.data().size() / 2, ' ');
+      payload = std::move(grown);
+    }
+    return payloads;
+  }
+  std::vector<Payload> decode(std::vector<Payload> payloads) const override {
+    for (Payload& payload : payloads) {
+      const auto encoding = payload.metadata().find("encoding");
+      if (encoding == payload.metadata().end() || encoding->second != kName) continue;
+      Payload plain;
+      if (!plain.ParseFromString(payload.data())) throw std::runtime_error{"not a payload"};
+      payload = std::move(plain);
+    }
+    return payloads;
+  }
+
+ private:
+  static constexpr const char* kName = "test/grown";
+};
+
+TEST(LocalActivities, WhoseResultACodecMakesTooLargeFailTheSecondTime) {
+  NEEDS_SERVER();
+  const auto body = [](Stage& stage) {
+    std::atomic<int> runs{0};
+    stage.runs(kLocals).does(kDo, [&](ActivityContext&, const std::string& how) {
+      if (how == "last") return how;
+      ++runs;
+      return std::string(500, 'x');
+    });
+    stage.start_worker();
+    const auto handle = stage.start(kLocals, std::string{"result"});
+    EXPECT_EQ(must(handle.result<std::string>()), "failed: PayloadsTooLarge, last");
+    EXPECT_EQ(runs.load(), 2);
+    EXPECT_EQ(stage.count_events(handle, enums::EVENT_TYPE_WORKFLOW_TASK_FAILED), 1);
+  };
+  with_each_cache(
+      body, {.max_payload_bytes = 1'000, .codecs = {.codecs = {std::make_shared<const Grows>()}}});
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ const Definition<Parent> kParent{"Parent", run(&Parent::run)};
 
 TEST(Priorities, OfRunChildAndActivityReachTheirTasks) {
   NEEDS_SERVER();
-  with_default_cache([](Stage& stage) {
+  with_each_cache([](Stage& stage) {
     std::mutex mutex;
     std::vector<std::string> polled;
     const auto between = std::make_shared<BetweenTransport>(stage.client().transport());

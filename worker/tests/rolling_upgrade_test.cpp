@@ -1,6 +1,7 @@
 // Two builds of one deployment at once: who goes on where.
 #include <tempora/deployment.hpp>
 
+#include <functional>
 #include <peers.hpp>
 #include <thread>
 
@@ -147,6 +148,50 @@ TEST(RollingUpgrade, AnAutoUpgradingRunGoesOnWithTheNewBuild) {
   const Upgraded result = upgraded(VersioningBehavior::kAutoUpgrade);
   EXPECT_EQ(result.by_default, "one two");
   expect_own_behavior(result);
+}
+
+// What is asked for reaches the server soon, not at once, and there is no event to wait on.
+bool soon(const std::function<bool()>& holds) {
+  const auto until = std::chrono::steady_clock::now() + 60s;
+  while (!holds()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::sleep_for(100ms);
+  }
+  return true;
+}
+
+TEST(RollingUpgrade, ARampBeginsEndsAndABuildWithPollersIsNotRemoved) {
+  NEEDS_SERVER();
+  const std::string deployment = unique("deployment");
+  const std::string queue = unique("rolling");
+  Build one{deployment, queue, "one", VersioningBehavior::kPinned};
+  one.becomes_current();
+  const Build two{deployment, queue, "two", VersioningBehavior::kPinned};
+  const DeploymentClient deployments = two.stage.client().deployments();
+  const auto ramps = [&](const std::string& build_id, float percentage) {
+    const auto now = deployments.describe(deployment);
+    return now && now->ramping_build_id == build_id && now->ramping_percentage == percentage &&
+           now->current_build_id == "one";
+  };
+  // The server refuses it until it has seen the second build's polls.
+  EXPECT_TRUE(soon([&] {
+    return deployments.set_ramping(deployment, "two", 30, {.ignore_missing_task_queues = true})
+        .has_value();
+  }));
+  EXPECT_TRUE(soon([&] { return ramps("two", 30); }));
+  const auto is_kept = [&] {
+    const auto removed = deployments.remove_version(two.version);
+    EXPECT_TRUE(removed || removed.error().code == ErrorCode::kFailedPrecondition)
+        << removed.error().message;
+    return !removed;
+  };
+  EXPECT_TRUE(is_kept()) << "it ramps and has pollers";
+  must(deployments.set_ramping(deployment, "", 0, {.ignore_missing_task_queues = true}));
+  EXPECT_TRUE(soon([&] { return ramps("", 0); }));
+  EXPECT_TRUE(is_kept()) << "it has pollers";
+  const auto too_much = deployments.set_ramping(deployment, "two", 101);
+  ASSERT_FALSE(too_much) << "more than all";
+  EXPECT_EQ(too_much.error().code, ErrorCode::kInvalidArgument);
 }
 
 TEST(RollingUpgrade, AWorkerWithoutADefaultTakesTypesThatSayTheirOwn) {

@@ -26,7 +26,7 @@ const Definition<Works> kWorks{"Works", run(&Works::run)};
 
 TEST(Shutdown, LetsAnActivityFinishWithinTheGrace) {
   NEEDS_SERVER();
-  with_default_cache([](Stage& stage) {
+  with_each_cache([](Stage& stage) {
     std::atomic<bool> begun{false};
     stage.options.graceful_shutdown = 5s;
     stage.runs(kWorks).does(kWork, [&](ActivityContext& ctx, const int&) -> std::string {
@@ -45,7 +45,7 @@ TEST(Shutdown, LetsAnActivityFinishWithinTheGrace) {
 
 TEST(Shutdown, TellsAnActivityAfterTheGraceAndAnotherWorkerRepeatsIt) {
   NEEDS_SERVER();
-  with_default_cache([](Stage& stage) {
+  with_each_cache([](Stage& stage) {
     std::atomic<bool> begun{false};
     std::atomic<bool> told{false};
     stage.options.graceful_shutdown = 200ms;
@@ -70,7 +70,7 @@ TEST(Shutdown, TellsAnActivityAfterTheGraceAndAnotherWorkerRepeatsIt) {
 
 TEST(Shutdown, EndsEvenIfAnActivityNeverDoes) {
   NEEDS_SERVER();
-  with_default_cache([](Stage& stage) {
+  with_each_cache([](Stage& stage) {
     const auto begun = std::make_shared<std::atomic<bool>>(false);
     const auto release = std::make_shared<std::atomic<bool>>(false);
     stage.options.shutdown_patience = 500ms;

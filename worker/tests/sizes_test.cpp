@@ -2,9 +2,14 @@
 #include <temporal/api/enums/v1/event_type.pb.h>
 #include <temporal/api/history/v1/message.pb.h>
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <map>
 #include <peers.hpp>
+#include <stdexcept>
+#include <tempora/codec.hpp>
+#include <vector>
 
 #include "lines.hpp"
 #include "stage.hpp"
@@ -30,6 +35,16 @@ struct Large {
 
   Task<std::string> run(Context& ctx, std::string how) {
     if (how == "memo") ctx.upsert_memo("note", much());
+    if (how == "attribute") {
+      SearchAttributes changes;
+      changes.set_keyword("TemporaBehaviour", std::string(mended ? 10 : 3'000, 'x'));
+      ctx.upsert_search_attributes(changes);
+    }
+    if (how == "memos") {
+      ctx.upsert_memo("note", std::string(1'500'000, 'x'));
+      co_await ctx.sleep(10ms);
+      ctx.upsert_memo("more", std::string(mended ? 10 : 1'500'000, 'x'));
+    }
     if (how == "update") co_await ctx.wait_until([this] { return !note.empty(); });
     const std::string text = how == "input" ? much() : std::string(how == "near" ? 2'000 : 1, 'y');
     if (how == "input" || how == "near") co_await ctx.execute(kEchoes, text);
@@ -75,11 +90,15 @@ TEST(Sizes, ACommandThatIsTooLargeFailsTheTaskAndNotTheWorkflow) {
   const std::map<std::string, std::string> named = {
       {"input", "the input of activity echoes is 209"},
       {"memo", "ModifyWorkflowProperties is 209"},
+      {"memos", "the memo of the workflow is 3000"},
+      {"attribute", "the value of search attribute TemporaBehaviour is 3002"},
       {"result", "CompleteWorkflowExecution is 209"}};
   for (const auto& [how, text] : named) {
     SCOPED_TRACE(how);
     Large::mended = false;
     with_default_cache([&](Stage& stage) {
+      must(stage.client().add_search_attributes(
+          {{"TemporaBehaviour", SearchAttributeType::kKeyword}}));
       play(stage);
       stage.start_worker();
       const auto handle = stage.start(kLarge, how);
@@ -91,6 +110,64 @@ TEST(Sizes, ACommandThatIsTooLargeFailsTheTaskAndNotTheWorkflow) {
       EXPECT_TRUE(handle.result<std::string>());
     });
   }
+}
+
+TEST(Sizes, WhatSearchAttributesMayTakeIsAnOptionOfTheWorker) {
+  NEEDS_SERVER();
+  const std::size_t limit = 2'900;
+  for (const bool together : {false, true}) {
+    SCOPED_TRACE(together);
+    Large::mended = false;
+    with_default_cache([&](Stage& stage) {
+      must(stage.client().add_search_attributes(
+          {{"TemporaBehaviour", SearchAttributeType::kKeyword}}));
+      play(stage);
+      stage.options.max_search_attribute_bytes = together ? 0 : limit;
+      stage.options.max_search_attributes_bytes = together ? limit : 0;
+      stage.start_worker();
+      const auto handle = stage.start(kLarge, std::string{"attribute"});
+      stage.wait_for_event(handle, enums::EVENT_TYPE_WORKFLOW_TASK_FAILED);
+      const std::string told = task_failure(handle);
+      EXPECT_NE(told.find(together ? "the sum of all" : "the value of"), std::string::npos) << told;
+      EXPECT_NE(told.find("the limit is 2900"), std::string::npos) << told;
+      Large::mended = true;
+      EXPECT_TRUE(handle.result<std::string>());
+    });
+  }
+}
+
+const ActivityType<int, std::string> kFetches{"fetches", {.start_to_close = 20s, .retry = kOnce}};
+
+struct Collects {
+  Task<int> run(Context& ctx) {
+    std::vector<Future<std::string>> futures;
+    for (int which = 0; which < 3; ++which) futures.push_back(ctx.start_local(kFetches, which));
+    std::size_t bytes = 0;
+    for (const auto& future : futures) {
+      const std::string text = co_await future;
+      bytes += text.size();
+    }
+    co_return static_cast<int>(bytes);
+  }
+};
+const Definition<Collects> kCollects{"Collects", run(&Collects::run)};
+
+// One answer has no room for all of them: the task would fail, and they would run again, for ever.
+TEST(Sizes, LocalActivitiesThatReturnTooMuchTogetherRunOnce) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    std::array<std::atomic<int>, 3> calls{};
+    stage.runs(kCollects).does(kFetches, [&](ActivityContext&, int which) {
+      ++calls.at(static_cast<std::size_t>(which));
+      return std::string(1'400'000, 'x');
+    });
+    stage.start_worker();
+    const auto handle = stage.start(kCollects);
+    EXPECT_EQ(must(handle.result<int>()), 4'200'000);
+    for (const auto& times : calls) EXPECT_EQ(times.load(), 1);
+    EXPECT_EQ(stage.count_events(handle, enums::EVENT_TYPE_MARKER_RECORDED), 3);
+    EXPECT_EQ(stage.count_events(handle, enums::EVENT_TYPE_WORKFLOW_TASK_FAILED), 0);
+  });
 }
 
 TEST(Sizes, AnActivityThatReturnsTooMuchFails) {
@@ -109,6 +186,94 @@ TEST(Sizes, AnActivityThatReturnsTooMuchFails) {
       EXPECT_NE(std::string{error->what()}.find("20972"), std::string::npos) << error->what();
     });
   }
+}
+
+struct Answers {
+  int given = 0;
+  bool finished = false;
+  Task<int> run(Context& ctx) {
+    co_await ctx.wait_until([this] { return finished; });
+    co_return given;
+  }
+  Task<std::string> give(Context&, std::string what) {
+    ++given;
+    co_return what == "much" ? std::string(kTooMuch, 'x') : what;
+  }
+  Task<std::string> give_later(Context& ctx, std::string what) {
+    co_await ctx.sleep(10ms);
+    co_return what == "twice" ? std::string(1'200'000, 'x') : what;
+  }
+  void finish(Context&) { finished = true; }
+};
+const Definition<Answers> kAnswers{"Answers", run(&Answers::run), update("give", &Answers::give),
+                                   update("give_later", &Answers::give_later),
+                                   signal("finish", &Answers::finish)};
+
+// Everything takes twice the room.
+class Doubling final : public Codec {
+ public:
+  std::vector<Payload> encode(std::vector<Payload> payloads) const override {
+    for (Payload& payload : payloads) {
+      const std::string once = payload.SerializeAsString();
+      payload.Clear();
+      (*payload.mutable_metadata())["encoding"] = "binary/doubled";
+      payload.set_data(once + once);
+    }
+    return payloads;
+  }
+  std::vector<Payload> decode(std::vector<Payload> payloads) const override {
+    for (Payload& payload : payloads) {
+      const auto encoding = payload.metadata().find("encoding");
+      if (encoding == payload.metadata().end() || encoding->second != "binary/doubled") continue;
+      const std::string once = payload.data().substr(0, payload.data().size() / 2);
+      if (!payload.ParseFromString(once)) throw std::runtime_error{"not what was doubled"};
+    }
+    return payloads;
+  }
+};
+
+TEST(Sizes, AnUpdatesAnswerIsMeasuredAsItIsEncoded) {
+  NEEDS_SERVER();
+  ConnectionOptions options;
+  options.codecs = {.codecs = {std::make_shared<Doubling>()}};
+  with_each_cache(
+      [](Stage& stage) {
+        stage.runs(kAnswers);
+        stage.start_worker();
+        const auto handle = stage.start(kAnswers);
+        EXPECT_EQ(must(handle.update<std::string>("give_later", {}, std::string{"a"})), "a");
+        const auto answer = handle.update<std::string>("give_later", {}, std::string{"twice"});
+        ASSERT_FALSE(answer.has_value());
+        ASSERT_NE(answer.error().application_error(), nullptr) << answer.error().text();
+        EXPECT_EQ(answer.error().application_error()->type(), "PayloadsTooLarge");
+        const std::string told = task_failure(handle);
+        EXPECT_NE(told.find("body of Message has 2400"), std::string::npos) << told;
+        must(handle.signal("finish"));
+        EXPECT_EQ(must(handle.result<int>()), 0);
+      },
+      options);
+}
+
+// Its arguments just fit into the call, and not into the acceptance, which repeats them; the answer
+// of the other is too large.
+TEST(Sizes, AnUpdateThatIsTooLargeIsAnsweredAndHoldsNothingUp) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    stage.runs(kAnswers);
+    stage.start_worker();
+    const auto handle = stage.start(kAnswers);
+    const std::string nearly((std::size_t{2} << 20) - 100, 'x');
+    for (const std::string& what : {nearly, std::string{"much"}}) {
+      const auto answer = handle.update<std::string>("give", {}, what);
+      ASSERT_FALSE(answer.has_value());
+      ASSERT_NE(answer.error().application_error(), nullptr) << answer.error().text();
+      EXPECT_EQ(answer.error().application_error()->type(), "PayloadsTooLarge");
+    }
+    EXPECT_EQ(must(handle.update<std::string>("give", {}, std::string{"a"})), "a");
+    must(handle.signal("finish"));
+    EXPECT_EQ(must(handle.result<int>()), 2);
+    EXPECT_EQ(stage.count_events(handle, enums::EVENT_TYPE_WORKFLOW_TASK_FAILED), 0);
+  });
 }
 
 TEST(Sizes, ACallThatIsTooLargeIsRefusedByName) {

@@ -59,6 +59,13 @@ class Stage {
     return *this;
   }
 
+  // Whatever else is to be done.
+  Stage& does_any(const ActivityFunction& function) {
+    registrations_.push_back(
+        [function](Worker& worker) { worker.add_fallback_activity(function); });
+    return *this;
+  }
+
   template <class I, class O, class F>
   Stage& serves(const NexusOperation<I, O>& operation, F function) {
     registrations_.push_back(

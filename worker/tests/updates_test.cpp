@@ -3,9 +3,12 @@
 #include <temporal/api/enums/v1/event_type.pb.h>
 
 #include <atomic>
+#include <memory>
 #include <peers.hpp>
+#include <tempora/prometheus.hpp>
 #include <thread>
 
+#include "between_transport.hpp"
 #include "stage.hpp"
 
 namespace tempora::behaviour {
@@ -112,6 +115,38 @@ TEST(Updates, RejectedOnesLeaveNothingBehindAndTheRunGoesOn) {
     EXPECT_EQ(must(handle.query<int>("read")), 8);
     EXPECT_EQ(close(handle), 8);
     EXPECT_EQ(stage.count_events(handle, enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED), 4);
+  });
+}
+
+// A run that was not rolled back would not fit the server's next task: it would be fetched and
+// replayed, which nobody sees in a result.
+TEST(Updates, RejectedOnesCostNoTaskAndLeaveTheCachedRunInItsPlace) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    const auto between = std::make_shared<BetweenTransport>(stage.client().transport());
+    const auto metrics = std::make_shared<PrometheusMetrics>();
+    stage.options.sticky_schedule_to_start_timeout = 30s;  // a slow machine is no reason to replay
+    stage.options.metrics = metrics;
+    stage.runs(kAccount);
+    Worker worker{between, stage.client().namespace_name(), stage.options};
+    worker.add(kAccount);
+    worker.start();
+    const auto handle = stage.start(kAccount);
+    stage.wait_for_event(handle, enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED);
+    for (int i = 1; i <= 3; ++i) {
+      EXPECT_FALSE(handle.update<int>("deposit", {}, -1).has_value());
+      EXPECT_FALSE(handle.update<int>("nobody", {}, 1).has_value());
+      EXPECT_EQ(must(handle.update<int>("deposit", {}, 1)), i);
+    }
+    EXPECT_EQ(close(handle), 3);
+    worker.shutdown();
+    // One task for the start, one for each that was accepted, one for the signal.
+    EXPECT_EQ(stage.count_events(handle, enums::EVENT_TYPE_WORKFLOW_TASK_SCHEDULED), 5);
+    EXPECT_EQ(stage.count_events(handle, enums::EVENT_TYPE_WORKFLOW_TASK_STARTED), 5);
+    EXPECT_EQ(between->calls()["GetWorkflowExecutionHistory"], 0);
+    const std::string text = metrics->text();
+    EXPECT_NE(text.find("temporal_sticky_cache_hit"), std::string::npos) << text;
+    EXPECT_EQ(text.find("temporal_sticky_cache_miss"), std::string::npos) << text;
   });
 }
 

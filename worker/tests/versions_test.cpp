@@ -115,9 +115,8 @@ const Definition<Labelled> kLabelled{"Labelled", run(&Labelled::run)};
 
 TEST(SearchAttributes, CanBeChangedByTheRunAndAreSeenOutside) {
   NEEDS_SERVER();
-  with_default_cache([](Stage& stage) {
-    must(stage.client().add_search_attributes(
-        {{"TemporaBehaviour", SearchAttributeType::kKeyword}}));
+  must(connect().add_search_attributes({{"TemporaBehaviour", SearchAttributeType::kKeyword}}));
+  with_each_cache([](Stage& stage) {
     stage.runs(kLabelled);
     stage.start_worker();
     const std::string value = unique("label");

@@ -1,8 +1,14 @@
 // What a worker shows of itself, and how it limits itself.
+#include <temporal/api/enums/v1/event_type.pb.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
+#include <memory>
 #include <peers.hpp>
 #include <semaphore>
+#include <string_view>
+#include <tempora/metrics.hpp>
 #include <thread>
 
 #include "stage.hpp"
@@ -90,6 +96,25 @@ TEST(WorkerHeartbeats, ShowTheWorkerToTemporalsTools) {
   EXPECT_TRUE(after.empty() || !after.front().running);
 }
 
+TEST(WorkerPolls, AreSeenInWhatTheServerTellsOfTheirQueue) {
+  NEEDS_SERVER();
+  Stage stage{connect({.identity = unique("polls")}), 1'000};
+  stage.options.workflow_pollers = 10;  // so that no part of the queue goes without
+  stage.options.activity_pollers = 10;
+  stage.runs(kCrowd).does(kWide, [](ActivityContext&, const Void&) { return Void{}; });
+  stage.start_worker();
+  const auto until = std::chrono::steady_clock::now() + 30s;
+  for (const TaskKind kind : {TaskKind::kWorkflow, TaskKind::kActivity}) {
+    TaskQueueDescription found;
+    while (found.pollers.empty() && std::chrono::steady_clock::now() < until)
+      found = must(stage.client().describe_task_queue(stage.queue(), kind));
+    ASSERT_EQ(found.pollers.size(), 1U);
+    EXPECT_EQ(found.pollers.front().identity, stage.client().identity());
+    EXPECT_EQ(found.backlog, 0);
+  }
+  stage.worker().shutdown();
+}
+
 // As if it were always full: only the least goes on, and everything gets done.
 TEST(ResourceSlots, AFullMachineTakesNoMoreThanTheLeast) {
   NEEDS_SERVER();
@@ -110,20 +135,68 @@ TEST(ResourceSlots, AFullMachineTakesNoMoreThanTheLeast) {
   });
 }
 
-// The server's hints decide how many; that everything is done is what can be seen.
-TEST(PollerScaling, DoesAllTheWorkFromOnePollOn) {
+// How many polls for activities are open, from the worker's own measurements.
+struct OpenPolls final : Metrics {
+  std::atomic<int> now = 0, most = 0;
+  void count(std::string_view, std::uint64_t, MetricTags) override {}
+  void observe_seconds(std::string_view, double, MetricTags) override {}
+  void gauge(std::string_view name, double value, MetricTags tags) override {
+    const bool of_activities = std::ranges::any_of(tags, [](const MetricTag& tag) {
+      return tag.key == "poller_type" && tag.value == "activity_task";
+    });
+    if (name != "temporal_num_pollers" || !of_activities) return;
+    now = static_cast<int>(value);
+    for (int known = most; known < now && !most.compare_exchange_weak(known, now);) {
+    }
+  }
+};
+
+// Many at once, which wait in the queue for a while; then one at a time.
+struct Tides {
+  bool ebb = false;
+  Task<void> run(Context& ctx) {
+    ActivityOptions queued;
+    queued.eager = false;
+    std::vector<Future<Void>> all;
+    for (int i = 0; i < 100; ++i) all.push_back(ctx.start(kWide, queued));
+    co_await ctx.sleep(1s);  // the server asks for more polls when tasks wait for so long
+    for (const auto& each : all) co_await each;
+    co_await ctx.wait_until([this] { return ebb; });
+    for (int i = 0; i < 3; ++i) {
+      co_await ctx.sleep(1500ms);  // and for fewer when it is the polls that wait
+      co_await ctx.execute(kWide, queued);
+    }
+  }
+  void turn(Context&) { ebb = true; }
+};
+const Definition<Tides> kTides{"Tides", run(&Tides::run), signal("turn", &Tides::turn)};
+
+TEST(PollerScaling, OpensMorePollsForABacklogAndFewerWhenItIsGone) {
   NEEDS_SERVER();
   with_default_cache([](Stage& stage) {
-    stage.options.workflow_pollers = 1;
+    Stage planner{stage.client(), stage.max_cached()};  // so that tasks wait: it does no activity
+    planner.options.task_queue = stage.queue();
+    planner.runs(kTides).start_worker();
+    const auto handle = stage.start(kTides);
+    stage.wait_for_event(handle, temporal::api::enums::v1::EVENT_TYPE_TIMER_FIRED);
+
+    const auto polls = std::make_shared<OpenPolls>();
+    stage.options.metrics = polls;
     stage.options.activity_pollers = 1;
     stage.options.max_pollers = 20;
-    const auto nothing = [](ActivityContext&, const Void&) { return Void{}; };
-    stage.runs(kCrowd).does(kNarrow, nothing).does(kWide, nothing);
+    stage.runs(kTides).does(kWide, [](ActivityContext&, const Void&) { return Void{}; });
     stage.start_worker();
-    std::vector<WorkflowHandle> all;
-    for (int i = 0; i < 8; ++i) all.push_back(stage.start(kCrowd));
-    for (const auto& each : all) EXPECT_TRUE(each.result<void>());
+    stage.wait_for_event(handle, temporal::api::enums::v1::EVENT_TYPE_ACTIVITY_TASK_COMPLETED, 100);
+    EXPECT_GT(polls->most, 1) << "more were asked for";
+    const int at_most = polls->most;
+    EXPECT_LE(at_most, 20);
+
+    must(handle.signal("turn"));
+    must(handle.result<void>());
+    EXPECT_LT(polls->now, at_most) << "fewer were asked for";
+    EXPECT_GE(polls->now, 1);
     stage.worker().shutdown();
+    planner.worker().shutdown();
   });
 }
 

@@ -21,7 +21,10 @@ struct RetryPolicy {
 enum class CancellationType {
   kTryCancel,                  // at once, as cancelled; the activity is asked to stop
   kWaitCancellationCompleted,  // when the activity has really ended, however it ended
-  kAbandon,                    // at once, as cancelled; the activity is not told
+  // At once, as cancelled; the activity is not told. A local one ends its attempt in its worker,
+  // also when the run has ended there or is no longer cached, and is not tried again. (One that was
+  // never cancelled is asked to stop when its run ends or leaves the cache.)
+  kAbandon,
 };
 
 struct Priority {
@@ -38,10 +41,11 @@ struct ActivityOptions {
   Duration start_to_close{};
   Duration heartbeat{};
   std::optional<RetryPolicy> retry{};
-  CancellationType cancellation = CancellationType::kTryCancel;
-  std::string summary;      // shown in the Temporal UI
-  std::string activity_id;  // empty: the runtime's counter
-  bool eager = true;        // may start in this process without a round trip
+  std::optional<CancellationType> cancellation{};  // not set: kTryCancel
+  std::string summary;                             // shown in the Temporal UI
+  std::string activity_id;                         // empty: the runtime's counter
+  // May start in this process without a round trip; not set: it may.
+  std::optional<bool> eager{};
   Priority priority{};
 };
 
@@ -52,7 +56,7 @@ struct ActivityType {
 };
 
 // `overrides` on top of `defaults`: a field that has its default value in `overrides` does not
-// override.
+// override. Cancellation, eager start and retry policy do as soon as they are set.
 ActivityOptions merge(ActivityOptions defaults, const ActivityOptions& overrides);
 
 }  // namespace tempora

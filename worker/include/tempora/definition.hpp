@@ -41,6 +41,7 @@ struct WorkflowDefinition {
     std::function<void(const void*, const Payloads&)>
         validate;  // throws to reject; decodes in any case
     std::function<Task<Payload>(void*, Context&, const Payloads&)> start;
+    SourceLocation where{};  // of its entry in the definition, for errors
   };
 
   std::string name;
@@ -57,6 +58,7 @@ struct WorkflowDefinition {
   struct DynamicUpdate {
     std::function<void(const void*, const std::string&, const Payloads&)> validate;
     std::function<Task<Payload>(void*, Context&, const std::string&, const Payloads&)> start;
+    SourceLocation where{};
   };
   DynamicUpdate dynamic_update;  // with `start`, or there is none
   VersioningBehavior versioning = VersioningBehavior::kUnspecified;  // the worker's default
@@ -192,6 +194,7 @@ struct UpdatePart {
   M member;
   V validator;
   std::string description;
+  SourceLocation where;
 };
 template <class M>
 struct DynamicSignalPart {
@@ -205,6 +208,7 @@ template <class M, class V>
 struct DynamicUpdatePart {
   M member;
   V validator;
+  SourceLocation where;
 };
 template <class M>
 struct HeldBytesPart {
@@ -230,16 +234,18 @@ detail::QueryPart<M> query(std::string name, M member, std::string description =
   return {std::move(name), member, std::move(description)};
 }
 template <class M>
-detail::UpdatePart<M, std::nullptr_t> update(std::string name, M member) {
-  return {std::move(name), member, nullptr, {}};
+detail::UpdatePart<M, std::nullptr_t> update(std::string name, M member,
+                                             SourceLocation where = SourceLocation::current()) {
+  return {std::move(name), member, nullptr, {}, where};
 }
 // `validator` takes what the update takes, as `const In&` or by value, is `const`, and throws to
 // reject.
 template <class M, class V>
   requires std::is_member_function_pointer_v<V>
 detail::UpdatePart<M, V> update(std::string name, M member, V validator,
-                                std::string description = {}) {
-  return {std::move(name), member, validator, std::move(description)};
+                                std::string description = {},
+                                SourceLocation where = SourceLocation::current()) {
+  return {std::move(name), member, validator, std::move(description), where};
 }
 // `member(Context&, std::string name, Payloads arguments)`.
 template <class M>
@@ -255,14 +261,16 @@ detail::DynamicQueryPart<M> query_dynamic(M member) {
 // `member(Context&, std::string name, Payloads arguments)`, for updates that have no handler of
 // their own. Names can only be refused by a validator: without one every update is accepted.
 template <class M>
-detail::DynamicUpdatePart<M, std::nullptr_t> update_dynamic(M member) {
-  return {member, nullptr};
+detail::DynamicUpdatePart<M, std::nullptr_t> update_dynamic(
+    M member, SourceLocation where = SourceLocation::current()) {
+  return {member, nullptr, where};
 }
 // `validator(const std::string& name, const Payloads& arguments) const` throws to reject.
 template <class M, class V>
   requires std::is_member_function_pointer_v<V>
-detail::DynamicUpdatePart<M, V> update_dynamic(M member, V validator) {
-  return {member, validator};
+detail::DynamicUpdatePart<M, V> update_dynamic(M member, V validator,
+                                               SourceLocation where = SourceLocation::current()) {
+  return {member, validator, where};
 }
 // `member() const` returns how many bytes the object holds beyond its own size: in strings, lists
 // and the like. Asked after each task, for `WorkerOptions::max_cached_workflow_bytes`; it takes no
@@ -383,7 +391,7 @@ class Definition {
   void add(detail::UpdatePart<M, V> part) {
     using Arguments = typename detail::Member<M>::Arguments;
     members_.emplace_back(part.member, part.name);
-    WorkflowDefinition::Update update{part.name, part.description, {}, {}};
+    WorkflowDefinition::Update update{part.name, part.description, {}, {}, part.where};
     update.validate = [validator = part.validator]([[maybe_unused]] const void* self,
                                                    const Payloads& input) {
       static_cast<void>(validator);
@@ -425,6 +433,7 @@ class Definition {
 
   template <class M, class V>
   void add(detail::DynamicUpdatePart<M, V> part) {
+    erased_->dynamic_update.where = part.where;
     erased_->dynamic_update.validate = [validator = part.validator](
                                            [[maybe_unused]] const void* self,
                                            [[maybe_unused]] const std::string& name,

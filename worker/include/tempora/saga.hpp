@@ -34,11 +34,11 @@ class Saga {
 
   // Runs an activity as the undo.
   template <class I, class O>
-  void on_failure(const ActivityType<I, O>& type, I request, ActivityOptions options = {}) {
-    undos_.push_back(
-        [context = context_, type, request = std::move(request), options = std::move(options)] {
-          return run(context, type, request, options);
-        });
+  void on_failure(const ActivityType<I, O>& type, I request, ActivityOptions options = {},
+                  SourceLocation where = SourceLocation::current()) {
+    undos_.push_back([context = context_, type, request = std::move(request),
+                      options = std::move(options),
+                      where] { return run(context, type, request, options, where); });
   }
   // `undo` is kept until `unwind` has ended, so a coroutine that it makes may refer to what it
   // captured.
@@ -60,15 +60,15 @@ class Saga {
 
   // Throws what `remember` kept. Throws `WorkflowMisuse` if that is nothing.
   [[noreturn]] void rethrow() const {
-    if (!failure_) throw WorkflowMisuse{"Saga::rethrow without a failure remembered"};
+    if (!failure_) detail::raise_misuse("Saga::rethrow without a failure remembered");
     std::rethrow_exception(failure_);
   }
 
  private:
   template <class I, class O>
   static Task<void> run(Context* context, ActivityType<I, O> type, I request,
-                        ActivityOptions options) {
-    co_await context->execute(type, request, options);
+                        ActivityOptions options, SourceLocation where) {
+    co_await context->execute(type, request, options, where);
   }
 
   Task<void> unwind_all() {

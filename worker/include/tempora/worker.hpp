@@ -88,6 +88,11 @@ struct WorkerOptions {
   Duration heartbeat_interval = std::chrono::seconds{60};
   // What comes near a limit of the server is told in the log.
   std::size_t payload_warning_bytes = std::size_t{512} << 10;
+  // Of a search attribute's value, and of all of a workflow's together: above it the task fails,
+  // where the server would end the workflow. No namespace tells what it has; these are the server's
+  // defaults (limit.searchAttributesSizeOfValue, limit.searchAttributesTotalSize). 0: not checked.
+  std::size_t max_search_attribute_bytes = std::size_t{2} << 10;
+  std::size_t max_search_attributes_bytes = std::size_t{40} << 10;
   std::string identity;                          // empty: the client's
   std::string build_id;                          // in log lines
   std::optional<WorkerVersioning> versioning{};  // none: a worker without a version

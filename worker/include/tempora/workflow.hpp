@@ -71,6 +71,11 @@ struct WorkflowMisuse : std::logic_error {
   using std::logic_error::logic_error;
 };
 
+namespace detail {
+// Throws a `WorkflowMisuse`, which fails the task also where it is caught.
+[[noreturn]] void raise_misuse(const std::string& why);
+}  // namespace detail
+
 // A part of a workflow that is cancelled as one. What is started in a scope (timers, activities,
 // waits, nested scopes) is cancelled with it, in the order in which it was started; what is started
 // in a cancelled scope fails at once.
@@ -181,8 +186,9 @@ class Context {
                         SourceLocation where = SourceLocation::current()) = delete;
 
   // --- other workflows
-  // Starts a child, by name (with its position in the code) or by its definition. `execute_child`
-  // is the same for those who want nothing but its result.
+  // Starts a child, by name or by its definition. `execute_child` is the same for those who want
+  // nothing but its result. The position in the code, which errors and stack traces name, is that
+  // of the name or of the call; by definition and with several arguments there is none.
   template <class O = void, class... A>
   ChildWorkflow<O> start_child(NamedHere workflow_type, ChildWorkflowOptions options,
                                const A&... arguments) {
@@ -194,22 +200,42 @@ class Context {
     return {*this, std::move(id), Future<std::string>{std::move(started)},
             Future<O>{std::move(result)}};
   }
+  template <class W>
+  auto start_child(const Definition<W>& definition, ChildWorkflowOptions options,
+                   SourceLocation where = SourceLocation::current()) {
+    return start_child_at(where, definition, std::move(options));
+  }
+  template <class W, class A>
+  auto start_child(const Definition<W>& definition, ChildWorkflowOptions options, const A& argument,
+                   SourceLocation where = SourceLocation::current()) {
+    return start_child_at(where, definition, std::move(options), argument);
+  }
   template <class W, class... A>
+    requires(sizeof...(A) > 1)
   auto start_child(const Definition<W>& definition, ChildWorkflowOptions options,
                    const A&... arguments) {
-    using O = typename detail::RunOf<W>::Result;
-    return start_child<O>(NamedHere{definition.name(), SourceLocation{}}, std::move(options),
-                          arguments...);
+    return start_child_at(SourceLocation{}, definition, std::move(options), arguments...);
   }
   template <class O = void, class... A>
   Future<O> execute_child(NamedHere workflow_type, ChildWorkflowOptions options,
                           const A&... arguments) {
     return start_child<O>(workflow_type, std::move(options), arguments...).result();
   }
+  template <class W>
+  auto execute_child(const Definition<W>& definition, ChildWorkflowOptions options,
+                     SourceLocation where = SourceLocation::current()) {
+    return start_child_at(where, definition, std::move(options)).result();
+  }
+  template <class W, class A>
+  auto execute_child(const Definition<W>& definition, ChildWorkflowOptions options,
+                     const A& argument, SourceLocation where = SourceLocation::current()) {
+    return start_child_at(where, definition, std::move(options), argument).result();
+  }
   template <class W, class... A>
+    requires(sizeof...(A) > 1)
   auto execute_child(const Definition<W>& definition, ChildWorkflowOptions options,
                      const A&... arguments) {
-    return start_child(definition, std::move(options), arguments...).result();
+    return start_child_at(SourceLocation{}, definition, std::move(options), arguments...).result();
   }
   // A workflow of the namespace, for signals and requests to cancel. Empty `run_id`: its latest
   // run.
@@ -314,8 +340,9 @@ class Context {
   CancellationScope root_scope() const;
   CancellationScope current_scope() const;
   bool cancel_requested() const;
-  // Ready once cancellation of the workflow has been requested. Belongs to no scope.
-  Future<void> cancelled() const;
+  // Ready once cancellation of the workflow has been requested. Belongs to no scope. One future for
+  // all who ask: a stack trace names the place of the latest call.
+  Future<void> cancelled(SourceLocation where = SourceLocation::current()) const;
   CancellationScope new_scope() const;           // cancelled with the current one
   CancellationScope new_shielded_scope() const;  // cancelled only by itself
   // Runs the coroutine that `factory()` makes where no cancellation reaches it.
@@ -367,6 +394,12 @@ class Context {
   void start_local_activity(detail::Ref<detail::FutureState> state, const std::string& type,
                             const ActivityOptions& defaults, const LocalActivityOptions& options,
                             Payloads input, SourceLocation where);
+  template <class W, class... A>
+  auto start_child_at(SourceLocation where, const Definition<W>& definition,
+                      ChildWorkflowOptions options, const A&... arguments) {
+    using O = typename detail::RunOf<W>::Result;
+    return start_child<O>(NamedHere{definition.name(), where}, std::move(options), arguments...);
+  }
   // The child's id.
   std::string start_child_workflow(detail::Ref<detail::ValueState<std::string>> started,
                                    detail::Ref<detail::FutureState> result,

@@ -83,6 +83,15 @@ struct ActivityWorker::Running {
   std::shared_ptr<Heartbeater> heartbeater;
   std::atomic<bool> ended{false};
 
+  // An attempt is answered once. What comes second, its end or a refused heartbeat, says nothing.
+  enum class By { kNobody, kItsEnd, kHeartbeat };
+  std::atomic<By> answered{By::kNobody};
+  bool claim(By by) {
+    By nobody = By::kNobody;
+    return answered.compare_exchange_strong(nobody, by);
+  }
+  std::atomic<bool> half_over{false};  // of the two ends that one answered by a heartbeat has
+
   // The server has ended this attempt, and nobody would take its answer.
   bool too_late() const {
     return runs_at_most.has_value() && Clock::now() - began >= *runs_at_most;
@@ -201,10 +210,15 @@ void ActivityWorker::accept(std::unique_ptr<Task> task, Permit permit, bool eage
       std::make_shared<detail::ActivityState>(std::move(info), task->heartbeat_details(), log_);
   running->heartbeater = std::make_shared<Heartbeater>(
       environment_->timers, heartbeat_interval(running->state->info.heartbeat, options_.heartbeats),
-      heartbeat_sender(*task),
-      [state = std::weak_ptr{running->state}](const HeartbeatAnswer& answer) {
+      heartbeat_sender(*task, running->state),
+      [state = std::weak_ptr{running->state}, attempt = std::weak_ptr{running},
+       self = weak_from_this()](const HeartbeatAnswer& answer) {
         const auto alive = state.lock();
         if (alive == nullptr) return;
+        const auto still = attempt.lock();
+        const auto worker = self.lock();
+        if (answer.refused && still != nullptr && worker != nullptr)
+          worker->heartbeat_refused(still, *answer.refused);
         if (answer.cancel_requested) alive->cancel(CancelReason::kRequested);
         if (answer.paused) alive->cancel(CancelReason::kPaused);
         if (answer.reset) alive->cancel(CancelReason::kReset);
@@ -271,7 +285,9 @@ void ActivityWorker::run(const std::shared_ptr<Running>& running) {
   type_limits_.ended(type);
   running->ended = true;
   running->heartbeater->close();
-  answer(running, std::move(outcome));
+  if (running->claim(Running::By::kItsEnd)) return answer(running, std::move(outcome));
+  running->state->log().debug("no answer: the heartbeat that was refused has failed the attempt");
+  finish(running);
 }
 
 ActivityWorker::Answer ActivityWorker::call_function(Running& running,
@@ -414,16 +430,44 @@ void ActivityWorker::answer_refused(const std::shared_ptr<Running>& running, std
   answer(running, std::move(refused));
 }
 
+// The attempt would end with a time-out that says nothing of it. It fails at once, as if the server
+// had refused the details, and the activity is told to stop: nobody waits for its answer any more.
+void ActivityWorker::heartbeat_refused(const std::shared_ptr<Running>& running,
+                                       FailureProto failure) {
+  if (abandoned_ || !running->claim(Running::By::kHeartbeat)) return;
+  running->state->log().warn("activity failed, its heartbeat cannot be sent: {}",
+                             failure.message());
+  count("temporal_activity_execution_failed", *running->task);
+  ++failed_;
+  api::RespondActivityTaskFailedRequest request;
+  request.set_task_token(running->task->task_token());
+  request.set_namespace_(options_.namespace_);
+  request.set_identity(options_.identity);
+  pollers::write_version(options_.versioning, request);
+  *request.mutable_failure() = std::move(failure);
+  pollers::call_retrying<api::RespondActivityTaskFailedResponse>(
+      *environment_, methods::kActivityTaskFailed, std::move(request), answer_plan(*running),
+      [self = shared_from_this(), running](const CallStatus& status, const auto&) {
+        if (!status.ok())
+          running->state->log().warn("failure not taken, code {}: {}", status.code, status.message);
+        self->finish(running);
+      });
+  running->state->cancel(CancelReason::kNotFound);
+}
+
+CallPlan ActivityWorker::answer_plan(const Running& running) {
+  const auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(running.answer_until - Clock::now());
+  return {.budget = std::max<std::chrono::milliseconds>(left, kShortestAnswerTime),
+          .max_attempts = 0,
+          .retry_deadline_exceeded = true};
+}
+
 template <class Response, class Request>
 void ActivityWorker::send(const std::shared_ptr<Running>& running, std::string_view method,
                           Request request) {
-  const auto left =
-      std::chrono::ceil<std::chrono::milliseconds>(running->answer_until - Clock::now());
-  const CallPlan plan{.budget = std::max<std::chrono::milliseconds>(left, kShortestAnswerTime),
-                      .max_attempts = 0,
-                      .retry_deadline_exceeded = true};
   pollers::call_retrying<Response>(
-      *environment_, method, std::move(request), plan,
+      *environment_, method, std::move(request), answer_plan(*running),
       [self = shared_from_this(), running](CallStatus status, const Response&) {
         if (!running->refused && is_message_too_large(status)) {
           return self->answer_refused(running, "PayloadsTooLarge", status.message, true);
@@ -441,6 +485,8 @@ void ActivityWorker::send(const std::shared_ptr<Running>& running, std::string_v
 }
 
 void ActivityWorker::finish(const std::shared_ptr<Running>& running) {
+  // Answered by its heartbeat, it is over when that call and the activity itself are.
+  if (running->answered == Running::By::kHeartbeat && !running->half_over.exchange(true)) return;
   {
     const std::lock_guard lock{mutex_};
     running_.erase(running.get());
@@ -449,10 +495,12 @@ void ActivityWorker::finish(const std::shared_ptr<Running>& running) {
   running->permit.release();
 }
 
-SendHeartbeat ActivityWorker::heartbeat_sender(const Task& task) const {
+SendHeartbeat ActivityWorker::heartbeat_sender(
+    const Task& task, const std::weak_ptr<detail::ActivityState>& state) const {
   return [environment = environment_, token = task.task_token(), space = options_.namespace_,
-          identity = options_.identity](Payloads details, std::chrono::milliseconds deadline,
-                                        std::function<void(std::optional<HeartbeatAnswer>)> done) {
+          identity = options_.identity, state, away = std::make_shared<std::atomic<bool>>(false)](
+             Payloads details, std::chrono::milliseconds deadline,
+             std::function<void(std::optional<HeartbeatAnswer>)> done) {
     api::RecordActivityTaskHeartbeatRequest request;
     request.set_task_token(token);
     request.set_namespace_(space);
@@ -461,10 +509,21 @@ SendHeartbeat ActivityWorker::heartbeat_sender(const Task& task) const {
     const CallPlan once{.attempt_deadline = deadline, .budget = deadline, .max_attempts = 1};
     pollers::call_retrying<api::RecordActivityTaskHeartbeatResponse>(
         *environment, methods::kActivityHeartbeat, std::move(request), once,
-        [done = std::move(done)](CallStatus status,
-                                 const api::RecordActivityTaskHeartbeatResponse& answer) {
+        [done = std::move(done), state, away](
+            CallStatus status, const api::RecordActivityTaskHeartbeatResponse& answer) {
           if (status.code == grpc_code::kNotFound) return done(HeartbeatAnswer{.not_found = true});
+          if (is_message_too_large(status)) {
+            return done(HeartbeatAnswer{
+                .refused = application_failure("PayloadsTooLarge", status.message, true)});
+          }
+          // Its keys may be back soon, as a server may: the beat is repeated.
+          if (is_refused_by_codec(status)) {
+            const auto alive = state.lock();
+            if (!away->exchange(true) && alive != nullptr)
+              alive->log().warn("heartbeats cannot be sent: {}", status.message);
+          }
           if (!status.ok()) return done(std::nullopt);
+          *away = false;
           done(HeartbeatAnswer{.cancel_requested = answer.cancel_requested(),
                                .paused = answer.activity_paused(),
                                .reset = answer.activity_reset()});

@@ -94,7 +94,11 @@ class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
   template <class Response, class Request>
   void send(const std::shared_ptr<Running>& running, std::string_view method, Request request);
   void watch(const std::shared_ptr<Running>& running);
-  SendHeartbeat heartbeat_sender(const Task& task) const;
+  SendHeartbeat heartbeat_sender(const Task& task,
+                                 const std::weak_ptr<detail::ActivityState>& state) const;
+  void heartbeat_refused(const std::shared_ptr<Running>& running,
+                         temporal::api::failure::v1::Failure failure);
+  static CallPlan answer_plan(const Running& running);
   void count(std::string_view name, const Task& task) const;
   void count_success(const Running& running) const;
   void check_result(const Running& running, Answer& outcome) const;

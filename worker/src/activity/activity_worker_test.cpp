@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <future>
 #include <set>
+#include <span>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 #include "pollers/fake_transport.hpp"
 
@@ -15,7 +19,24 @@ namespace {
 using namespace std::chrono_literals;
 namespace api = temporal::api::workflowservice::v1;
 
+constexpr const char* kTooMuch = "Sent message larger than max: [TMPRL1103] details";
+
+// Counts the warnings that speak of heartbeats, and does something at each.
+struct HeartbeatWarnings : LogSink {
+  std::atomic<int> count{0};
+  std::function<void()> then;
+
+  bool enabled(LogLevel level) const override { return level >= LogLevel::kWarn; }
+  void write(LogLevel /*level*/, std::string_view message,
+             std::span<const LogField> /*fields*/) override {
+    if (message.find("heartbeat") == std::string_view::npos) return;
+    ++count;
+    if (then) then();
+  }
+};
+
 struct Activities {
+  std::shared_ptr<HeartbeatWarnings> warnings = std::make_shared<HeartbeatWarnings>();
   std::shared_ptr<pollers::FakeTransport> transport = std::make_shared<pollers::FakeTransport>();
   std::shared_ptr<pollers::CallEnvironment> environment =
       std::make_shared<pollers::CallEnvironment>(transport, "default");
@@ -23,6 +44,7 @@ struct Activities {
   std::promise<void> began;
   std::promise<void> release;
   std::atomic<int> runs{0};
+  std::atomic<bool> forgotten{false};  // "beats" was told that nobody waits for it any more
 
   Activities() {
     const auto registry = std::make_shared<ActivityRegistry>();
@@ -33,8 +55,23 @@ struct Activities {
       }
       return Payloads{};
     });
+    registry->add("beats", [this](ActivityContext& ctx, const Payloads&) {
+      ctx.heartbeat(1);
+      began.set_value();
+      ctx.wait_cancelled(10s);
+      forgotten = ctx.cancel_reasons().has(CancelReason::kNotFound);
+      return Payloads{};
+    });
+    registry->add("beats_and_returns", [this](ActivityContext& ctx, const Payloads&) {
+      ctx.heartbeat(1);
+      began.set_value();
+      release.get_future().wait();
+      return Payloads{};
+    });
     ActivityWorkerOptions options;
     options.namespace_ = "default";
+    options.heartbeats.longest = 1ms;
+    options.log = Logger{warnings};
     options.max_by_type = {{"once", 1}};
     options.metrics = no_metrics();
     worker = std::make_shared<ActivityWorker>(environment, registry, std::move(options));
@@ -45,18 +82,20 @@ struct Activities {
     worker->abandon();
   }
 
-  void accept(const std::string& token, std::chrono::nanoseconds start_to_close) const {
+  void accept(const std::string& token, std::chrono::nanoseconds start_to_close,
+              const std::string& type = "once") const {
     auto task = std::make_unique<ActivityWorker::Task>();
     task->set_task_token(token);
-    task->mutable_activity_type()->set_name("once");
+    task->mutable_activity_type()->set_name(type);
     const auto seconds = std::chrono::floor<std::chrono::seconds>(start_to_close);
     task->mutable_start_to_close_timeout()->set_seconds(seconds.count());
     task->mutable_start_to_close_timeout()->set_nanos(
         static_cast<int>((start_to_close - seconds).count()));
-    worker->accept(std::move(task), {}, false);
+    auto permits = worker->reserve_eager(1);
+    worker->accept(std::move(task), std::move(permits.at(0)), false);
   }
-  void start(const std::string& token) {
-    accept(token, 24h);
+  void start(const std::string& token, const std::string& type = "once") {
+    accept(token, 24h, type);
     began.get_future().wait();
   }
   // The method of the next answer, which is not taken; empty if there is none.
@@ -65,6 +104,16 @@ struct Activities {
     if (call == nullptr) return {};
     call->fail(grpc_code::kNotFound);
     return call->method;
+  }
+  // Null if none comes.
+  std::shared_ptr<pollers::FakeTransport::Call> next() const {
+    const auto until = TimerQueue::Clock::now() + 10s;
+    auto call = transport->take();
+    while (call == nullptr && TimerQueue::Clock::now() < until) {
+      std::this_thread::yield();
+      call = transport->take();
+    }
+    return call;
   }
   // Lets the first one return, and waits until all that waits has had its turn.
   void end() {
@@ -101,6 +150,73 @@ TEST(ActivityWorker, TellsTheWorkflowThatACodecRefusedTheResult) {
   EXPECT_EQ(request.failure().application_failure_info().type(), "CodecError");
   instead->fail(grpc_code::kInvalidArgument, "payload codec: no key");
   EXPECT_EQ(activities.transport->take(), nullptr) << "it is said once";
+}
+
+TEST(ActivityWorker, FailsTheAttemptWhoseHeartbeatIsRefused) {
+  Activities activities;
+  activities.start("token", "beats");
+  const auto beat = activities.transport->take();
+  ASSERT_NE(beat, nullptr);
+  EXPECT_EQ(beat->method, "RecordActivityTaskHeartbeat");
+  beat->fail(grpc_code::kResourceExhausted, kTooMuch);
+  const auto failed = activities.transport->take();
+  ASSERT_NE(failed, nullptr) << "it would be sent again and again";
+  EXPECT_EQ(failed->method, "RespondActivityTaskFailed");
+  api::RespondActivityTaskFailedRequest request;
+  ASSERT_TRUE(request.ParseFromString(failed->request));
+  EXPECT_EQ(request.task_token(), "token");
+  EXPECT_EQ(request.failure().message(), kTooMuch);
+  const auto& info = request.failure().application_failure_info();
+  EXPECT_EQ(info.type(), "PayloadsTooLarge");
+  EXPECT_TRUE(info.non_retryable());
+  EXPECT_FALSE(request.has_last_heartbeat_details()) << "they are what was refused";
+  activities.worker->stop_threads(TimerQueue::Clock::now() + 10s);
+  EXPECT_TRUE(activities.forgotten);
+  EXPECT_EQ(activities.worker->numbers().used, 1U) << "it has not been told yet";
+  failed->answer(api::RespondActivityTaskFailedResponse{});
+  EXPECT_EQ(activities.worker->numbers().used, 0U);
+  EXPECT_EQ(activities.worker->numbers().processed, 1);
+  EXPECT_EQ(activities.transport->take(), nullptr) << "an attempt is answered once";
+}
+
+// The activity returns while its refused heartbeat is about to fail the attempt.
+TEST(ActivityWorker, AnswersAnAttemptOnceThatEndsWhileItsHeartbeatIsRefused) {
+  Activities activities;
+  activities.warnings->then = [&activities] {
+    activities.release.set_value();
+    activities.worker->stop_threads(TimerQueue::Clock::now() + 10s);
+  };
+  activities.start("token", "beats_and_returns");
+  const auto beat = activities.transport->take();
+  ASSERT_NE(beat, nullptr);
+  beat->fail(grpc_code::kResourceExhausted, kTooMuch);
+  const auto failed = activities.transport->take();
+  ASSERT_NE(failed, nullptr);
+  EXPECT_EQ(failed->method, "RespondActivityTaskFailed");
+  EXPECT_EQ(activities.transport->take(), nullptr) << "nothing beside it";
+  EXPECT_EQ(activities.worker->numbers().used, 1U);
+  failed->answer(api::RespondActivityTaskFailedResponse{});
+  EXPECT_EQ(activities.worker->numbers().used, 0U);
+}
+
+TEST(ActivityWorker, RepeatsAHeartbeatThatACodecRefusesAndSaysSoOnce) {
+  Activities activities;
+  activities.start("token", "beats");
+  for (int i = 0; i < 2; ++i) {
+    const auto beat = activities.next();
+    ASSERT_NE(beat, nullptr);
+    ASSERT_EQ(beat->method, "RecordActivityTaskHeartbeat");
+    beat->fail(grpc_code::kInvalidArgument, "payload codec: no key");
+  }
+  EXPECT_EQ(activities.warnings->count, 1);
+  const auto beat = activities.next();
+  ASSERT_NE(beat, nullptr);
+  ASSERT_EQ(beat->method, "RecordActivityTaskHeartbeat") << "its keys are back";
+  beat->answer(api::RecordActivityTaskHeartbeatResponse{});
+  activities.worker->cancel_running(CancelReason::kRequested);
+  activities.worker->stop_threads(TimerQueue::Clock::now() + 10s);
+  EXPECT_FALSE(activities.forgotten);
+  EXPECT_EQ(activities.answered(), "RespondActivityTaskCompleted");
 }
 
 TEST(ActivityWorker, DoesNotRunWhatWasCancelledBeforeItsTurnCame) {

@@ -62,12 +62,12 @@ void Heartbeater::send_locked(std::unique_lock<std::mutex>& lock) {
   Payloads details = pending_;  // kept: a failed call repeats it
   lock.unlock();
   send_(std::move(details), std::max(interval_, kShortestDeadline),
-        [self = shared_from_this()](std::optional<HeartbeatAnswer> answer) {
+        [self = shared_from_this()](const std::optional<HeartbeatAnswer>& answer) {
           self->answered(answer);
         });
 }
 
-void Heartbeater::answered(std::optional<HeartbeatAnswer> answer) {
+void Heartbeater::answered(const std::optional<HeartbeatAnswer>& answer) {
   {
     const std::lock_guard lock{mutex_};
     in_flight_ = false;
@@ -77,7 +77,7 @@ void Heartbeater::answered(std::optional<HeartbeatAnswer> answer) {
       schedule_locked(std::min(interval_, kRepeatAfterFailure));
       return;
     }
-    if (answer->not_found) closed_ = true;
+    if (answer->not_found || answer->refused) closed_ = true;
     if (has_pending_ && !closed_) {
       const Clock::time_point due = sent_at_ + interval_;
       schedule_locked(std::max(due - Clock::now(), Clock::duration::zero()));

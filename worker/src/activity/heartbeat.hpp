@@ -4,6 +4,7 @@
 #pragma once
 
 #include <temporal/api/common/v1/message.pb.h>
+#include <temporal/api/failure/v1/message.pb.h>
 
 #include <chrono>
 #include <functional>
@@ -23,6 +24,8 @@ struct HeartbeatAnswer {
   bool paused = false;
   bool reset = false;
   bool not_found = false;  // the server no longer knows this attempt
+  // The details are too large and would be each time: with this the attempt fails.
+  std::optional<temporal::api::failure::v1::Failure> refused{};
 };
 
 // Sends one heartbeat; `done(answer)` with no value if the call failed for
@@ -53,7 +56,7 @@ class Heartbeater : public std::enable_shared_from_this<Heartbeater> {
 
  private:
   void send_locked(std::unique_lock<std::mutex>& lock);
-  void answered(std::optional<HeartbeatAnswer> answer);
+  void answered(const std::optional<HeartbeatAnswer>& answer);
   void schedule_locked(Clock::duration wait);
   void timer_fired();
 

@@ -79,5 +79,19 @@ TEST(Heartbeat, TellsWhatTheServerSaidAndStopsWhenTheAttemptIsGone) {
   EXPECT_EQ(beats.sent.size(), 1U);
 }
 
+TEST(Heartbeat, DoesNotRepeatWhatIsRefusedEachTime) {
+  Beats beats{std::chrono::seconds{10}};
+  beats.heartbeater->beat(details("1"));
+  beats.heartbeater->beat(details("2"));
+  temporal::api::failure::v1::Failure failure;
+  failure.set_message("too much");
+  beats.open[0](HeartbeatAnswer{.refused = failure});
+  ASSERT_EQ(beats.answers.size(), 1U);
+  ASSERT_TRUE(beats.answers[0].refused.has_value());
+  EXPECT_EQ(beats.answers[0].refused->message(), "too much");
+  beats.heartbeater->beat(details("3"));
+  EXPECT_EQ(beats.sent.size(), 1U);
+}
+
 }  // namespace
 }  // namespace tempora::activity

@@ -20,9 +20,6 @@ using engine::LocalResult;
 
 namespace {
 
-// With the rest of its marker it must stay below what the server takes.
-constexpr std::size_t kLargestResultBytes = 2 * 1024 * 1024 - 16 * 1024;
-
 FailureProto time_out_failure(enums::TimeoutType type) {
   FailureProto failure;
   failure.set_message(type == enums::TIMEOUT_TYPE_START_TO_CLOSE
@@ -50,6 +47,7 @@ class LocalRunner::Call {
   int attempt = 0;
   bool running = false;  // `attempt` is under way; else the call pauses
   bool cancelled = false;
+  bool abandoned = false;  // nobody waits for the end: the attempt under way is the last
   std::shared_ptr<detail::ActivityState> state;  // of the attempt under way
   // 0: none. An ended call leaves none behind: they could be many and far away.
   TimerQueue::Id attempt_timer = 0;
@@ -183,9 +181,11 @@ LocalResult LocalRunner::call_function(const Call& call,
     result.result =
         detail::run_activity(options_.interceptors, *function, context, call.request.input);
     result.kind = LocalResult::Kind::kCompleted;
-    if (const std::size_t bytes = result.result.ByteSizeLong(); bytes > kLargestResultBytes) {
+    // Whether there is room for the rest of its marker too, the run knows.
+    if (const std::size_t bytes = result.result.ByteSizeLong();
+        bytes > options_.payload_limit_bytes) {
       throw ApplicationError{fmt::format("[TMPRL1103] the result has {} bytes, the limit is {}",
-                                         bytes, kLargestResultBytes),
+                                         bytes, options_.payload_limit_bytes),
                              "PayloadsTooLarge", true};
     }
   } catch (const CompleteElsewhere&) {
@@ -238,7 +238,8 @@ void LocalRunner::attempt_ended(const std::shared_ptr<Call>& call, int attempt,
     if (call->done == nullptr || !call->running || call->attempt != attempt) return;
     call->running = false;
     disarm(call->attempt_timer);
-    if (result.kind == LocalResult::Kind::kFailed && !call->cancelled)
+    const bool goes_on = !call->cancelled && !call->abandoned;
+    if (result.kind == LocalResult::Kind::kFailed && goes_on)
       pause = pause_before_next(*call, result);
   }
   if (!pause.has_value()) return finish(call, std::move(result));
@@ -334,13 +335,23 @@ void LocalRunner::cancel(const std::shared_ptr<Call>& call) {
   finish(call, std::move(result));
 }
 
+void LocalRunner::abandon(const std::shared_ptr<Call>& call) {
+  {
+    const std::lock_guard lock{call->mutex};
+    if (call->done == nullptr || call->abandoned) return;
+    call->abandoned = true;
+    if (call->running) return;
+  }
+  LocalResult result;  // it pauses between two attempts
+  result.kind = LocalResult::Kind::kCancelled;
+  finish(call, std::move(result));
+}
+
 void LocalRunner::cancel_all(CancelReason reason) {
   std::vector<std::shared_ptr<Call>> calls;
   {
     const std::lock_guard lock{mutex_};
-    for (const auto& [key, weak] : calls_) {
-      if (auto alive = weak.lock()) calls.push_back(std::move(alive));
-    }
+    for (const auto& [key, call] : calls_) calls.push_back(call);
   }
   for (const auto& call : calls) {
     std::shared_ptr<detail::ActivityState> state;

@@ -41,6 +41,7 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
     std::size_t max_concurrent = 100;
     // Every pause between two attempts is the workflow's timer, not only the long ones.
     bool pauses_are_timers = false;
+    std::size_t payload_limit_bytes = std::size_t{2} << 20;  // of a result
     Logger log;
     std::vector<std::shared_ptr<ActivityInterceptor>> interceptors;
     std::shared_ptr<Metrics> metrics;
@@ -53,6 +54,9 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
   std::shared_ptr<Call> start(engine::LocalRequest request, const LocalOwner& owner, Done done);
   // The end comes through `done`, when the activity has really stopped.
   void cancel(const std::shared_ptr<Call>& call);
+  // Nobody waits for its end any more: the attempt under way goes on, and is the last one. Without
+  // this a call that always fails, and has no limit of attempts or time, would be tried for ever.
+  void abandon(const std::shared_ptr<Call>& call);
 
   // Tells every activity to stop. What ends from now on is still reported.
   void cancel_all(CancelReason reason);
@@ -80,7 +84,8 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
   const std::shared_ptr<const Logger> log_;
   const std::shared_ptr<pollers::ThreadPool> threads_;
   std::mutex mutex_;
-  std::unordered_map<const Call*, std::weak_ptr<Call>> calls_;
+  // Those that have not ended; nobody else need hold them.
+  std::unordered_map<const Call*, std::shared_ptr<Call>> calls_;
 };
 
 }  // namespace tempora::activity

@@ -21,6 +21,7 @@ struct Locals {
   std::promise<void> blocks;
   std::promise<void> release;
   std::atomic<int> runs{0};
+  std::atomic<bool> told{false};  // "block_and_fail" was to stop
 
   Locals() {
     registry->add("block", [this](ActivityContext&, const Payloads&) {
@@ -34,6 +35,14 @@ struct Locals {
     });
     registry->add("fail", [this](ActivityContext&, const Payloads&) -> Payloads {
       ++runs;
+      throw ApplicationError{"not yet"};
+    });
+    registry->add("block_and_fail", [this](ActivityContext& ctx, const Payloads&) -> Payloads {
+      if (++runs == 1) {
+        blocks.set_value();
+        release.get_future().wait();
+      }
+      told = ctx.cancel_reasons().any();
       throw ApplicationError{"not yet"};
     });
     LocalRunner::Options options;
@@ -73,6 +82,15 @@ struct Locals {
     timers->cancel(last);
     return found;
   }
+  // One that is abandoned while its first attempt is under way, and that nobody else holds.
+  std::future<LocalResult> abandoned() {
+    LocalRequest request = order("block_and_fail", 24h, {});
+    request.retry.initial_interval = 1ms;
+    auto [call, end] = start(std::move(request));
+    blocks.get_future().wait();
+    runner->abandon(call);
+    return std::move(end);
+  }
   Begun block() {
     Begun begun = start(order("block", {}, {}));
     blocks.get_future().wait();
@@ -94,6 +112,40 @@ TEST(LocalRunner, LeavesNoTimerBehind) {
   begun.end.wait();
   locals.runner->stop(TimerQueue::Clock::now() + 10s);
   EXPECT_EQ(locals.pending(), 0) << "the time-outs and the pause";
+}
+
+TEST(LocalRunner, GoesOnWithTheAttemptOfAnAbandonedCallAndTriesItNoMore) {
+  Locals locals;
+  auto end = locals.abandoned();
+  EXPECT_EQ(end.wait_for(0s), std::future_status::timeout) << "its attempt goes on";
+  locals.release.set_value();
+  ASSERT_EQ(end.wait_for(10s), std::future_status::ready) << "it is tried again and again";
+  EXPECT_EQ(end.get().kind, LocalResult::Kind::kFailed);
+  EXPECT_EQ(locals.runs, 1);
+  EXPECT_FALSE(locals.told);
+  EXPECT_EQ(locals.pending(), 0);
+}
+
+TEST(LocalRunner, TellsAnAbandonedCallThatTheWorkerStops) {
+  Locals locals;
+  auto end = locals.abandoned();
+  locals.runner->cancel_all(CancelReason::kWorkerShutdown);
+  locals.release.set_value();
+  ASSERT_EQ(end.wait_for(10s), std::future_status::ready);
+  EXPECT_TRUE(locals.told);
+}
+
+TEST(LocalRunner, EndsAnAbandonedCallThatPauses) {
+  Locals locals;
+  LocalRequest request = Locals::order("fail", 24h, {});
+  request.retry.initial_interval = 1min;
+  const auto begun = locals.start(request);
+  while (locals.runs < 1) std::this_thread::yield();
+  locals.runner->stop(TimerQueue::Clock::now() + 10s);  // from here on it pauses
+  EXPECT_EQ(begun.end.wait_for(0s), std::future_status::timeout);
+  locals.runner->abandon(begun.call);
+  EXPECT_EQ(begun.end.wait_for(0s), std::future_status::ready);
+  EXPECT_EQ(locals.pending(), 0) << "the pause";
 }
 
 TEST(LocalRunner, RunsNoAttemptThatIsOverBeforeAThreadIsFree) {

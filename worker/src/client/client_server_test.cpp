@@ -256,6 +256,18 @@ TEST_F(ClientServerTest, SearchAttributesAreRegisteredOnce) {
   EXPECT_EQ(other.error().code, ErrorCode::kAlreadyExists);
 }
 
+TEST_F(ClientServerTest, SearchAttributesThatAreRemovedAreGone) {
+  ASSERT_TRUE(client->add_search_attributes({{"ClientTestPassing", SearchAttributeType::kDouble}}));
+  const auto listed = [&] {
+    const auto known = client->list_search_attributes();
+    return known && known->contains("ClientTestPassing");
+  };
+  ASSERT_TRUE(eventually(listed));
+  const auto removed = client->remove_search_attributes({"ClientTestPassing"});
+  ASSERT_TRUE(removed) << removed.error().text();
+  EXPECT_TRUE(eventually([&] { return !listed(); }));
+}
+
 TEST_F(ClientServerTest, NamespacesAreRegisteredAndDescribed) {
   const std::string name = "client-test-" + detail::random_uuid();
   ASSERT_TRUE(client->register_namespace(name, 48h, "for a test"));

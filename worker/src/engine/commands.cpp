@@ -24,6 +24,12 @@ namespace {
 constexpr std::size_t kChangeVersionLimitBytes =
     2048;  // of the search attribute's value, as the official SDKs have it
 
+std::size_t memo_bytes(const std::map<std::string, Payload>& fields) {
+  temporal::api::common::v1::Memo memo;
+  for (const auto& [name, payload] : fields) (*memo.mutable_fields())[name] = payload;
+  return memo.ByteSizeLong();
+}
+
 }  // namespace
 
 Logger RunState::logger() const {
@@ -71,8 +77,9 @@ void RunState::schedule_activity(const detail::Ref<detail::FutureState>& future,
   if (!enter_scope(*future, "activity", where)) return;
   std::string id =
       options.activity_id.empty() ? std::to_string(++activity_counter_) : options.activity_id;
-  auto machine = detail::make_ref<ActivityMachine>(*this, future, std::move(id), type,
-                                                   options.cancellation, where);
+  auto machine = detail::make_ref<ActivityMachine>(
+      *this, future, std::move(id), type,
+      options.cancellation.value_or(CancellationType::kTryCancel), where);
   machine->schedule(options, std::move(input));
 }
 
@@ -96,8 +103,9 @@ void RunState::start_local_activity(const detail::Ref<detail::FutureState>& futu
   request.scheduled_time = now_;
   if (!enter_scope(*future, "local activity", where)) return;
   request.headers = outbound(OutboundCall::Kind::kLocalActivity, type);
-  detail::make_ref<LocalActivityMachine>(*this, future, std::move(request),
-                                         options.cancellation.value_or(defaults.cancellation),
+  const CancellationType cancellation =
+      options.cancellation.value_or(defaults.cancellation.value_or(CancellationType::kTryCancel));
+  detail::make_ref<LocalActivityMachine>(*this, future, std::move(request), cancellation,
                                          options.summary, where)
       ->start();
 }
@@ -228,6 +236,7 @@ bool RunState::patched(std::string_view id, bool deprecated, SourceLocation wher
     if (command) {
       attributes.write(command->mutable_upsert_workflow_search_attributes_command_attributes()
                            ->mutable_search_attributes());
+      note_search_attributes();
     }
     queue(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES, new UpsertMachine{*this},
           std::move(command), where);
@@ -241,9 +250,24 @@ void RunState::upsert_search_attributes(const SearchAttributes& changes, SourceL
   if (command) {
     changes.write(command->mutable_upsert_workflow_search_attributes_command_attributes()
                       ->mutable_search_attributes());
+    note_search_attributes();
   }
   queue(enums::COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES, new UpsertMachine{*this},
         std::move(command), where);
+}
+
+// What the server has after an upsert that is sent now.
+void RunState::note_search_attributes() {
+  SearchAttributes all = info_.search_attributes;
+  SearchAttributes versions;
+  versions.set_keyword_list(kChangeVersion, change_versions_);
+  const bool recorded =
+      !change_versions_.empty() &&
+      versions.fields().at(kChangeVersion).data().size() <= kChangeVersionLimitBytes;
+  if (recorded) all.apply(versions);
+  temporal::api::common::v1::SearchAttributes proto;
+  all.write(&proto);
+  most_search_attributes_bytes_ = std::max(most_search_attributes_bytes_, proto.ByteSizeLong());
 }
 
 void RunState::upsert_memo(const std::map<std::string, Payload>& changes, SourceLocation where) {
@@ -260,6 +284,7 @@ void RunState::upsert_memo(const std::map<std::string, Payload>& changes, Source
             ->mutable_fields())[name] = payload;
     }
   }
+  if (command) most_memo_bytes_ = std::max(most_memo_bytes_, memo_bytes(info_.memo));
   queue(enums::COMMAND_TYPE_MODIFY_WORKFLOW_PROPERTIES, new UpsertMachine{*this},
         std::move(command), where);
 }
@@ -314,6 +339,7 @@ std::unique_ptr<Command> RunState::make_command(enums::CommandType type) const {
 
 void RunState::queue(enums::CommandType type, Machine* machine, std::unique_ptr<Command> command,
                      SourceLocation where) {
+  if (command) collected_bytes_ += command->ByteSizeLong();
   outgoing_.push_back({type, false, detail::Ref<Machine>{machine}, std::move(command), where});
 }
 
@@ -322,6 +348,7 @@ bool RunState::drop_unsent(const Machine& machine, enums::CommandType type) {
     return outgoing.machine.get() == &machine && outgoing.type == type && !outgoing.sent;
   });
   if (found == outgoing_.end()) return false;
+  if (found->command) collected_bytes_ -= found->command->ByteSizeLong();
   outgoing_.erase(found);
   return true;
 }
@@ -347,6 +374,7 @@ void RunState::collect(
   }
   for (auto& message : messages_) *completion.add_messages() = std::move(message);
   messages_ = {};
+  collected_bytes_ = 0;
   completion.mutable_capabilities()->set_discard_speculative_workflow_task_with_events(true);
   if (!sdk_recorded_) {
     completion.mutable_sdk_metadata()->set_sdk_name(kSdkName);
@@ -354,34 +382,64 @@ void RunState::collect(
   }
 }
 
+void RunState::check_size(std::string_view what, std::size_t size, std::size_t limit) const {
+  if (limit == 0) return;
+  if (size <= limit) {
+    if (options_.payload_warning_bytes > 0 && size > options_.payload_warning_bytes)
+      logger().warn("[TMPRL1103] {} is {} bytes, the limit is {}", what, size, limit);
+    return;
+  }
+  throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE,
+                    fmt::format("[TMPRL1103] {} is {} bytes, the limit is {}", what, size, limit)};
+}
+
+void RunState::check_search_attributes(
+    const temporal::api::common::v1::SearchAttributes& attributes) const {
+  for (const auto& [name, value] : attributes.indexed_fields()) {
+    check_size(fmt::format("the value of search attribute {}", name), value.data().size(),
+               options_.search_attribute_limit_bytes);
+  }
+}
+
+void RunState::check_command(const Command& command) const {
+  const std::size_t limit = options_.payload_limit_bytes;
+  if (command.has_schedule_activity_task_command_attributes()) {
+    const auto& activity = command.schedule_activity_task_command_attributes();
+    check_size(fmt::format("the input of activity {}", activity.activity_type().name()),
+               activity.input().ByteSizeLong(), limit);
+    return;
+  }
+  const auto type = name_of(command.command_type());
+  check_size(type, command.ByteSizeLong(), limit);
+  const auto check_start = [&](const auto& next) {
+    check_size(fmt::format("the memo of {}", type), next.memo().ByteSizeLong(),
+               options_.memo_limit_bytes);
+    check_search_attributes(next.search_attributes());
+    check_size(fmt::format("the sum of the search attributes of {}", type),
+               next.search_attributes().ByteSizeLong(), options_.search_attributes_limit_bytes);
+  };
+  if (command.has_upsert_workflow_search_attributes_command_attributes()) {
+    check_search_attributes(
+        command.upsert_workflow_search_attributes_command_attributes().search_attributes());
+  } else if (command.has_start_child_workflow_execution_command_attributes()) {
+    check_start(command.start_child_workflow_execution_command_attributes());
+  } else if (command.has_continue_as_new_workflow_execution_command_attributes()) {
+    check_start(command.continue_as_new_workflow_execution_command_attributes());
+  }
+}
+
 // What the server would refuse with consequences (it terminates the workflow) is refused here.
 void RunState::check_sizes(
     const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion)
     const {
-  const auto check = [&](std::string_view what, std::size_t size) {
-    if (size <= options_.payload_limit_bytes) {
-      if (options_.payload_warning_bytes > 0 && size > options_.payload_warning_bytes) {
-        logger().warn("[TMPRL1103] {} is {} bytes, the limit is {}", what, size,
-                      options_.payload_limit_bytes);
-      }
-      return;
-    }
-    throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE,
-                      fmt::format("[TMPRL1103] {} is {} bytes, the limit is {}", what, size,
-                                  options_.payload_limit_bytes)};
-  };
-  for (const Command& command : completion.commands()) {
-    if (command.has_schedule_activity_task_command_attributes()) {
-      const auto& activity = command.schedule_activity_task_command_attributes();
-      check(fmt::format("the input of activity {}", activity.activity_type().name()),
-            activity.input().ByteSizeLong());
-    } else {
-      check(name_of(command.command_type()), command.ByteSizeLong());
-    }
-  }
+  for (const Command& command : completion.commands()) check_command(command);
+  // The server judges what an upsert makes of all that there is, and not only what is new.
+  check_size("the memo of the workflow", most_memo_bytes_, options_.memo_limit_bytes);
+  check_size("the sum of all search attributes", most_search_attributes_bytes_,
+             options_.search_attributes_limit_bytes);
   for (const auto& message : completion.messages()) {
-    check(fmt::format("the answer of update {}", message.protocol_instance_id()),
-          message.ByteSizeLong());
+    check_size(fmt::format("the answer of update {}", message.protocol_instance_id()),
+               message.body().ByteSizeLong(), options_.payload_limit_bytes);
   }
   if (const std::size_t size = completion.ByteSizeLong(); size > options_.completion_limit_bytes) {
     throw TaskFailure{

@@ -20,10 +20,10 @@ ActivityOptions merge(ActivityOptions defaults, const ActivityOptions& overrides
   take(defaults.schedule_to_start, overrides.schedule_to_start, untouched.schedule_to_start);
   take(defaults.start_to_close, overrides.start_to_close, untouched.start_to_close);
   take(defaults.heartbeat, overrides.heartbeat, untouched.heartbeat);
-  take(defaults.cancellation, overrides.cancellation, untouched.cancellation);
+  if (overrides.cancellation) defaults.cancellation = overrides.cancellation;
   take(defaults.summary, overrides.summary, untouched.summary);
   take(defaults.activity_id, overrides.activity_id, untouched.activity_id);
-  take(defaults.eager, overrides.eager, untouched.eager);
+  if (overrides.eager) defaults.eager = overrides.eager;
   take(defaults.priority.key, overrides.priority.key, untouched.priority.key);
   take(defaults.priority.fairness_key, overrides.priority.fairness_key,
        untouched.priority.fairness_key);
@@ -59,6 +59,8 @@ std::string Context::start_child_workflow(Ref<detail::ValueState<std::string>> s
 }
 
 namespace detail {
+
+void raise_misuse(const std::string& why) { engine::Misuse::raise(why); }
 
 bool encodes_arguments(Context& context) { return context.needs_arguments(); }
 
@@ -226,7 +228,12 @@ CancellationScope Context::current_scope() const {
   return CancellationScope{scope ? scope : run_->root_scope()};
 }
 bool Context::cancel_requested() const { return run_->cancel_requested(); }
-Future<void> Context::cancelled() const { return Future<void>{run_->cancelled()}; }
+Future<void> Context::cancelled(SourceLocation where) const {
+  const Ref<detail::ValueState<void>>& state = run_->cancelled();
+  state->what = "cancellation";
+  state->where = where;
+  return Future<void>{state};
+}
 CancellationScope Context::new_scope() const {
   return CancellationScope{run_->nested_scope(*current_scope().state(), /*shielded=*/false)};
 }

@@ -103,6 +103,7 @@ bool RunState::start_update(Root& root) {
   if (!update.replayed()) {
     scheduler_.read_only = true;
     try {
+      update.check_acceptance();
       if (interceptors_.empty()) {
         validate_update(handler, update.name(), arguments);
       } else {
@@ -111,17 +112,18 @@ bool RunState::start_update(Root& root) {
         });
       }
       Misuse::rethrow();
-    } catch (const std::exception& error) {
+    } catch (...) {
       scheduler_.read_only = false;
       Misuse::forget();  // it rejected the update, and does not fail the task
-      update.reject(to_proto(error));
+      update.reject(to_proto(std::current_exception()));
       return false;
     }
     scheduler_.read_only = false;
   }
   touch();
   count_given(arguments);
-  update.accept();
+  root.where = handler != nullptr ? handler->where : definition_->dynamic_update.where;
+  update.accept(root.where);
   ++handlers_running_;
   root.task = [](Task<Payload> user, detail::Ref<UpdateMachine> machine)
       -> Task<void> {

@@ -45,7 +45,8 @@ struct LocalResult {
 struct LocalWork {
   std::vector<LocalRequest> start;
   std::vector<std::uint64_t> cancel;
-  Duration task_timeout{};  // of the workflow task that waits for them
+  std::vector<std::uint64_t> abandon;  // they go on, whatever becomes of the run
+  Duration task_timeout{};             // of the workflow task that waits for them
 };
 
 }  // namespace tempora::engine

@@ -142,6 +142,21 @@ TEST(LocalActivities, FailWithTheirCause) {
   EXPECT_EQ(result_of(scenario.task()), "Refused");
 }
 
+TEST(LocalActivities, AResultWithoutRoomInItsMarkerIsAFailureOnRecord) {
+  Scenario scenario{kRetries};
+  scenario.complete_local(1, std::string((std::size_t{2} << 20) - 100, 'x'));
+  EXPECT_EQ(result_of(scenario.task()), "PayloadsTooLarge");
+}
+
+TEST(LocalActivities, AFailureTooLongForItsMarkerIsShortenedAndKeepsItsType) {
+  Scenario scenario{kRetries};
+  scenario.fail_local(1, ApplicationError{std::string(std::size_t{3} << 20, 'x'), "Refused", true});
+  const auto first = scenario.task();
+  ASSERT_EQ(commands_of(first), "RECORD_MARKER COMPLETE_WORKFLOW_EXECUTION");
+  EXPECT_EQ(result_of(first), "Refused");
+  EXPECT_LT(first.commands(0).ByteSizeLong(), 10'000U);
+}
+
 TEST(LocalActivities, ALongPauseBeforeTheNextAttemptIsATimer) {
   Scenario scenario{kRetries};
   scenario.fail_local(1, ApplicationError{"not yet"}, Duration{120s});
@@ -202,11 +217,18 @@ struct Cancels {
 };
 const Definition<Cancels> kCancels{"Cancels", run(&Cancels::run)};
 
-TEST(LocalActivities, TryCancelTellsTheWorkerAndResolvesAtOnce) {
+TEST(LocalActivities, CancelledWithoutAWaitResolveAtOnceAndTheWorkerIsTold) {
   for (const int type : {0, 2}) {
+    SCOPED_TRACE(type);
     Scenario scenario{kCancels, type, false};
     scenario.complete_local(2, std::string{"ok"}).complete_local(1, std::string{"too late"});
     EXPECT_EQ(commands_of(scenario.task()), "RECORD_MARKER RECORD_MARKER START_TIMER(1)");
+    // None is left for which the task would stay open: it is told with the answer.
+    const bool abandoned = type == 2;
+    const auto& told = abandoned ? scenario.local_abandons() : scenario.local_cancels();
+    const auto& other = abandoned ? scenario.local_cancels() : scenario.local_abandons();
+    EXPECT_THAT(told, ElementsAre(1U));
+    EXPECT_TRUE(other.empty());
     scenario.fire_timer("1");
     EXPECT_EQ(result_of(scenario.task()), "cancelled");
   }

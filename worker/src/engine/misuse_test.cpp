@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <tempora/definition.hpp>
+#include <tempora/saga.hpp>
 
 #include "testing/scenario.hpp"
 
@@ -18,6 +19,7 @@ using testing::Scenario;
 
 // Nobody says how long it may take.
 const ActivityType<Void, int> kEndless{"endless", {}};
+const ActivityType<Void, Void> kUndo{"undo", {.start_to_close = 10s}};
 
 // Does one thing that it must not do, and catches all that comes of it.
 struct Swallows {
@@ -35,6 +37,10 @@ struct Swallows {
       if (what == "condition") {
         Task<bool> waits = ctx.wait_until([&ctx] { return ctx.random() == 1; });
         co_await waits;
+      }
+      if (what == "saga") {
+        const Saga saga{ctx};
+        saga.rethrow();
       }
     } catch (const std::exception&) {
       what += ", caught";
@@ -58,6 +64,7 @@ TEST(Misuse, FailsTheTaskAlsoWhenItIsCaught) {
       {"activity", "activity endless: set start_to_close"},
       {"local activity", "local activity endless: set start_to_close"},
       {"select", "select: there is nothing to wait for"},
+      {"saga", "Saga::rethrow without a failure remembered"},
       {"side effect", "upsert_memo: a query, validator or condition must change nothing"},
       {"condition", "random: a query, validator or condition must change nothing"}};
   for (const auto& [what, why] : cases) {
@@ -87,6 +94,27 @@ const Definition<Translates> kTranslates{"Translates", run(&Translates::run)};
 TEST(Misuse, DoesNotFailTheWorkflowInstead) {
   Scenario scenario{kTranslates};
   scenario.task();
+  expect_failed(scenario, "activity endless: set start_to_close");
+}
+
+struct Compensates {
+  Task<void> run(Context& ctx) {
+    Saga saga{ctx};
+    try {
+      saga.on_failure(kUndo, Void{});
+      static_cast<void>(ctx.start(kEndless));
+    } catch (const std::exception&) {
+      saga.remember();
+    }
+    co_await saga.unwind();
+    saga.rethrow();
+  }
+};
+const Definition<Compensates> kCompensates{"Compensates", run(&Compensates::run)};
+
+TEST(Misuse, IsNotCompensatedAsAFailure) {
+  Scenario scenario{kCompensates};
+  EXPECT_EQ(commands_of(scenario.task()), "");
   expect_failed(scenario, "activity endless: set start_to_close");
 }
 
@@ -168,6 +196,35 @@ TEST(Misuse, InAValidatorRejectsTheUpdateAndNothingElse) {
   EXPECT_THAT(rejection.failure().message(), HasSubstr("must change nothing"));
   scenario.signal("finish");
   EXPECT_EQ(commands_of(scenario.task()), "COMPLETE_WORKFLOW_EXECUTION");
+}
+
+// Its validator throws a number.
+struct Picky {
+  Task<void> run(Context& ctx) {
+    co_await ctx.wait_until([this] { return number > 0; });
+  }
+  int set(Context&, int given) { return number = given; }
+  void checked(const int& given) const {
+    if (given < 0) throw given;
+  }
+  int number = 0;
+};
+const Definition<Picky> kPicky{"Picky", run(&Picky::run),
+                               update("set", &Picky::set, &Picky::checked)};
+
+TEST(Misuse, AValidatorRejectsAlsoWithWhatIsNoException) {
+  Scenario scenario{kPicky};
+  scenario.task();
+  scenario.update("u1", "set", -1);
+  const auto rejected = scenario.task();
+  EXPECT_EQ(scenario.outcome().kind, engine::TaskOutcome::Kind::kCompleted);
+  EXPECT_EQ(commands_of(rejected), "");
+  ASSERT_EQ(rejected.messages_size(), 1);
+  temporal::api::update::v1::Rejection rejection;
+  ASSERT_TRUE(rejected.messages(0).body().UnpackTo(&rejection));
+  EXPECT_THAT(rejection.failure().message(), HasSubstr("not a std::exception"));
+  scenario.update("u2", "set", 1);
+  EXPECT_THAT(commands_of(scenario.task()), HasSubstr("COMPLETE_WORKFLOW_EXECUTION"));
 }
 
 TEST(Misuse, InAnUpdateHandlerFailsTheTask) {

@@ -19,6 +19,7 @@ TaskOutcome Run::resolve(const WorkflowTask& task, const LocalResult& result) {
   return state_->resolve(task, result);
 }
 TaskOutcome Run::heartbeat(const WorkflowTask& task) { return state_->heartbeat(task); }
+bool Run::has_room(const LocalResult& result) const { return state_->has_room(result); }
 
 void Run::completed(
     const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response) {

@@ -30,7 +30,13 @@ struct RunOptions {
       true;  // ask for eager starts on our own queue; the poller withdraws what it has no slot for
   std::size_t payload_limit_bytes =
       std::size_t{2} * 1024 * 1024;  // the server terminates the workflow beyond it
-  std::size_t payload_warning_bytes = std::size_t{512} * 1024;  // 0: no warnings
+  std::size_t memo_limit_bytes = std::size_t{2} * 1024 * 1024;         // of all that was upserted
+  std::size_t search_attribute_limit_bytes = std::size_t{2} * 1024;    // of a value; 0: no limit
+  std::size_t search_attributes_limit_bytes = std::size_t{40} * 1024;  // of all; 0: no limit
+  std::size_t payload_warning_bytes = std::size_t{512} * 1024;         // 0: no warnings
+  std::size_t answer_limit_bytes =
+      std::size_t{2} * 1024 *
+      1024;  // where lower: for ends of local activities and messages of updates
   std::size_t completion_limit_bytes =
       std::size_t{4} * 1024 * 1024 -
       std::size_t{64} * 1024;  // of the request, the poller's fields included
@@ -49,7 +55,7 @@ struct TaskOutcome {
   temporal::api::failure::v1::Failure failure;
   // kQueryAnswered: a legacy query, also when the replay before it failed (then FAILED and `evict`)
   temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest query;
-  LocalWork local;          // kLocalActivities: what is new for the worker
+  LocalWork local;          // what is new for the worker; with kCompleted nothing starts
   bool run_closed = false;  // a terminal command is in the completion
   bool evict = false;       // the run is of no further use, whatever the answer of the server
 };
@@ -71,6 +77,8 @@ class Run {
   // The commands so far, so that the task does not time out; asks for the next task at once.
   TaskOutcome heartbeat(
       const temporal::api::workflowservice::v1::PollWorkflowTaskQueueResponse& task);
+  // Whether `resolve` may be called with it in the open task; otherwise a heartbeat comes first.
+  bool has_room(const LocalResult& result) const;
   // After the server took the completion. `reset_history_event_id` rolls a discarded speculative
   // task back.
   void completed(

@@ -19,6 +19,21 @@ namespace {
 
 namespace update = temporal::api::update::v1;
 
+// Of one answer among several, at most.
+constexpr std::size_t kFrameBytes = 32;
+
+// All answers of a task share a message. That it is full fails a query and not the task, which
+// would fail for as long as they are asked together.
+temporal::api::query::v1::WorkflowQueryResult without_room(
+    const temporal::api::query::v1::WorkflowQuery& query) {
+  temporal::api::query::v1::WorkflowQueryResult result;
+  result.set_result_type(enums::QUERY_RESULT_TYPE_FAILED);
+  result.set_error_message(
+      fmt::format("[TMPRL1103] the answer of query {} has no room beside the others of its task",
+                  query.query_type()));
+  return result;
+}
+
 // Wakes the workflow: without such an event (or an accepted update) a task runs no user code and
 // moves no clock.
 bool makes_job(const HistoryEvent& event) {
@@ -164,7 +179,7 @@ void RunState::conclude(const WorkflowTask& task, TaskOutcome& outcome) {
   if (!locals_.empty() && !ended_) {
     outcome.kind = TaskOutcome::Kind::kLocalActivities;
     outcome.local.task_timeout = info_.task_timeout;
-    outcome.local.cancel = std::exchange(local_cancels_, {});
+    tell_of_locals(outcome.local);
     for (const auto& machine : locals_) {
       if (auto order = machine->take_order()) outcome.local.start.push_back(std::move(*order));
     }
@@ -183,12 +198,24 @@ void RunState::conclude(const WorkflowTask& task, TaskOutcome& outcome) {
   answer_task(task, outcome);
 }
 
+// With every answer, also when nothing is left to wait for: the last one may be the one that was
+// cancelled.
+void RunState::tell_of_locals(LocalWork& work) {
+  work.cancel = std::exchange(local_cancels_, {});
+  work.abandon = std::exchange(local_abandons_, {});
+}
+
 void RunState::answer_task(const WorkflowTask& task, TaskOutcome& outcome) {
+  tell_of_locals(outcome.local);
   collect(outcome.completion);
   for (const auto& [id, query] : task.queries()) {
-    (*outcome.completion.mutable_query_results())[id] = answer(query);
+    auto result = answer(query);
+    const std::size_t bytes = outcome.completion.ByteSizeLong() + id.size() + result.ByteSizeLong();
+    if (bytes + kFrameBytes > options_.completion_limit_bytes) result = without_room(query);
+    (*outcome.completion.mutable_query_results())[id] = std::move(result);
   }
   check_sizes(outcome.completion);
+  most_memo_bytes_ = most_search_attributes_bytes_ = 0;
   measure_workflow();
   outcome.run_closed = ended_;
 }
@@ -198,6 +225,16 @@ TaskOutcome RunState::heartbeat(const WorkflowTask& task) {
     answer_task(task, outcome);
     outcome.completion.set_force_create_new_workflow_task(true);
   });
+}
+
+// Results that are too much for one answer only together would fail the task, and all of them would
+// run again, for ever. Half of the answer is left to what the workflow makes of this one. It comes
+// in anyway where a heartbeat would hardly make more room.
+bool RunState::has_room(const LocalResult& result) const {
+  const std::size_t limit = options_.completion_limit_bytes;
+  if (collected_bytes_ <= limit / 8) return true;
+  return collected_bytes_ + result.result.ByteSizeLong() + result.failure.ByteSizeLong() <=
+         limit / 2;
 }
 
 TaskOutcome RunState::resolve(const WorkflowTask& task, const LocalResult& result) {
@@ -213,6 +250,7 @@ TaskOutcome RunState::resolve(const WorkflowTask& task, const LocalResult& resul
                       .backoff = result.backoff,
                       .result = result.result};
       if (result.kind != LocalResult::Kind::kCompleted) end.failure = result.failure;
+      machine->make_fit(end, answer_limit());
       replaying_ = false;
       resolve_local(*machine, end);
     }

@@ -5,6 +5,7 @@
 #include <temporal/api/query/v1/message.pb.h>
 #include <temporal/api/workflowservice/v1/request_response.pb.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -55,6 +56,7 @@ class RunState {
   TaskOutcome process(const WorkflowTask& task, bool replay_only);
   TaskOutcome resolve(const WorkflowTask& task, const LocalResult& result);
   TaskOutcome heartbeat(const WorkflowTask& task);
+  bool has_room(const LocalResult& result) const;
   void completed(
       const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& response);
   std::int64_t last_started_event_id() const { return last_started_; }
@@ -69,6 +71,10 @@ class RunState {
 
   // --- for the context
   const RunOptions& options() const { return options_; }
+  // Of what is made into a failure where it is larger, instead of failing the task.
+  std::size_t answer_limit() const {
+    return std::min(options_.payload_limit_bytes, options_.answer_limit_bytes);
+  }
   const std::string& task_queue() const { return info_.task_queue; }
   const WorkflowInfo& info() const { return info_; }
   TimePoint now() const { return now_; }
@@ -133,6 +139,7 @@ class RunState {
   void add_local(LocalActivityMachine& machine, LocalRequest& request);
   void forget_local(const LocalActivityMachine& machine);
   void cancel_local(std::uint64_t seq) { local_cancels_.push_back(seq); }
+  void abandon_local(std::uint64_t seq) { local_abandons_.push_back(seq); }
   // Takes an unsent command back; false if there is none.
   bool drop_unsent(const Machine& machine, enums::CommandType type);
   void expect_events(std::int64_t initiating_event_id, Machine* machine);
@@ -140,6 +147,7 @@ class RunState {
   void fulfil(detail::FutureState& future, const Payload* result);
   void forget_events(std::int64_t initiating_event_id);
   void add_message(temporal::api::protocol::v1::Message message) {
+    collected_bytes_ += message.ByteSizeLong();
     messages_.push_back(std::move(message));
   }
 
@@ -239,7 +247,13 @@ class RunState {
   // Ends the task, or hands over the local activities for which it stays open.
   void conclude(const WorkflowTask& task, TaskOutcome& outcome);
   void answer_task(const WorkflowTask& task, TaskOutcome& outcome);
+  void tell_of_locals(LocalWork& work);
   void collect(temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest& completion);
+  void note_search_attributes();
+  // Throws if `size` is above `limit`. 0: it has none.
+  void check_size(std::string_view what, std::size_t size, std::size_t limit) const;
+  void check_search_attributes(const temporal::api::common::v1::SearchAttributes& attributes) const;
+  void check_command(const Command& command) const;
   void check_sizes(const temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest&
                        completion) const;
   temporal::api::query::v1::WorkflowQueryResult answer(
@@ -278,10 +292,15 @@ class RunState {
       operations_;                                         // by initiating event id, ascending
   std::vector<detail::Ref<LocalActivityMachine>> locals_;  // under way, in the order of their start
   std::vector<std::uint64_t> local_cancels_;               // for the worker
+  std::vector<std::uint64_t> local_abandons_;              // for the worker
   std::vector<temporal::api::protocol::v1::Message> messages_;
+  std::size_t collected_bytes_ = 0;  // commands and messages for the next answer
   std::map<std::string, KnownPatch, std::less<>> known_patches_;  // in the history
   std::map<std::string, bool, std::less<>> patch_answers_;  // given to the workflow: never change
   std::vector<std::string> change_versions_;
+  // The most that the upserts of the answer in hand made of what was there before.
+  std::size_t most_memo_bytes_ = 0;
+  std::size_t most_search_attributes_bytes_ = 0;
   std::map<std::uint64_t, Payload> known_side_effects_;  // of the activation in hand
   std::unique_ptr<LateSignals> late_signals_;
   // Updates that the server re-applied after a reset: their acceptance has no request.

@@ -135,6 +135,19 @@ TEST(Activities, TryCancelResolvesAtOnceAndSwallowsTheEnd) {
   EXPECT_EQ(result_of<std::string>(scenario.task()), "cancelled");
 }
 
+// A call goes back to what is usual where the type's own options say something else.
+TEST(Activities, WhatACallSetsCountsAlsoIfItIsTheUsual) {
+  const ActivityOptions type{.cancellation = CancellationType::kWaitCancellationCompleted,
+                             .eager = false};
+  const ActivityOptions back =
+      merge(type, {.cancellation = CancellationType::kTryCancel, .eager = true});
+  EXPECT_EQ(back.cancellation, CancellationType::kTryCancel);
+  EXPECT_EQ(back.eager, true);
+  const ActivityOptions kept = merge(type, {.start_to_close = 1s});
+  EXPECT_EQ(kept.cancellation, CancellationType::kWaitCancellationCompleted);
+  EXPECT_EQ(kept.eager, false);
+}
+
 TEST(Activities, WaitingCancellationTakesTheRealEnd) {
   for (const bool completes : {true, false}) {
     Scenario scenario{kCancelActivity, 1};
@@ -454,6 +467,36 @@ struct Cheat {
   Context& ctx;
 };
 const Definition<Cheat> kCheat{"Cheat", run(&Cheat::run), query("cheat", &Cheat::cheat)};
+
+struct Talkative {
+  bool done = false;
+  Task<void> run(Context& ctx) {
+    co_await ctx.wait_until([this] { return done; });
+  }
+  std::string all() const { return std::string(1'500'000, 'x'); }
+};
+const Definition<Talkative> kTalkative{"Talkative", run(&Talkative::run),
+                                       query("all", &Talkative::all)};
+
+// Not by a `Scenario`: which of them comes last may differ from task to task.
+TEST(Queries, ThatHaveNoRoomTogetherFailTheLastAndNotTheTask) {
+  HistoryBuilder history;
+  history.started("Talkative").task_started();
+  auto task = history.full_task();
+  for (const std::string id : {"a", "b", "c"}) (*task.mutable_queries())[id].set_query_type("all");
+  WorkflowRegistry registry;
+  registry.add(kTalkative);
+  engine::Run run{registry, {}};
+  const auto outcome = run.process(task);
+  ASSERT_EQ(outcome.kind, engine::TaskOutcome::Kind::kCompleted) << outcome.failure.message();
+  int failed = 0;
+  for (const auto& [id, result] : outcome.completion.query_results()) {
+    if (result.has_answer()) continue;
+    ++failed;
+    EXPECT_THAT(result.error_message(), HasSubstr("[TMPRL1103] the answer of query all"));
+  }
+  EXPECT_EQ(failed, 1);
+}
 
 TEST(Queries, CannotCommand) {
   Scenario scenario{kCheat};

@@ -30,7 +30,9 @@ list(APPEND WORKER_TESTS
   src/engine/misuse_test.cpp
   src/engine/nexus_test.cpp
   src/engine/patch_test.cpp
+  src/engine/positions_test.cpp
   src/engine/run_test.cpp
   src/engine/sdk_flags_test.cpp
   src/engine/side_effect_test.cpp
+  src/engine/sizes_test.cpp
   src/testing/replayer_test.cpp)

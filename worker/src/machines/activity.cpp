@@ -46,7 +46,8 @@ void ActivityMachine::schedule(const ActivityOptions& options, Payloads input) {
     set(options.heartbeat, [&] { return attributes.mutable_heartbeat_timeout(); });
     if (options.retry) write(*options.retry, attributes.mutable_retry_policy());
     if (is_set(options.priority)) write(options.priority, attributes.mutable_priority());
-    attributes.set_request_eager_execution(options.eager && run_.options().eager_activities &&
+    attributes.set_request_eager_execution(options.eager.value_or(true) &&
+                                           run_.options().eager_activities &&
                                            queue == run_.task_queue());
     write_metadata(options.summary, {}, *command);
   }

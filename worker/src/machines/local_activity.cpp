@@ -26,6 +26,32 @@ Duration from_parts(const nlohmann::json& json) {
          std::chrono::nanoseconds{json.value("nanos", std::int64_t{0})};
 }
 
+constexpr std::size_t kLongestText = 4'096;  // of a failure that is shortened
+
+void shorten(std::string& text, std::size_t longest) {
+  if (text.size() <= longest) return;
+  std::size_t end = longest;
+  // Not within a character.
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
+  text.resize(end);
+  text += " (shortened)";
+}
+
+// Keeps what a handler decides by: the kind of the failure and its type.
+void shorten(FailureProto& failure, std::size_t longest) {
+  shorten(*failure.mutable_message(), longest);
+  failure.clear_stack_trace();
+  failure.clear_encoded_attributes();
+  if (failure.has_application_failure_info()) {
+    shorten(*failure.mutable_application_failure_info()->mutable_type(), longest);
+    failure.mutable_application_failure_info()->clear_details();
+  } else if (failure.has_timeout_failure_info()) {
+    failure.mutable_timeout_failure_info()->clear_last_heartbeat_details();
+  } else if (failure.has_canceled_failure_info()) {
+    failure.mutable_canceled_failure_info()->clear_details();
+  }
+}
+
 // Starts the next attempt when it fires.
 class BackoffTimer final : public TimerMachine {
  public:
@@ -150,6 +176,8 @@ void LocalActivityMachine::cancel(const std::string& reason) {
       if (cancellation_ != CancellationType::kAbandon) {
         if (ordered_) run_.cancel_local(request_.seq);
         request_.cancelled = true;
+      } else if (ordered_) {
+        run_.abandon_local(request_.seq);
       }
       if (cancellation_ == CancellationType::kWaitCancellationCompleted) {
         state_ = State::kCancelRequested;
@@ -173,27 +201,54 @@ void LocalActivityMachine::cancel(const std::string& reason) {
 void LocalActivityMachine::record(const LocalMarker& end) {
   recorded_seq_ = request_.seq;
   auto command = run_.make_command(enums::COMMAND_TYPE_RECORD_MARKER);
-  if (command) {
-    auto& marker = *command->mutable_record_marker_command_attributes();
-    marker.set_marker_name(kLocalActivityMarker);
-    nlohmann::ordered_json data;
-    data["seq"] = request_.seq;
-    data["attempt"] = end.attempt;
-    data["activity_id"] = request_.activity_id;
-    data["activity_type"] = request_.activity_type;
-    data["complete_time"] = parts_of(end.complete_time.time_since_epoch());
-    data["backoff"] =
-        end.backoff.has_value() ? parts_of(*end.backoff) : nlohmann::ordered_json(nullptr);
-    data["original_schedule_time"] = parts_of(request_.scheduled_time.time_since_epoch());
-    *(*marker.mutable_details())[kData].add_payloads() = detail::json_payload(data.dump());
-    if (end.failure.has_value()) {
-      *marker.mutable_failure() = *end.failure;
-    } else {
-      (*marker.mutable_details())[kResult] = end.result;
-    }
-    write_metadata(summary_, {}, *command);
-  }
+  if (command) write(end, *command);
   run_.queue(enums::COMMAND_TYPE_RECORD_MARKER, this, std::move(command), where_);
+}
+
+void LocalActivityMachine::write(const LocalMarker& end,
+                                 temporal::api::command::v1::Command& command) const {
+  auto& marker = *command.mutable_record_marker_command_attributes();
+  marker.set_marker_name(kLocalActivityMarker);
+  nlohmann::ordered_json data;
+  data["seq"] = request_.seq;
+  data["attempt"] = end.attempt;
+  data["activity_id"] = request_.activity_id;
+  data["activity_type"] = request_.activity_type;
+  data["complete_time"] = parts_of(end.complete_time.time_since_epoch());
+  data["backoff"] =
+      end.backoff.has_value() ? parts_of(*end.backoff) : nlohmann::ordered_json(nullptr);
+  data["original_schedule_time"] = parts_of(request_.scheduled_time.time_since_epoch());
+  *(*marker.mutable_details())[kData].add_payloads() = detail::json_payload(data.dump());
+  if (end.failure.has_value()) {
+    *marker.mutable_failure() = *end.failure;
+  } else {
+    (*marker.mutable_details())[kResult] = end.result;
+  }
+  write_metadata(summary_, {}, command);
+}
+
+void LocalActivityMachine::make_fit(LocalMarker& end, std::size_t limit) const {
+  // Whoever hands the failure on, the workflow's own failure too, needs room for more than it.
+  if (end.failure.has_value() && end.failure->ByteSizeLong() > limit / 4) {
+    shorten(*end.failure, std::min(kLongestText, limit / 16));
+    // One level is kept, which is where a handler finds what an error of the activity was about.
+    if (end.failure->has_cause()) {
+      shorten(*end.failure->mutable_cause(), std::min(kLongestText, limit / 16));
+      end.failure->mutable_cause()->clear_cause();
+    }
+  }
+  if (end.failure.has_value()) return;
+  const std::size_t result = end.result.ByteSizeLong();
+  if (result <= limit / 4) return;
+  temporal::api::command::v1::Command command;
+  command.set_command_type(enums::COMMAND_TYPE_RECORD_MARKER);
+  write(end, command);
+  if (command.ByteSizeLong() <= limit) return;
+  end.failure = ApplicationError{fmt::format("[TMPRL1103] the result has {} bytes, the limit is {}",
+                                             result, limit),
+                                 "PayloadsTooLarge", true}
+                    .proto();
+  end.result.Clear();
 }
 
 void LocalActivityMachine::fail_future(const std::string& what, enums::RetryState retry_state,

@@ -9,7 +9,8 @@
 //   Running         | result (live), marker (replay)   | Final           | marker, future gets it
 //   Running         | failure with a long pause        | BackingOff      | marker, timer
 //   Running         | cancel (try, abandon)            | Final           | marker, future
-//                   |                                  |                 | cancelled
+//                   |                                  |                 | cancelled; the worker is
+//                   |                                  |                 | told or lets it go on
 //   Running         | cancel (wait)                    | CancelRequested | the worker is told
 //   CancelRequested | as Running, but for cancel       |                 |
 //   BackingOff      | TimerFired                       | Created         | the next attempt
@@ -57,6 +58,9 @@ class LocalActivityMachine final : public Machine, public detail::Cancellable {
   // The order for the worker; nothing if it has it already.
   std::optional<LocalRequest> take_order();
 
+  // What the server would not take as a marker becomes shorter, or a failure that says so: else the
+  // task would fail each time, and each time the activity would have run again.
+  void make_fit(LocalMarker& end, std::size_t limit) const;
   void resolve(const LocalMarker& end);
   void cancel(const std::string& reason) override;
   // The pause is over.
@@ -70,6 +74,7 @@ class LocalActivityMachine final : public Machine, public detail::Cancellable {
   enum class State : std::uint8_t { kCreated, kRunning, kCancelRequested, kBackingOff, kFinal };
 
   void record(const LocalMarker& end);
+  void write(const LocalMarker& end, temporal::api::command::v1::Command& command) const;
   void fail_future(const std::string& what, enums::RetryState retry_state,
                    const temporal::api::failure::v1::Failure& cause);
 

@@ -2,11 +2,28 @@
 
 #include <fmt/format.h>
 
+#include <tempora/failure.hpp>
+
 #include "engine/run_state.hpp"
 
 namespace tempora::engine {
 
 namespace update = temporal::api::update::v1;
+
+namespace {
+
+// What a body has at most beside the request, the outcome and the ids: its type's name, numbers.
+constexpr std::size_t kEnvelopeBytes = 128;
+
+ApplicationError too_large(const std::string& what, const std::string& id, std::size_t bytes,
+                           std::size_t limit) {
+  return ApplicationError{
+      fmt::format("[TMPRL1103] the {} of update {} is {} bytes, the limit is {}", what, id, bytes,
+                  limit),
+      "PayloadsTooLarge", true};
+}
+
+}  // namespace
 
 UpdateMachine::UpdateMachine(RunState& run, std::string id, std::string request_message_id,
                              std::int64_t sequencing_event_id, const update::Request& request,
@@ -18,7 +35,14 @@ UpdateMachine::UpdateMachine(RunState& run, std::string id, std::string request_
       sequencing_event_id_(sequencing_event_id),
       replayed_(replayed) {}
 
-void UpdateMachine::accept() {
+void UpdateMachine::check_acceptance() const {
+  const std::size_t limit = run_.answer_limit();
+  const std::size_t bytes = request_->ByteSizeLong() + request_message_id_.size() + kEnvelopeBytes;
+  if (bytes > limit) throw too_large("acceptance", id_, bytes, limit);
+}
+
+void UpdateMachine::accept(SourceLocation handler) {
+  where_ = handler;
   update::Acceptance acceptance;
   if (run_.sends_commands()) {
     acceptance.set_accepted_request_message_id(request_message_id_);
@@ -34,6 +58,11 @@ void UpdateMachine::reject(const temporal::api::failure::v1::Failure& failure) {
   rejection.set_rejected_request_sequencing_event_id(sequencing_event_id_);
   *rejection.mutable_rejected_request() = *request_;
   *rejection.mutable_failure() = failure;
+  const std::size_t limit = run_.answer_limit();
+  const auto bytes = [&] { return rejection.ByteSizeLong() + kEnvelopeBytes; };
+  if (bytes() > limit) rejection.clear_rejected_request();  // the server has it anyway
+  if (const std::size_t still = bytes(); still > limit)
+    *rejection.mutable_failure() = too_large("rejection", id_, still, limit).proto();
   add_message("reject", rejection);
 }
 
@@ -52,6 +81,14 @@ void UpdateMachine::fail(const temporal::api::failure::v1::Failure& failure) {
 
 void UpdateMachine::respond(update::Response response) {
   response.mutable_meta()->set_update_id(id_);
+  // The caller is told, and the run goes on: the server would end it. On replay the history has
+  // what was sent, and nothing is compared but the update's id.
+  const std::size_t limit = run_.answer_limit();
+  if (const std::size_t bytes = response.ByteSizeLong() + kEnvelopeBytes; bytes > limit) {
+    const ApplicationError error = too_large("answer", id_, bytes, limit);
+    run_.logger().warn("{}", error.what());
+    *response.mutable_outcome()->mutable_failure() = error.proto();
+  }
   queue_protocol_message("complete", response);
 }
 
@@ -63,7 +100,7 @@ void UpdateMachine::queue_protocol_message(const char* suffix,
         fmt::format("{}/{}", request_message_id_, suffix));
     add_message(suffix, body);
   }
-  run_.queue(enums::COMMAND_TYPE_PROTOCOL_MESSAGE, this, std::move(command), {});
+  run_.queue(enums::COMMAND_TYPE_PROTOCOL_MESSAGE, this, std::move(command), where_);
 }
 
 void UpdateMachine::add_message(const char* suffix, const google::protobuf::Message& body) {

@@ -3,7 +3,8 @@
 // clang-format off
 //   state      | on                           | to         | does
 //   -----------+------------------------------+------------+--------------------------------------
-//   Requested  | validator throws (live only) | Rejected   | a Rejection message, no command
+//   Requested  | too large, or the validator  | Rejected   | a Rejection message, no command
+//              | throws (live only)           |            |
 //   Requested  | validator passes, or replay  | Accepted   | command + Acceptance, handler starts
 //   Accepted   | UpdateAccepted (match)       | Accepted   | –
 //   Accepted   | handler ends                 | Completed  | command + Response message
@@ -32,7 +33,10 @@ class UpdateMachine final : public Machine {
   bool replayed() const { return replayed_; }
   const std::string& id() const { return id_; }
 
-  void accept();
+  // Throws if the acceptance, which repeats the request, would be too large for the server.
+  void check_acceptance() const;
+  // `handler`: the place that errors name for its commands.
+  void accept(SourceLocation handler);
   void reject(const temporal::api::failure::v1::Failure& failure);
   void complete(const temporal::api::common::v1::Payload& result);
   void fail(const temporal::api::failure::v1::Failure& failure);
@@ -54,6 +58,7 @@ class UpdateMachine final : public Machine {
   std::int64_t sequencing_event_id_;
   bool replayed_;
   bool acceptance_recorded_ = false;
+  SourceLocation where_{};
 };
 
 }  // namespace tempora::engine

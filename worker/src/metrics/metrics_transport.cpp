@@ -55,7 +55,8 @@ class MetricsTransport : public Transport {
                          });
   }
 
-  void learn(const SizeLimits& limits) override { inner_->learn(limits); }
+  SizeLimits learn(const SizeLimits& limits) override { return inner_->learn(limits); }
+  SizeLimits known() const override { return inner_->known(); }
 
  private:
   static void tell(Metrics& metrics, std::string_view operation, bool waits,

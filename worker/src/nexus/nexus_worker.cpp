@@ -12,6 +12,7 @@
 #include "nexus_state.hpp"
 #include "pollers/poller_hint.hpp"
 #include "pollers/version.hpp"
+#include "transport/codec_transport.hpp"
 #include "wire.hpp"
 
 namespace tempora::nexus {
@@ -312,10 +313,11 @@ void NexusWorker::send(const std::shared_ptr<Running>& running, std::string_view
   pollers::call_retrying<Response>(
       *environment_, method, std::move(request), plan,
       [self = shared_from_this(), running](CallStatus status, const Response&) {
-        if (is_message_too_large(status) && !running->refused) {
-          running->refused = true;
+        const bool codec = is_refused_by_codec(status);
+        if ((codec || is_message_too_large(status)) && !running->refused) {
+          running->refused = true;  // a codec may do it the next time
           return self->refuse(
-              running, NexusHandlerError{NexusErrorType::kInternal, status.message, false}.proto());
+              running, NexusHandlerError{NexusErrorType::kInternal, status.message, codec}.proto());
         }
         if (status.code == grpc_code::kNotFound) {
           running->state->log.debug("answer not taken, the request is over: {}", status.message);

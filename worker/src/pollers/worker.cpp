@@ -204,13 +204,13 @@ bool Worker::Impl::server_ends_polls(std::chrono::milliseconds budget) {
   if (!status.ok()) {
     options.log.warn("the server could not be asked about the namespace, code {}: {}", status.code,
                      status.message);
+    limits = environment->caller.transport()->known();
     return false;
   }
   const auto& can = answer.namespace_info().capabilities();
   ends_polls = can.worker_poll_complete_on_shutdown();
   wants_heartbeats = can.worker_heartbeats();
-  limits = detail::limits_of(answer.namespace_info());
-  environment->caller.transport()->learn(limits);
+  limits = environment->caller.transport()->learn(detail::limits_of(answer.namespace_info()));
   return *ends_polls;
 }
 
@@ -270,6 +270,7 @@ void Worker::Impl::start_workflows() {
                                      .task_queue = options.task_queue,
                                      .max_concurrent = options.max_concurrent_local_activities,
                                      .pauses_are_timers = on_virtual_time(),
+                                     .payload_limit_bytes = limits.payloads,
                                      .log = options.log,
                                      .interceptors = options.interceptors.activities,
                                      .metrics = options.metrics});
@@ -291,6 +292,9 @@ void Worker::Impl::start_workflows() {
           // In a test on virtual time somebody may sit in a debugger.
           .deadlock_timeout = on_virtual_time() ? Duration{} : options.deadlock_timeout,
           .payload_limit_bytes = limits.payloads,
+          .memo_limit_bytes = limits.memo,
+          .search_attribute_limit_bytes = options.max_search_attribute_bytes,
+          .search_attributes_limit_bytes = options.max_search_attributes_bytes,
           .payload_warning_bytes = options.payload_warning_bytes,
           .threads = threads,
           .versioning = options.versioning,
@@ -331,12 +335,17 @@ void Worker::Impl::count_start(std::string_view worker_type) const {
 }
 
 void Worker::Impl::start_heartbeats() {
-  if (!wants_heartbeats || options.heartbeat_interval == Duration::zero()) return;
+  const bool unknown = !ends_polls.has_value();  // the server was not reached
+  if (options.heartbeat_interval == Duration::zero() || !(wants_heartbeats || unknown)) return;
   // `stop` comes before the end of this object.
   heartbeats = std::make_shared<pollers::WorkerHeartbeats>(
       environment, namespace_, options.identity, options.heartbeat_interval,
       [this](pollers::WorkerHeartbeats::Heartbeat& beat) { fill(beat); });
-  heartbeats->start();
+  if (unknown) {
+    heartbeats->start_when_wanted();
+  } else {
+    heartbeats->start();
+  }
 }
 
 void Worker::Impl::fill(pollers::WorkerHeartbeats::Heartbeat& beat) const {
@@ -399,7 +408,8 @@ bool Worker::Impl::tell_server() {
   if (activity_worker != nullptr) request.add_task_queue_types(enums::TASK_QUEUE_TYPE_ACTIVITY);
   if (nexus_worker != nullptr) request.add_task_queue_types(enums::TASK_QUEUE_TYPE_NEXUS);
   request.set_reason("graceful shutdown");
-  if (heartbeats != nullptr) *request.mutable_worker_heartbeat() = heartbeats->last();
+  if (heartbeats != nullptr && wants_heartbeats)
+    *request.mutable_worker_heartbeat() = heartbeats->last();
   const auto [status, answer] = call_and_wait<api::ShutdownWorkerResponse>(
       *environment, methods::kShutdownWorker, request, kShutdownCallBudget);
   if (!status.ok()) options.log.debug("ShutdownWorker, code {}: {}", status.code, status.message);

@@ -17,6 +17,7 @@ namespace enums = temporal::api::enums::v1;
 namespace {
 
 constexpr std::chrono::milliseconds kBudget{5'000};
+constexpr CallPlan kOnce{.attempt_deadline = kBudget, .budget = kBudget, .max_attempts = 1};
 
 TimePoint precise(std::chrono::system_clock::time_point time) {
   return std::chrono::time_point_cast<Duration>(time);
@@ -41,15 +42,37 @@ WorkerHeartbeats::WorkerHeartbeats(std::shared_ptr<const CallEnvironment> enviro
 
 void WorkerHeartbeats::start() {
   send();
-  environment_->timers->after(interval_, [weak = weak_from_this()] {
+  after_interval(&WorkerHeartbeats::start);
+}
+
+void WorkerHeartbeats::start_when_wanted() { after_interval(&WorkerHeartbeats::ask); }
+
+void WorkerHeartbeats::after_interval(void (WorkerHeartbeats::*next)()) {
+  environment_->timers->after(interval_, [weak = weak_from_this(), next] {
     const auto self = weak.lock();
-    if (self == nullptr) return;
-    {
-      const std::lock_guard lock{self->mutex_};
-      if (self->fill_ == nullptr) return;
-    }
-    self->start();
+    if (self != nullptr && !self->stopped()) std::invoke(next, *self);
   });
+}
+
+bool WorkerHeartbeats::stopped() {
+  const std::lock_guard lock{mutex_};
+  return fill_ == nullptr;
+}
+
+void WorkerHeartbeats::ask() {
+  api::DescribeNamespaceRequest request;
+  request.set_namespace_(namespace_);
+  call_retrying<api::DescribeNamespaceResponse>(
+      *environment_, methods::kDescribeNamespace, std::move(request), kOnce,
+      [weak = weak_from_this()](const CallStatus& status, const auto& answer) {
+        const auto self = weak.lock();
+        if (self == nullptr || self->stopped()) return;
+        if (!status.ok()) {
+          self->start_when_wanted();
+        } else if (answer.namespace_info().capabilities().worker_heartbeats()) {
+          self->start();
+        }
+      });
 }
 
 void WorkerHeartbeats::stop() {
@@ -86,9 +109,8 @@ void WorkerHeartbeats::send() {
   request.set_namespace_(namespace_);
   request.set_identity(identity_);
   *request.add_worker_heartbeat() = make(enums::WORKER_STATUS_RUNNING);
-  const CallPlan once{.attempt_deadline = kBudget, .budget = kBudget, .max_attempts = 1};
   call_retrying<api::RecordWorkerHeartbeatResponse>(*environment_, methods::kRecordWorkerHeartbeat,
-                                                    std::move(request), once,
+                                                    std::move(request), kOnce,
                                                     [](const CallStatus&, const auto&) {});
 }
 

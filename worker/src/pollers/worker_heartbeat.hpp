@@ -24,12 +24,18 @@ class WorkerHeartbeats : public std::enable_shared_from_this<WorkerHeartbeats> {
                    std::string identity, std::chrono::nanoseconds interval, Fill fill);
 
   void start();
+  // For a namespace that could not be asked whether it wants heartbeats: asks at every interval
+  // until it answers. Then it is as if `start` were called, or nothing more happens.
+  void start_when_wanted();
   void stop();
   // The last one, which goes out with the call that ends the worker.
   Heartbeat last();
 
  private:
+  void ask();
   void send();
+  void after_interval(void (WorkerHeartbeats::*next)());
+  bool stopped();
   Heartbeat make(temporal::api::enums::v1::WorkerStatus status);
 
   const std::shared_ptr<const CallEnvironment> environment_;

@@ -38,7 +38,38 @@ constexpr std::size_t kLargestRequestBytes = 4 * 1024 * 1024;
 // Of a workflow task, where the start did not say.
 constexpr Duration kUsualTaskTimeout = std::chrono::seconds{10};
 
+// Runs that are remembered for an answer that was too large once it was encoded.
+constexpr std::size_t kMostOutgrown = 1'000;
+
 const CallPlan kAnswerPlan{.budget = kAnswerBudget};
+
+// Refused on this side, each time anew.
+bool is_refused_here(const CallStatus& status) {
+  return is_message_too_large(status) || is_refused_by_codec(status);
+}
+
+// What a codec or a limit could take offence at.
+bool holds_payloads(const api::RespondQueryTaskCompletedRequest& answer) {
+  return answer.has_query_result() || answer.has_failure();
+}
+bool holds_payloads(const temporal::api::query::v1::WorkflowQueryResult& result) {
+  return result.has_answer() || result.has_failure();
+}
+
+// The same task without them; nothing if there are none. Which of them was refused, or whether it
+// was a command, is not known: all who ask are told why.
+std::optional<Completion> without_answers(Completion completion, const std::string& why) {
+  bool changed = false;
+  for (auto& [id, result] : *completion.mutable_query_results()) {
+    if (!holds_payloads(result)) continue;
+    result.Clear();
+    result.set_result_type(enums::QUERY_RESULT_TYPE_FAILED);
+    result.set_error_message(why);
+    changed = true;
+  }
+  if (!changed) return std::nullopt;
+  return completion;
+}
 
 bool starts_at_first_event(const PolledTask& task) {
   return task.history().events_size() > 0 && task.history().events(0).event_id() == 1;
@@ -74,7 +105,7 @@ struct LocalSession {
   }
 
   const std::shared_ptr<activity::LocalRunner> runner;
-  // Only whoever has the run in hand uses it.
+  // Those that end with the run. Only whoever has the run in hand uses it.
   std::map<std::uint64_t, std::shared_ptr<activity::LocalRunner::Call>> calls;
 
   std::mutex mutex;  // guards what follows
@@ -253,7 +284,11 @@ void WorkflowWorker::process(Hand hand) {
       options.logger = options_.log;
       options.interceptors = options_.interceptors;
       options.payload_limit_bytes = options_.payload_limit_bytes;
+      options.memo_limit_bytes = options_.memo_limit_bytes;
+      options.search_attribute_limit_bytes = options_.search_attribute_limit_bytes;
+      options.search_attributes_limit_bytes = options_.search_attributes_limit_bytes;
       options.payload_warning_bytes = options_.payload_warning_bytes;
+      options.answer_limit_bytes = answer_limit(task.workflow_execution().run_id());
       run = std::make_unique<engine::Run>(*registry_, std::move(options));
     }
     outcome = run->process(task);
@@ -282,6 +317,7 @@ void WorkflowWorker::dispatch(Hand hand, engine::TaskOutcome outcome) {
     case engine::TaskOutcome::Kind::kLocalActivities:
       return begin_locals(std::move(hand), std::move(outcome.local));
     case engine::TaskOutcome::Kind::kCompleted:
+      tell_locals(*hand, outcome.local);
       return complete(std::move(hand), std::move(outcome));
     case engine::TaskOutcome::Kind::kQueryAnswered:
       hand->evict = outcome.evict;
@@ -323,7 +359,7 @@ void WorkflowWorker::begin_locals(Hand hand, engine::LocalWork work) {
   go_on(std::move(hand));
 }
 
-void WorkflowWorker::order_locals(const InHand& hand, engine::LocalWork work) {
+void WorkflowWorker::order_locals(InHand& hand, engine::LocalWork work) {
   const std::shared_ptr<LocalSession>& session = hand.entry->locals;
   const PolledTask& task = *hand.task.response;
   const activity::LocalOwner owner{.workflow_id = task.workflow_execution().workflow_id(),
@@ -337,9 +373,26 @@ void WorkflowWorker::order_locals(const InHand& hand, engine::LocalWork work) {
           if (const auto self = weak.lock()) self->local_ended(session, std::move(result));
         });
   }
+  tell_locals(hand, work);
+}
+
+void WorkflowWorker::tell_locals(InHand& hand, const engine::LocalWork& work) {
+  const std::shared_ptr<LocalSession>& session = hand.entry->locals;
+  if (session == nullptr) return;
   for (const std::uint64_t seq : work.cancel) {
     if (const auto call = session->calls.find(seq); call != session->calls.end())
       locals_->cancel(call->second);
+  }
+  hand.abandoned.insert(hand.abandoned.end(), work.abandon.begin(), work.abandon.end());
+}
+
+// Once the server has it: a run that is rebuilt starts them again.
+void WorkflowWorker::let_go_of_abandoned(InHand& hand) {
+  for (const std::uint64_t seq : std::exchange(hand.abandoned, {})) {
+    const auto call = hand.entry->locals->calls.find(seq);
+    if (call == hand.entry->locals->calls.end()) continue;
+    locals_->abandon(call->second);
+    hand.entry->locals->calls.erase(call);
   }
 }
 
@@ -375,8 +428,27 @@ void WorkflowWorker::heartbeat_due(const std::weak_ptr<LocalSession>& weak, std:
   });
 }
 
-// Tells the run what has ended, one at a time, until the task is done, its time is over, or there
-// is nothing more to tell.
+// What codecs make of a local activity's result or of an update's messages shows only when the
+// server would not take it. The task fails, the run is rebuilt, and its local activities and
+// updates run again: then with half the room, so that they end as a failure on record instead of
+// failing every task. Again with half of that; a codec that takes more than 16 times the room is
+// nobody's.
+std::size_t WorkflowWorker::answer_limit(const std::string& run_id) {
+  constexpr int kMostHalvings = 4;
+  const std::lock_guard lock{outgrown_mutex_};
+  const auto found = outgrown_.find(run_id);
+  const int halvings = found == outgrown_.end() ? 0 : std::min(found->second, kMostHalvings);
+  return options_.payload_limit_bytes >> halvings;
+}
+
+void WorkflowWorker::note_outgrown(const std::string& run_id) {
+  const std::lock_guard lock{outgrown_mutex_};
+  if (outgrown_.size() >= kMostOutgrown) outgrown_.clear();
+  ++outgrown_[run_id];
+}
+
+// Tells the run what has ended, one at a time, until the task is done, its time is over, its answer
+// has no room for more, or there is nothing more to tell.
 void WorkflowWorker::go_on(Hand hand) {
   if (abandoned_) return;
   const std::shared_ptr<LocalSession> session = hand->entry->locals;
@@ -386,14 +458,14 @@ void WorkflowWorker::go_on(Hand hand) {
     bool beat = false;
     {
       const std::lock_guard lock{session->mutex};
-      if (!session->results.empty()) {
-        result = std::move(session->results.front());
-        session->results.pop_front();
-      } else if (session->heartbeat_due) {
-        beat = true;
-      } else {
+      if (session->results.empty() && !session->heartbeat_due) {
         session->parked = std::move(hand);
         return;
+      }
+      beat = session->results.empty() || !run.has_room(session->results.front());
+      if (!beat) {
+        result = std::move(session->results.front());
+        session->results.pop_front();
       }
     }
     engine::TaskOutcome outcome;
@@ -453,18 +525,32 @@ void WorkflowWorker::complete(Hand hand, engine::TaskOutcome outcome) {
   request_eager(*hand, completion);
   hand->task.response->clear_history();  // the events are in the run now; the
                                          // rest waits for the server
-  call_retrying<CompletionAnswer>(*environment_, methods::kWorkflowTaskCompleted,
-                                  std::move(completion), kAnswerPlan,
-                                  [self = shared_from_this(), hand = std::move(hand)](
-                                      const CallStatus& status, CompletionAnswer& answer) mutable {
-                                    self->completed(std::move(hand), status, answer);
-                                  });
+  send(std::move(hand), std::move(completion));
+}
+
+// An answer to a query that is refused must not hold up the run for as long as somebody asks.
+void WorkflowWorker::send(Hand hand, Completion completion) {
+  std::unique_ptr<Completion> kept;  // most tasks have none
+  if (!completion.query_results().empty()) kept = std::make_unique<Completion>(completion);
+  call_retrying<CompletionAnswer>(
+      *environment_, methods::kWorkflowTaskCompleted, std::move(completion), kAnswerPlan,
+      [self = shared_from_this(), hand = std::move(hand), kept = std::move(kept)](
+          const CallStatus& status, CompletionAnswer& answer) mutable {
+        if (kept != nullptr && is_refused_here(status) && !self->abandoned_) {
+          if (auto again = without_answers(std::move(*kept), status.message)) {
+            self->log_of(*hand).warn("queries failed: {}", status.message);
+            return self->send(std::move(hand), std::move(*again));
+          }
+        }
+        self->completed(std::move(hand), status, answer);
+      });
 }
 
 void WorkflowWorker::completed(Hand hand, const CallStatus& status, CompletionAnswer& answer) {
   if (abandoned_) return;
   if (!status.ok()) return not_completed(std::move(hand), status);
   ++processed_;
+  let_go_of_abandoned(*hand);
   start_eager(*hand, answer);
   if (hand->run_closed) {
     count_end_of_run(*hand);
@@ -497,8 +583,10 @@ void WorkflowWorker::not_completed(Hand hand, const CallStatus& status) {
              status.message.find("UnhandledCommand") != std::string::npos) {
     log.debug("new events came in before the end of the run; it goes on with them");
   } else if (is_message_too_large(status)) {
-    return fail(std::move(hand), enums::WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE,
-                runtime_failure("GrpcMessageTooLarge", status.message));
+    note_outgrown(hand->entry->run_id);
+    // Not GRPC_MESSAGE_TOO_LARGE, for which the server ends the workflow.
+    return fail(std::move(hand), enums::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE,
+                runtime_failure("PayloadsTooLarge", status.message));
   } else if (is_refused_by_codec(status)) {
     return fail(std::move(hand),
                 enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
@@ -606,10 +694,18 @@ void WorkflowWorker::answer_query(Hand hand, api::RespondQueryTaskCompletedReque
   if (answer.ByteSizeLong() > kLargestRequestBytes) {
     return fail_query(std::move(hand), "[TMPRL1103] the answer is larger than the server takes");
   }
+  const bool may_be_refused = holds_payloads(answer);
   call_retrying<api::RespondQueryTaskCompletedResponse>(
       *environment_, methods::kQueryTaskCompleted, std::move(answer), kAnswerPlan,
-      [self = shared_from_this(), hand = std::move(hand)](const CallStatus& status,
-                                                          const auto&) mutable {
+      [self = shared_from_this(), hand = std::move(hand), may_be_refused](const CallStatus& status,
+                                                                          const auto&) mutable {
+        if (may_be_refused && is_refused_here(status) && !self->abandoned_) {
+          self->log_of(*hand).warn("query failed: {}", status.message);
+          api::RespondQueryTaskCompletedRequest refusal;
+          refusal.set_completed_type(enums::QUERY_RESULT_TYPE_FAILED);
+          refusal.set_error_message(status.message);
+          return self->answer_query(std::move(hand), std::move(refusal));
+        }
         if (!status.ok())
           self->log_of(*hand).debug("answer not taken, code {}: {}", status.code, status.message);
         // A closed run is asked with its whole history each time: keeping it would gain nothing.

@@ -18,7 +18,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <tempora/logging.hpp>
 #include <tempora/metrics.hpp>
@@ -52,6 +54,9 @@ struct WorkflowWorkerOptions {
   std::chrono::nanoseconds sticky_timeout{};
   std::chrono::nanoseconds deadlock_timeout{};  // 0: workflow code may run for ever
   std::size_t payload_limit_bytes = std::size_t{2} << 20;
+  std::size_t memo_limit_bytes = std::size_t{2} << 20;
+  std::size_t search_attribute_limit_bytes = std::size_t{2} << 10;    // of a value; 0: no limit
+  std::size_t search_attributes_limit_bytes = std::size_t{40} << 10;  // of all; 0: no limit
   std::size_t payload_warning_bytes = 0;
   std::size_t threads = 1;
   std::optional<WorkerVersioning> versioning{};
@@ -107,6 +112,7 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
     temporal::api::enums::v1::CommandType terminal_command{};
     bool benign = false;  // the failure with which the run ends
     std::vector<Permit> eager;
+    std::vector<std::uint64_t> abandoned;  // local activities, by what the task decided
   };
   using Hand = std::unique_ptr<InHand>;
   friend struct LocalSession;
@@ -125,11 +131,18 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
   void dispatch(Hand hand, engine::TaskOutcome outcome);
   // The task stays open until its local activities have ended, or for as long as the server allows.
   void begin_locals(Hand hand, engine::LocalWork work);
-  void order_locals(const InHand& hand, engine::LocalWork work);
+  void order_locals(InHand& hand, engine::LocalWork work);
+  // Those that were cancelled or abandoned.
+  void tell_locals(InHand& hand, const engine::LocalWork& work);
+  void let_go_of_abandoned(InHand& hand);
+  std::size_t answer_limit(const std::string& run_id);
+  void note_outgrown(const std::string& run_id);
   void local_ended(const std::weak_ptr<LocalSession>& weak, engine::LocalResult result);
   void go_on(Hand hand);
   void heartbeat_due(const std::weak_ptr<LocalSession>& weak, std::uint64_t task);
   void complete(Hand hand, engine::TaskOutcome outcome);
+  void send(Hand hand,
+            temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedRequest completion);
   void completed(Hand hand, const CallStatus& status,
                  temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse& answer);
   void not_completed(Hand hand, const CallStatus& status);
@@ -169,6 +182,8 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
   std::shared_ptr<Watchdog> watchdog_;
   RunCache cache_;
   std::vector<std::shared_ptr<PollGroup>> polls_;
+  std::mutex outgrown_mutex_;
+  std::map<std::string, int> outgrown_;  // by run, how often; see `answer_limit`
   std::atomic<bool> stopping_{false};
   std::atomic<bool> abandoned_{false};
   std::atomic<std::int32_t> processed_{0};

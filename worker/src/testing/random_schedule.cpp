@@ -17,7 +17,8 @@ namespace {
 
 class Generator {
  public:
-  explicit Generator(std::uint64_t seed) : random_(seed) {}
+  Generator(std::uint64_t seed, std::string endpoint)
+      : random_(seed), endpoint_(std::move(endpoint)) {}
 
   int upto(int most) { return static_cast<int>(random_() % static_cast<std::uint64_t>(most + 1)); }
   bool sometimes() { return upto(3) == 0; }
@@ -31,39 +32,74 @@ class Generator {
 
  private:
   json step(int depth, int signals, int updates) {
-    switch (upto(depth < 2 ? 20 : 15)) {
-      case 0: return {{"do", "sleep"}, {"ms", upto(20)}};
-      case 1: return {{"do", "activity"}, {"n", upto(100)}};
-      case 2: return {{"do", "together"}, {"n", numbers()}};
-      case 3: return {{"do", "local"}, {"n", upto(100)}};
-      case 4: return {{"do", "in_turn"}, {"n", 1 + upto(4)}};
-      case 5: return {{"do", "limited"}, {"n", 1 + upto(5)}};
-      case 6: return {{"do", "cancel"}, {"what", hanging()}};
-      case 7: return {{"do", "race"}, {"first", 1 + upto(20)}, {"second", 40 + upto(20)}};
-      case 8: return {{"do", "side_effect"}};
-      case 9: return {{"do", "chance"}};
-      case 10: return {{"do", "patch"}, {"id", fmt::format("change-{}", upto(3))}};
-      case 11: return {{"do", "undo"}, {"n", 1 + upto(3)}};
-      case 12: return {{"do", "timed_wait"}, {"ms", 1 + upto(20)}, {"opens", sometimes()}};
-      case 13: return {{"do", "refused_local"}};
-      case 14: return {{"do", "nobody"}, {"cancel", sometimes()}};
-      case 15: return {{"do", "cancel"}, {"what", "local"}};
-      case 16:
+    if (depth < 2 && sometimes()) return among_others(depth, signals, updates);
+    switch (upto(2)) {
+      case 0: return work();
+      case 1: return wait();
+      default: return record();
+    }
+  }
+  // Children and messages.
+  json among_others(int depth, int signals, int updates) {
+    switch (upto(7)) {
+      case 0:
         return {{"do", "child"},
                 {"steps", steps(depth + 1, 0, 0)},
                 {"signal", sometimes()},
                 {"by_id", sometimes()}};
-      case 17: return {{"do", "cancelled_child"}, {"by_id", sometimes()}};
-      case 18:
+      case 1: return {{"do", "cancelled_child"}, {"by_id", sometimes()}};
+      case 2: return {{"do", "failed_child"}, {"retried", sometimes()}};
+      case 3: return {{"do", "taken_id"}, {"ended", sometimes()}};
+      case 4:
         if (signals > 0) return {{"do", "signal"}, {"n", 1 + upto(signals - 1)}};
-        return {{"do", "memo"}, {"n", upto(100)}};
-      case 19:
+        return {{"do", "nobody"}, {"cancel", sometimes()}};
+      case 5:
         if (updates > 0) return {{"do", "update"}, {"n", 1 + upto(updates - 1)}};
-        return {{"do", "memo"}, {"n", upto(100)}};
+        return {{"do", "nobody"}, {"cancel", sometimes()}};
+      case 6: return {{"do", "cancelled_nexus"}, {"endpoint", endpoint_}};
       default: return {{"do", "continue_as_new"}};
     }
   }
+  // Activities of all kinds, and an operation.
+  json work() {
+    switch (upto(8)) {
+      case 0: return {{"do", "activity"}, {"n", upto(100)}};
+      case 1: return {{"do", "together"}, {"n", numbers()}};
+      case 2: return {{"do", "local"}, {"n", upto(100)}};
+      case 3: return {{"do", "limited"}, {"n", 1 + upto(5)}};
+      case 4: return {{"do", "undo"}, {"n", 1 + upto(3)}};
+      case 5: return {{"do", "refused"}, {"local", sometimes()}};
+      case 6: return {{"do", "attempts"}, {"n", 1 + upto(3)}, {"local", upto(1) == 0}};
+      case 7: return {{"do", "elsewhere"}, {"n", upto(100) - 25}};
+      default: return {{"do", "nexus"}, {"endpoint", endpoint_}, {"n", upto(100)}};
+    }
+  }
+  // Timers, scopes and whoever waits for them.
+  json wait() {
+    switch (upto(6)) {
+      case 0: return {{"do", "sleep"}, {"ms", upto(20)}};
+      case 1: return {{"do", "in_turn"}, {"n", 1 + upto(4)}};
+      case 2: return {{"do", "cancel"}, {"what", hanging()}};
+      case 3: return {{"do", "cancel"}, {"what", "local"}};
+      case 4: return {{"do", "race"}, {"first", 1 + upto(20)}, {"second", 40 + upto(20)}};
+      case 5: return {{"do", "timed_wait"}, {"ms", 1 + upto(20)}, {"opens", sometimes()}};
+      default: return {{"do", "shielded"}};
+    }
+  }
+  // What only leaves its mark in the history.
+  json record() {
+    switch (upto(6)) {
+      case 0: return {{"do", "side_effect"}};
+      case 1: return {{"do", "chance"}};
+      case 2: return {{"do", "patch"}, {"id", change()}};
+      case 3: return {{"do", "deprecate"}, {"id", change()}};
+      case 4: return {{"do", "memo"}, {"n", upto(100)}};
+      case 5: return {{"do", "attributes"}, {"n", upto(100)}, {"unset", sometimes()}};
+      default: return {{"do", "nobody"}, {"cancel", sometimes()}};
+    }
+  }
   std::string hanging() { return sometimes() ? "activity" : "timer"; }
+  std::string change() { return fmt::format("change-{}", upto(3)); }
   std::vector<int> numbers() {
     std::vector<int> numbers(static_cast<std::size_t>(1 + upto(4)));
     for (int& n : numbers) n = upto(100);
@@ -71,13 +107,38 @@ class Generator {
   }
 
   std::mt19937_64 random_;
+  std::string endpoint_;
+};
+
+// What others can read of a workflow; it outlives continue-as-new. Less than zero: nothing.
+struct Visible {
+  int memo = -1;
+  int number = -1;
+  std::string text() const { return fmt::format("memo {} number {}", memo, number); }
 };
 
 std::vector<std::string> model(const ScheduleState& start, const std::vector<int>& signals,
                                const std::vector<int>& puts);
 
+std::string model_record(const json& step, Visible& visible) {
+  const std::string what = step.at("do");
+  if (what == "patch") return fmt::format("patched {}", step.at("id").get<std::string>());
+  if (what == "deprecate") return fmt::format("deprecated {}", step.at("id").get<std::string>());
+  const int n = step.at("n");
+  if (what == "memo") {
+    visible.memo = n;
+    return fmt::format("memo {}", n);
+  }
+  visible.number = step.at("unset").get<bool>() ? -1 : n;
+  return fmt::format("attributes {} word {}", visible.number, n);
+}
+
+bool leaves_a_record(const std::string& what) {
+  return what == "patch" || what == "deprecate" || what == "memo" || what == "attributes";
+}
+
 std::string model_step(const json& step, const std::vector<int>& signals,
-                       const std::vector<int>& puts) {
+                       const std::vector<int>& puts, Visible& visible) {
   const std::string what = step.at("do");
   if (what == "sleep") return "slept";
   if (what == "activity" || what == "local")
@@ -97,8 +158,13 @@ std::string model_step(const json& step, const std::vector<int>& signals,
   if (what == "cancel") return "cancelled";
   if (what == "race") return "first";
   if (what == "timed_wait") return step.at("opens").get<bool>() ? "opened" : "timed out";
-  if (what == "patch") return fmt::format("patched {}", step.at("id").get<std::string>());
-  if (what == "memo") return fmt::format("memo {}", step.at("n").get<int>());
+  if (what == "attempts") return fmt::format("attempts {}", step.at("n").get<int>());
+  if (what == "nexus") return fmt::format("nexus {}", 3 * step.at("n").get<int>());
+  if (what == "elsewhere") {
+    const int n = step.at("n");
+    return n < 0 ? "elsewhere refused" : fmt::format("elsewhere {}", 2 * n);
+  }
+  if (leaves_a_record(what)) return model_record(step, visible);
   if (what == "child") {
     ScheduleState state;
     state.steps = step.at("steps");
@@ -116,17 +182,19 @@ std::string model_step(const json& step, const std::vector<int>& signals,
 std::vector<std::string> model(const ScheduleState& start, const std::vector<int>& signals,
                                const std::vector<int>& puts) {
   std::vector<std::string> log;
+  Visible visible;
   for (const json& step : start.steps) {
-    if (step.at("do") != "continue_as_new") log.push_back(model_step(step, signals, puts));
+    if (step.at("do") != "continue_as_new") log.push_back(model_step(step, signals, puts, visible));
   }
   log.push_back(fmt::format("signals {} updates {}", signals, puts));
+  log.push_back(visible.text());
   return log;
 }
 
 }  // namespace
 
-RandomSchedule::RandomSchedule(std::uint64_t given) : seed(given) {
-  Generator random{given};
+RandomSchedule::RandomSchedule(std::uint64_t given, const std::string& endpoint) : seed(given) {
+  Generator random{given, endpoint};
   start.signals_expected = random.upto(5);
   start.updates_expected = random.upto(3);
   start.steps = random.steps(0, start.signals_expected, start.updates_expected);
@@ -155,6 +223,11 @@ RandomSchedule::RandomSchedule(std::uint64_t given) : seed(given) {
     now.with_previous = signals && random.upto(1) == 0;
     now.at = now.with_previous ? before.at : std::max(at, before.at + milliseconds{1});
   }
+  const auto first = std::ranges::find(messages, Message::Kind::kSignal, &Message::kind);
+  if (first == messages.end() || !random.sometimes()) return;
+  first->with_start = true;
+  // Nobody sends it, so nothing can be sent with it.
+  if (const auto second = std::next(first); second != messages.end()) second->with_previous = false;
 }
 
 bool RandomSchedule::may_be_cancelled() const {
@@ -173,6 +246,18 @@ std::vector<std::string> RandomSchedule::expected() const {
 }
 
 // --- the workflow -------------------------------------------------------------------------------
+
+namespace {
+
+constexpr const char* kMemo = "n";
+constexpr const char* kNumber = "Number";
+
+bool is_refusal(const Failure& failure) {
+  const ApplicationError* error = find_application_error(failure);
+  return error != nullptr && error->type() == "Refused";
+}
+
+}  // namespace
 
 Task<std::vector<std::string>> ScheduledWorkflow::run(Context& ctx, ScheduleState state) {
   // What came in with the first task is here already: its handlers ran before.
@@ -194,6 +279,9 @@ Task<std::vector<std::string>> ScheduledWorkflow::run(Context& ctx, ScheduleStat
            std::cmp_greater_equal(state_.puts.size(), state_.updates_expected);
   });
   state_.log.push_back(fmt::format("signals {} updates {}", state_.signals, state_.puts));
+  const Visible visible{.memo = ctx.memo<int>(kMemo).value_or(-1),
+                        .number = ctx.info().search_attributes.get<int>(kNumber).value_or(-1)};
+  state_.log.push_back(visible.text());
   co_return state_.log;
 }
 
@@ -231,7 +319,12 @@ Task<std::string> ScheduledWorkflow::step(Context& ctx, json step) {
   if (what == "limited") co_return co_await limited(ctx, step.at("n"));
   if (what == "cancel") co_return co_await cancelled_scope(ctx, step.at("what"));
   if (what == "timed_wait") co_return co_await timed_wait(ctx, step.at("ms"), step.at("opens"));
-  if (what == "refused_local") co_return co_await refused_local(ctx);
+  if (what == "refused") co_return co_await refused(ctx, step.at("local"));
+  if (what == "attempts") co_return co_await attempts(ctx, step.at("n"), step.at("local"));
+  if (what == "elsewhere") co_return co_await elsewhere(ctx, step.at("n"));
+  if (what == "nexus") co_return co_await nexus(ctx, step.at("endpoint"), step.at("n"));
+  if (what == "cancelled_nexus") co_return co_await cancelled_nexus(ctx, step.at("endpoint"));
+  if (what == "shielded") co_return co_await shielded(ctx);
   if (what == "nobody") co_return co_await nobody(ctx, step.at("cancel"));
   if (what == "race") co_return co_await race(ctx, step.at("first"), step.at("second"));
   if (what == "side_effect") co_return co_await side_effect(ctx);
@@ -239,19 +332,39 @@ Task<std::string> ScheduledWorkflow::step(Context& ctx, json step) {
   if (what == "undo") co_return co_await undo(ctx, step.at("n"));
   if (what == "child") co_return co_await child(ctx, step);
   if (what == "cancelled_child") co_return co_await cancelled_child(ctx, step.at("by_id"));
-  if (what == "patch") {
-    const std::string id = step.at("id");
-    co_return ctx.patched(id) ? fmt::format("patched {}", id) : "not patched";
-  }
-  if (what == "memo") {
-    ctx.upsert_memo("n", step.at("n").get<int>());
-    co_return fmt::format("memo {}", *ctx.memo<int>("n"));
-  }
+  if (what == "failed_child") co_return co_await failed_child(ctx, step.at("retried"));
+  if (what == "taken_id") co_return co_await taken_id(ctx, step.at("ended"));
+  if (what == "fail") throw ApplicationError{"no", "Refused"};
+  if (leaves_a_record(what)) co_return record(ctx, step);
   const std::size_t wanted = step.at("n");
   const bool signal = what == "signal";
   co_await ctx.wait_until(
       [this, signal, wanted] { return (signal ? state_.signals : state_.puts).size() >= wanted; });
   co_return fmt::format("{} {}", what, (signal ? state_.signals : state_.puts).at(wanted - 1));
+}
+
+std::string ScheduledWorkflow::record(Context& ctx, const json& step) {
+  const std::string what = step.at("do");
+  if (what == "patch" || what == "deprecate") {
+    const std::string id = step.at("id");
+    if (what == "deprecate") ctx.deprecate_patch(id);
+    if (!ctx.patched(id)) return "not patched";
+    return fmt::format("{} {}", what == "patch" ? "patched" : "deprecated", id);
+  }
+  const int n = step.at("n");
+  if (what == "memo") {
+    ctx.upsert_memo(kMemo, n);
+    return fmt::format("memo {}", ctx.memo<int>(kMemo).value_or(-1));
+  }
+  SearchAttributes changes;
+  changes.set_int(kNumber, n).set_keyword("Word", fmt::format("word {}", n));
+  changes.set_keyword_list("Words", {"one", "two"}).set_text("Text", "some words");
+  changes.set_bool("Even", n % 2 == 0).set_double("Half", n / 2.0).set_datetime("At", ctx.now());
+  if (step.at("unset").get<bool>()) changes.unset(kNumber);
+  ctx.upsert_search_attributes(changes);
+  const SearchAttributes& known = ctx.info().search_attributes;
+  return fmt::format("attributes {} {}", known.get<int>(kNumber).value_or(-1),
+                     known.get<std::string>("Word").value_or("nothing"));
 }
 
 Task<std::string> ScheduledWorkflow::together(Context& ctx, std::vector<int> numbers) {
@@ -338,16 +451,49 @@ Task<std::string> ScheduledWorkflow::timed_wait(Context& ctx, int most_ms, bool 
   co_return opened ? "opened" : "timed out";
 }
 
-Task<std::string> ScheduledWorkflow::refused_local(Context& ctx) {
+Task<void> ScheduledWorkflow::open_shielded(Context& ctx, std::shared_ptr<bool> open) {
+  const auto opening = [this, &ctx, open] { return open_later(ctx, open); };
+  co_await ctx.shielded(opening);
+}
+
+// What is shielded ends, although the scope around it is cancelled.
+Task<std::string> ScheduledWorkflow::shielded(Context& ctx) {
+  const CancellationScope scope = ctx.new_scope();
+  const auto open = std::make_shared<bool>(false);
+  const auto work = [this, &ctx, open] { return open_shielded(ctx, open); };
+  auto working = ctx.spawn(scope.run(work));
+  scope.cancel();
+  co_await working;
+  co_return *open ? "shielded" : "not shielded";
+}
+
+Task<std::string> ScheduledWorkflow::refused(Context& ctx, bool local) {
   const bool for_good = true;
   try {
-    co_await ctx.start_local(kRefuse, for_good);
+    auto future = local ? ctx.start_local(kRefuse, for_good) : ctx.start(kRefuse, for_good);
+    co_await future;
   } catch (const ActivityError& failure) {
-    const ApplicationError* error = find_application_error(failure);
-    if (error == nullptr || error->type() != "Refused") throw;
-    co_return "refused_local";
+    if (!is_refusal(failure)) throw;
+    co_return "refused";
   }
   co_return "not refused";
+}
+
+Task<std::string> ScheduledWorkflow::attempts(Context& ctx, int count, bool local) {
+  auto future = local ? ctx.start_local(kPersist, count) : ctx.start(kPersist, count);
+  const int reached = co_await future;
+  co_return fmt::format("attempts {}", reached);
+}
+
+Task<std::string> ScheduledWorkflow::elsewhere(Context& ctx, int n) {
+  auto future = ctx.start(kElsewhere, n);
+  try {
+    const int doubled = co_await future;
+    co_return fmt::format("elsewhere {}", doubled);
+  } catch (const ActivityError& failure) {
+    if (!is_refusal(failure)) throw;
+  }
+  co_return "elsewhere refused";
 }
 
 Task<std::string> ScheduledWorkflow::nobody(Context& ctx, bool cancel) {
@@ -437,6 +583,71 @@ Task<std::string> ScheduledWorkflow::cancelled_child(Context& ctx, bool by_id) {
     failed = true;
   }
   co_return failed ? "cancelled_child" : "not cancelled";
+}
+
+Task<std::string> ScheduledWorkflow::nexus(Context& ctx, std::string endpoint, int n) {
+  const auto call = ctx.nexus(std::move(endpoint)).start(kTriple, n);
+  const int tripled = co_await call.result();
+  co_return fmt::format("nexus {}", tripled);
+}
+
+Task<std::string> ScheduledWorkflow::cancelled_nexus(Context& ctx, std::string endpoint) {
+  const std::string id = ctx.uuid();
+  const auto call = ctx.nexus(std::move(endpoint)).start(kLasting, id);
+  co_await call.started();
+  call.cancel();
+  try {
+    co_await call.result();
+  } catch (const NexusOperationError& failure) {
+    if (!is_cancellation(failure)) throw;
+    co_return "cancelled_nexus";
+  }
+  co_return "not cancelled";
+}
+
+Task<std::string> ScheduledWorkflow::failed_child(Context& ctx, bool retried) {
+  json fails = json::object();
+  fails["do"] = "fail";
+  ScheduleState state;
+  state.steps = json::array();
+  state.steps.push_back(fails);
+  ChildWorkflowOptions options;
+  if (retried)
+    options.retry = RetryPolicy{.initial_interval = milliseconds{1}, .maximum_attempts = 2};
+  auto child = ctx.start_child(scheduled_workflow(), options, state);
+  try {
+    co_await child.result();
+  } catch (const ChildWorkflowError& failure) {
+    if (!is_refusal(failure)) throw;
+    co_return "failed_child";
+  }
+  co_return "not failed";
+}
+
+// The second child of an id is refused: the first one runs, or has ended and there may be one only.
+Task<std::string> ScheduledWorkflow::taken_id(Context& ctx, bool ended) {
+  ScheduleState state;
+  state.steps = json::array();
+  state.signals_expected = ended ? 0 : 1;
+  ChildWorkflowOptions options;
+  options.id = ctx.uuid();
+  if (ended) options.reuse = IdReusePolicy::kRejectDuplicate;
+  auto first = ctx.start_child(scheduled_workflow(), options, state);
+  co_await first.started();
+  if (ended) co_await first.result();
+  auto second = ctx.start_child(scheduled_workflow(), options, state);
+  bool refused = false;
+  try {
+    co_await second.result();
+  } catch (const ChildWorkflowError& failure) {
+    if (!failure.already_started()) throw;
+    refused = true;
+  }
+  if (!ended) {
+    co_await first.signal("note", 7);
+    co_await first.result();
+  }
+  co_return refused ? "taken_id" : "not refused";
 }
 
 const Definition<ScheduledWorkflow>& scheduled_workflow() {

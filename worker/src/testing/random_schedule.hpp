@@ -11,6 +11,7 @@
 #include <random>
 #include <string>
 #include <tempora/definition.hpp>
+#include <tempora/nexus.hpp>
 #include <tempora/saga.hpp>
 #include <vector>
 
@@ -30,7 +31,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ScheduleState, steps, signals_expected, updat
                                    log, signals, puts)
 
 struct RandomSchedule {
-  explicit RandomSchedule(std::uint64_t seed);
+  // `endpoint`: of Nexus, for the operations.
+  explicit RandomSchedule(std::uint64_t seed, const std::string& endpoint = "schedules");
 
   struct Message {
     std::chrono::milliseconds at;  // since the start; of several the first comes first
@@ -38,6 +40,7 @@ struct RandomSchedule {
     enum class Kind { kSignal, kUpdate, kRefusedUpdate, kQuery, kCancel } kind;
     int value = 0;
     bool with_previous = false;  // by the same sender, without waiting for anything
+    bool with_start = false;     // the first signal may come in the call that starts the workflow
   };
   std::uint64_t seed;
   ScheduleState start;
@@ -48,21 +51,36 @@ struct RandomSchedule {
   std::vector<std::string> expected() const;
 };
 
-// What its activities do; `double` of a number n is 2n.
+// What its activities do; `double` of a number n is 2n. An attempt whose worker is lost holds its
+// workflow up until it times out, so all that end by themselves have little time.
 inline const ActivityType<int, int> kDouble{
     "double",
-    {.start_to_close = std::chrono::seconds{20},
+    {.start_to_close = std::chrono::seconds{5},
      .retry = RetryPolicy{.initial_interval = std::chrono::milliseconds{1}}}};
 // Fails, for good if it is told so.
 inline const ActivityType<bool, int> kRefuse{
     "refuse",
-    {.start_to_close = std::chrono::seconds{20},
+    {.start_to_close = std::chrono::seconds{5},
+     .retry = RetryPolicy{.initial_interval = std::chrono::milliseconds{1}}}};
+// Fails before the n-th attempt; then n.
+inline const ActivityType<int, int> kPersist{
+    "persist",
+    {.start_to_close = std::chrono::seconds{5},
+     .retry = RetryPolicy{.initial_interval = std::chrono::milliseconds{1}}}};
+// Left open by its function, answered from elsewhere: 2n, or for less than zero a refusal for good.
+inline const ActivityType<int, int> kElsewhere{
+    "elsewhere",
+    {.start_to_close = std::chrono::seconds{5},
      .retry = RetryPolicy{.initial_interval = std::chrono::milliseconds{1}}}};
 // Never ends by itself.
 inline const ActivityType<Void, int> kHang{"hang",
                                            {.start_to_close = std::chrono::hours{1},
                                             .heartbeat = std::chrono::seconds{10},
                                             .cancellation = CancellationType::kTryCancel}};
+// 3n.
+inline const NexusOperation<int, int> kTriple{"schedules", "triple"};
+// Goes on as a `ScheduledWorkflow` of the given id that waits for ever.
+inline const NexusOperation<std::string, std::vector<std::string>> kLasting{"schedules", "lasting"};
 
 class ScheduledWorkflow {
  public:
@@ -74,14 +92,22 @@ class ScheduledWorkflow {
 
  private:
   Task<std::string> step(Context& ctx, nlohmann::json step);
+  static std::string record(Context& ctx, const nlohmann::json& step);
   Task<std::string> together(Context& ctx, std::vector<int> numbers);
   Task<std::string> in_turn(Context& ctx, int count);
   Task<std::string> limited(Context& ctx, int count);
   Task<std::string> child(Context& ctx, nlohmann::json step);
   Task<std::string> cancelled_child(Context& ctx, bool by_id);
+  Task<std::string> failed_child(Context& ctx, bool retried);
+  Task<std::string> taken_id(Context& ctx, bool ended);
   Task<std::string> cancelled_scope(Context& ctx, std::string what);
   Task<std::string> timed_wait(Context& ctx, int most_ms, bool opens);
-  Task<std::string> refused_local(Context& ctx);
+  Task<std::string> shielded(Context& ctx);
+  Task<std::string> refused(Context& ctx, bool local);
+  Task<std::string> attempts(Context& ctx, int count, bool local);
+  Task<std::string> elsewhere(Context& ctx, int n);
+  Task<std::string> nexus(Context& ctx, std::string endpoint, int n);
+  Task<std::string> cancelled_nexus(Context& ctx, std::string endpoint);
   Task<std::string> nobody(Context& ctx, bool cancel);
   Task<std::string> race(Context& ctx, int first, int second);
   Task<std::string> side_effect(Context& ctx);
@@ -101,6 +127,7 @@ class ScheduledWorkflow {
   Task<void> take_turn(Context& ctx, std::shared_ptr<Turns> turns, int index);
   Task<void> take_place(Context& ctx, std::shared_ptr<Places> places);
   Task<void> open_later(Context& ctx, std::shared_ptr<bool> open);
+  Task<void> open_shielded(Context& ctx, std::shared_ptr<bool> open);
 
   ScheduleState state_;
   Mutex putting_;

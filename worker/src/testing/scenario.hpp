@@ -176,6 +176,7 @@ class Scenario {
   // What the cached run has ordered so far.
   const std::vector<engine::LocalRequest>& local_orders() const { return local_orders_; }
   const std::vector<std::uint64_t>& local_cancels() const { return local_cancels_; }
+  const std::vector<std::uint64_t>& local_abandons() const { return local_abandons_; }
   Scenario& fire_timer(const std::string& id) {
     builder_.timer_fired(timers_.at(id), id);
     return *this;
@@ -265,6 +266,7 @@ class Scenario {
       if (!remember) return outcome;
       for (const auto& order : outcome.local.start) local_orders_.push_back(order);
       for (const std::uint64_t seq : outcome.local.cancel) local_cancels_.push_back(seq);
+      for (const std::uint64_t seq : outcome.local.abandon) local_abandons_.push_back(seq);
       return outcome;
     };
     engine::TaskOutcome outcome = note(run.process(task));
@@ -272,7 +274,8 @@ class Scenario {
       if (outcome.kind != engine::TaskOutcome::Kind::kLocalActivities) break;
       outcome = note(run.resolve(task, end));
     }
-    if (outcome.kind == engine::TaskOutcome::Kind::kLocalActivities) outcome = run.heartbeat(task);
+    if (outcome.kind == engine::TaskOutcome::Kind::kLocalActivities)
+      outcome = note(run.heartbeat(task));
     return outcome;
   }
 
@@ -423,6 +426,7 @@ class Scenario {
   std::vector<engine::LocalResult> local_ends_;
   std::vector<engine::LocalRequest> local_orders_;
   std::vector<std::uint64_t> local_cancels_;
+  std::vector<std::uint64_t> local_abandons_;
   engine::TaskOutcome last_outcome_;
   std::int64_t last_started_ = 0;
   std::int64_t answered_ = 0;

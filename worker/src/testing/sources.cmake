@@ -12,9 +12,15 @@ addrflow_library(NAME worker_testing
     src/testing/service/server_tasks.cpp
     src/testing/time_skipping_server.cpp
   PUBLIC worker PRIVATE fmt::fmt Threads::Threads)
+# Random schedules, for the testing service here and for the real server in tests/.
+if(ADDRFLOW_TESTS)
+  add_library(worker_schedules STATIC src/testing/random_schedule.cpp)
+  target_include_directories(worker_schedules PUBLIC src)
+  target_link_libraries(worker_schedules PUBLIC worker PRIVATE addrflow_flags fmt::fmt)
+endif()
 addrflow_test(NAME worker_testing_unit
-  SOURCES src/testing/service/environment_test.cpp src/testing/service/nexus_environment_test.cpp src/testing/random_schedule_test.cpp src/testing/random_schedule.cpp
-  LIBS worker_testing LABELS fast)
+  SOURCES src/testing/service/environment_test.cpp src/testing/service/nexus_environment_test.cpp src/testing/random_schedule_test.cpp
+  LIBS worker_testing worker_schedules LABELS fast)
 if(TARGET worker_testing_unit)
   add_test(NAME worker_random_schedules COMMAND worker_testing_unit --gtest_filter=RandomSchedules.End*)
   set_tests_properties(worker_random_schedules PROPERTIES LABELS matrix TIMEOUT 1800

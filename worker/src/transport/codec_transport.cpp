@@ -59,7 +59,8 @@ class CodecTransport : public Transport {
         });
   }
 
-  void learn(const SizeLimits& limits) override { inner_->learn(limits); }
+  SizeLimits learn(const SizeLimits& limits) override { return inner_->learn(limits); }
+  SizeLimits known() const override { return inner_->known(); }
 
  private:
   const std::shared_ptr<Transport> inner_;

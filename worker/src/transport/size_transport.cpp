@@ -1,6 +1,7 @@
 #include "size_transport.hpp"
 
 #include <fmt/format.h>
+#include <google/protobuf/any.pb.h>
 #include <temporal/api/workflowservice/v1/request_response.pb.h>
 
 #include <algorithm>
@@ -30,8 +31,11 @@ std::string too_large(const std::string& what, const Message& owner, std::size_t
 // The limit for `field` as a whole; nothing if its parts have to be looked at.
 const std::size_t* limit_of(const Message& field, const SizeLimits& limits) {
   const auto* type = field.GetDescriptor();
-  if (type == common::Payloads::descriptor() || type == command::Command::descriptor())
-    return &limits.payloads;
+  // An `Any` is the body of an update's message.
+  const bool whole = type == common::Payloads::descriptor() ||
+                     type == command::Command::descriptor() ||
+                     type == google::protobuf::Any::descriptor();
+  if (whole) return &limits.payloads;
   if (type == common::Memo::descriptor()) return &limits.memo;
   return nullptr;
 }
@@ -43,7 +47,9 @@ std::string find_in_field(const Message& message, const FieldDescriptor& name, c
   const std::size_t bytes = field.ByteSizeLong();
   if (bytes <= least) return {};
   if (const std::size_t* limit = limit_of(field, limits)) {
-    return bytes > *limit ? too_large(name.name(), message, bytes, *limit) : std::string{};
+    if (bytes > *limit) return too_large(name.name(), message, bytes, *limit);
+    // A command may hold a memo, which has a limit of its own.
+    if (field.GetDescriptor() != command::Command::descriptor()) return {};
   }
   // The server cuts a failure that is too long by itself.
   if (field.GetDescriptor()->full_name() == "temporal.api.failure.v1.Failure") return {};
@@ -87,11 +93,14 @@ class SizeTransport : public Transport {
     return inner_->start(method, request, response, std::move(options), std::move(done));
   }
 
-  void learn(const SizeLimits& limits) override {
+  SizeLimits learn(const SizeLimits& limits) override {
     if (!fixed_) payloads_ = limits.payloads;
     memo_ = limits.memo;
-    inner_->learn(limits);
+    SizeLimits hold = inner_->learn(limits);
+    hold.payloads = std::min<std::size_t>(hold.payloads, payloads_);
+    return hold;
   }
+  SizeLimits known() const override { return {.payloads = payloads_, .memo = memo_}; }
 
  private:
   const std::shared_ptr<Transport> inner_;

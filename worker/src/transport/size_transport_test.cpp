@@ -1,6 +1,7 @@
 #include "size_transport.hpp"
 
 #include <gtest/gtest.h>
+#include <temporal/api/update/v1/message.pb.h>
 #include <temporal/api/workflowservice/v1/request_response.pb.h>
 
 namespace tempora {
@@ -52,10 +53,55 @@ TEST(SizeChecks, ACommandIsOnePiece) {
   EXPECT_NE(find_oversize(request, kSmall).find("commands"), std::string::npos);
 }
 
+TEST(SizeChecks, ACommandsMemoHasTheLimitOfMemos) {
+  api::RespondWorkflowTaskCompletedRequest request;
+  auto& next =
+      *request.add_commands()->mutable_continue_as_new_workflow_execution_command_attributes();
+  fill(next.mutable_input(), 600);
+  EXPECT_EQ(find_oversize(request, kSmall), "");
+  next.clear_input();
+  (*next.mutable_memo()->mutable_fields())["note"].set_data(std::string(600, 'x'));
+  EXPECT_NE(find_oversize(request, kSmall).find("memo"), std::string::npos);
+}
+
+// Packed, as the server measures it: an update's answer is not to be seen from outside.
+TEST(SizeChecks, AMessagesBodyIsOnePiece) {
+  temporal::api::update::v1::Response response;
+  fill(response.mutable_outcome()->mutable_success(), 900);
+  api::RespondWorkflowTaskCompletedRequest request;
+  request.add_messages()->mutable_body()->PackFrom(response);
+  EXPECT_EQ(find_oversize(request, kSmall), "");
+  fill(response.mutable_outcome()->mutable_success(), 100);
+  request.mutable_messages(0)->mutable_body()->PackFrom(response);
+  EXPECT_NE(find_oversize(request, kSmall).find("body of Message has 1"), std::string::npos);
+}
+
 TEST(SizeChecks, AFailureIsCutByTheServer) {
   api::RespondActivityTaskFailedRequest request;
   fill(request.mutable_failure()->mutable_application_failure_info()->mutable_details(), 2'000);
   EXPECT_EQ(find_oversize(request, kSmall), "");
+}
+
+class Taker final : public Transport {
+ public:
+  std::shared_ptr<PendingCall> start(std::string_view /*method*/,
+                                     const google::protobuf::Message& /*request*/,
+                                     google::protobuf::Message* /*response*/,
+                                     CallOptions /*options*/,
+                                     std::function<void(CallStatus)> done) override {
+    done({});
+    return nullptr;
+  }
+};
+
+TEST(SizeChecks, TellWhatHoldsAlsoBeforeTheServerHasTold) {
+  const auto told = with_size_checks(std::make_shared<Taker>(), 0);
+  EXPECT_EQ(told->known().payloads, SizeLimits{}.payloads);
+  told->learn(kSmall);
+  EXPECT_EQ(told->known().payloads, kSmall.payloads);
+  EXPECT_EQ(told->known().memo, kSmall.memo);
+  const auto fixed = with_size_checks(std::make_shared<Taker>(), 300);
+  EXPECT_EQ(fixed->known().payloads, 300U);
 }
 
 }  // namespace

@@ -45,8 +45,10 @@ struct SizeLimits {
 class Transport {
  public:
   virtual ~Transport() = default;
-  // Once the server has told. Handed down to whoever checks.
-  virtual void learn(const SizeLimits&) {}
+  // Once the server has told. Handed down to whoever checks; returns what holds from now on.
+  virtual SizeLimits learn(const SizeLimits& limits) { return limits; }
+  // What holds now, whether or not the server has told.
+  virtual SizeLimits known() const { return {}; }
   // Starts one attempt of `method` ("/package.Service/Method"). `request` is read before `start`
   // returns or must be kept until `done`, like `response`. `done` runs exactly once, on a thread of
   // the transport: it must not block.
