@@ -201,12 +201,12 @@ TEST(LocalActivities, ThatAreAbandonedGoOnAfterTheEndOfTheirRun) {
     Seen seen;
     stage.runs(kStopsLocal).does(kDo, [&](ActivityContext& context, const std::string& how) {
       // Longer than the run, which hears of its timer with the second heartbeat of its task.
-      seen.wait(context, 20s);
+      seen.wait(context, 25s);
       return how;
     });
     stage.start_worker();
     StartOptions options = stage.start_options();
-    options.task_timeout = 8s;
+    options.task_timeout = 10s;
     const auto handle = stage.start_with(kStopsLocal, options, std::string{"abandon"});
     EXPECT_EQ(must(handle.result<std::string>()), "cancelled");
     seen.end.get_future().wait();

@@ -231,8 +231,11 @@ TaskOutcome RunState::heartbeat(const WorkflowTask& task) {
 // run again, for ever. Half of the answer is left to what the workflow makes of this one. It comes
 // in anyway where a heartbeat would hardly make more room.
 bool RunState::has_room(const LocalResult& result) const {
-  const std::size_t limit = options_.completion_limit_bytes;
-  if (collected_bytes_ <= limit / 8) return true;
+  // As far as codecs have shown what they make of it.
+  const std::size_t shrunk =
+      options_.payload_limit_bytes / std::max<std::size_t>(1, answer_limit());
+  const std::size_t limit = options_.completion_limit_bytes / std::max<std::size_t>(1, shrunk);
+  if (collected_bytes_ <= limit / 64) return true;
   return collected_bytes_ + result.result.ByteSizeLong() + result.failure.ByteSizeLong() <=
          limit / 2;
 }

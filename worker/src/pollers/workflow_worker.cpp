@@ -742,10 +742,8 @@ void WorkflowWorker::finish(Hand hand, bool keep_run) {
   hand->eager.clear();
   hand->task.permit.release();
   if (!next.has_value()) return;
-  hand->task = std::move(*next);
-  hand->fresh_run = false;
-  hand->run_closed = false;
-  hand->evict = false;
+  // Nothing of the task before it is true of this one.
+  *hand = InHand{.entry = hand->entry, .task = std::move(*next)};
   prepare(std::move(hand));
 }
 
