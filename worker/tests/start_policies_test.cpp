@@ -96,14 +96,19 @@ TEST(StartPolicies, ADelayedRunBeginsWhenItsTimeHasCome) {
   });
 }
 
+// A worker that tells of each run that has begun.
+void start_noting(Stage& stage, std::counting_semaphore<>& began) {
+  stage.runs(kNotes).does(kBegan,
+                          [&began](ActivityContext&, const std::int64_t&) { began.release(); });
+  stage.start_worker();
+}
+
 // The first run by hand, the others by the clock; a worker does each.
 TEST(StartPolicies, ARunOfACronScheduleIsFollowedByTheNext) {
   NEEDS_SERVER();
   with_each_cache([](Stage& stage) {
     std::counting_semaphore<> began{0};
-    stage.runs(kNotes).does(kBegan,
-                            [&](ActivityContext&, const std::int64_t&) { began.release(); });
-    stage.start_worker();
+    start_noting(stage, began);
     StartOptions how = stage.start_options();
     how.cron = "@every 1s";
     const auto handle = stage.start_with(kNotes, how);
@@ -117,9 +122,7 @@ TEST(StartPolicies, AScheduleStartsRunsThatAWorkerDoes) {
   NEEDS_SERVER();
   with_each_cache([](Stage& stage) {
     std::counting_semaphore<> began{0};
-    stage.runs(kNotes).does(kBegan,
-                            [&](ActivityContext&, const std::int64_t&) { began.release(); });
-    stage.start_worker();
+    start_noting(stage, began);
     const std::string id = unique("schedule");
     Schedule schedule{.workflow_type = kNotes.name(), .start = stage.start_options()};
     schedule.spec.intervals.push_back({.every = 1s});
@@ -146,9 +149,7 @@ TEST(StartPolicies, AScheduleTellsItsTimesAndMakesUpForThoseThatAreOver) {
   NEEDS_SERVER();
   with_each_cache([](Stage& stage) {
     std::counting_semaphore<> began{0};
-    stage.runs(kNotes).does(kBegan,
-                            [&](ActivityContext&, const std::int64_t&) { began.release(); });
-    stage.start_worker();
+    start_noting(stage, began);
     const std::string id = unique("schedule");
     Schedule schedule{.workflow_type = kNotes.name(), .start = stage.start_options()};
     schedule.spec.intervals.push_back({.every = 1h});
