@@ -28,11 +28,11 @@ constexpr const char* kProgram = "temporal-test-server";
 
 template <class Response, class Request>
 Outcome<Response> call(std::shared_ptr<Transport> transport, std::string_view name,
-                       const Request& request) {
+                       const Request& request, const CallPlan& plan = {}) {
   const std::string method = fmt::format("/temporal.api.testservice.v1.TestService/{}", name);
   Response response;
   const CallEnd end =
-      RetryingCaller{std::move(transport), {}}.call(method, request, &response, CallPlan{});
+      RetryingCaller{std::move(transport), {}}.call(method, request, &response, plan);
   if (end.ok()) return response;
   return std::unexpected(to_client_error(end, method, "the test server", true));
 }
@@ -147,12 +147,14 @@ Outcome<TimePoint> TimeSkippingServer::now() const {
   return TimePoint{Duration{TimeUtil::TimestampToNanoseconds(answer->time())}};
 }
 
-Outcome<void> TimeSkippingServer::advance(Duration time) const {
+Outcome<void> TimeSkippingServer::advance(Duration time, std::chrono::milliseconds limit) const {
   if (time < Duration::zero()) return std::unexpected(wrong("time: must not be negative"));
   api::SleepRequest request;
   *request.mutable_duration() = TimeUtil::NanosecondsToDuration(time.count());
+  // Once: another call would skip as much again.
+  const CallPlan once{.attempt_deadline = limit, .budget = limit, .max_attempts = 1};
   const auto answer =
-      call<api::SleepResponse>(client().transport(), "UnlockTimeSkippingWithSleep", request);
+      call<api::SleepResponse>(client().transport(), "UnlockTimeSkippingWithSleep", request, once);
   if (!answer) return std::unexpected(answer.error());
   return {};
 }

@@ -24,8 +24,10 @@
 #include <string>
 #include <tempora/activity.hpp>
 #include <tempora/client.hpp>
+#include <tempora/codec.hpp>
 #include <tempora/definition.hpp>
 #include <tempora/failure.hpp>
+#include <tempora/interceptor.hpp>
 #include <tempora/replayer.hpp>
 #include <tempora/worker.hpp>
 #include <utility>
@@ -71,6 +73,12 @@ struct EnvironmentOptions {
   double lost_task_rate = 0;  // the answer to a workflow task is lost: the task is done again
   double activity_failure_rate = 0;  // an attempt fails, its retry policy goes on
   double activity_timeout_rate = 0;  // an attempt hangs until its time-out; needs one
+
+  // As in `ConnectionOptions` and `WorkerOptions`; `replay` has the codecs and the workflows'
+  // interceptors, too. What the service holds is encoded.
+  CodecOptions codecs{};
+  std::vector<std::shared_ptr<ClientInterceptor>> client_interceptors{};
+  WorkerInterceptors worker_interceptors{};
 
   Logger log{};  // of the worker; Logger::standard() shows what it says
 };

@@ -43,8 +43,11 @@ class TimeSkippingServer {
 
   // The server's clock. It runs like any other until something skips it.
   Outcome<TimePoint> now() const;
-  // The clock is set forward by `time`; what falls due meanwhile happens. At least zero.
-  Outcome<void> advance(Duration time) const;
+  // The clock is set forward by `time`, at least zero; what falls due meanwhile happens. Returns
+  // when it is done: the clock stands still while activities run, so it takes as long as they do.
+  // Over `limit`, in real time: `kDeadlineExceeded`, in doubt; the server goes on to skip.
+  Outcome<void> advance(Duration time,
+                        std::chrono::milliseconds limit = std::chrono::minutes{10}) const;
 
   // While one lives, the clock skips to the next timer whenever no task is in a worker's hands.
   class Skipping {

@@ -33,7 +33,11 @@ struct Environment::Impl {
   explicit Impl(EnvironmentOptions given)
       : options(std::move(given)),
         loop(std::make_shared<Loop>(options)),
-        client(detail::client_on(loop, {.identity = "test"}, std::make_shared<HastyClock>())) {}
+        client(detail::client_on(loop,
+                                 {.identity = "test",
+                                  .codecs = options.codecs,
+                                  .interceptors = options.client_interceptors},
+                                 std::make_shared<HastyClock>())) {}
 
   ~Impl() {
     if (worker != nullptr) worker->abandon();
@@ -52,7 +56,8 @@ struct Environment::Impl {
                               .max_cached_workflows = options.max_cached_workflows,
                               .workflow_threads = 1,
                               .identity = "test",
-                              .log = options.log});
+                              .log = options.log,
+                              .interceptors = options.worker_interceptors});
     for (const auto& registration : registrations) registration(*worker);
     worker->start();
   }
@@ -165,7 +170,10 @@ std::string Environment::history_json(const std::string& workflow_id) const {
 }
 
 std::expected<void, ReplayError> Environment::replay(const std::string& workflow_id) const {
-  const Replayer replayer{impl_->registry};
+  const EnvironmentOptions& options = impl_->options;
+  const Replayer replayer{
+      impl_->registry,
+      {.interceptors = options.worker_interceptors.workflows, .codecs = options.codecs}};
   const auto histories =
       impl_->loop->ask([&](Server& server) { return server.histories(workflow_id); });
   if (histories.empty()) throw std::runtime_error{"there is no workflow " + workflow_id};

@@ -30,6 +30,7 @@ namespace api = temporal::api::workflowservice::v1;
 namespace enums = temporal::api::enums::v1;
 using temporal::api::history::v1::HistoryEvent;
 using FailureProto = temporal::api::failure::v1::Failure;
+using SignalAttributes = temporal::api::history::v1::WorkflowExecutionSignaledEventAttributes;
 
 // When something is due; the number orders what is due at once.
 using Alarm = std::pair<TimePoint, std::uint64_t>;
@@ -184,6 +185,7 @@ class Server {
   void signal_with_start(const CallPtr& call);
   void multi_operation(const CallPtr& call);
   void signal_workflow(const CallPtr& call);
+  void signal(const RunPtr& run, SignalAttributes signal);
   void query_workflow(const CallPtr& call);
   void update_workflow(const CallPtr& call);
   void poll_update(const CallPtr& call);

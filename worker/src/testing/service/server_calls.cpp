@@ -1,5 +1,7 @@
 // What clients ask for.
 #include <fmt/format.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
 #include <google/rpc/status.pb.h>
 #include <temporal/api/errordetails/v1/message.pb.h>
 
@@ -20,6 +22,43 @@ std::string already_started_details(const Run& run) {
   status.set_code(grpc_code::kAlreadyExists);
   status.add_details()->PackFrom(failure);
   return status.SerializeAsString();
+}
+
+// The start in a signal with start: every field that the two requests have in common, by its name,
+// so that no option of a start can be forgotten here.
+api::StartWorkflowExecutionRequest start_of(
+    const api::SignalWithStartWorkflowExecutionRequest& request) {
+  using google::protobuf::FieldDescriptor;
+  api::StartWorkflowExecutionRequest start;
+  const auto& from = *request.GetReflection();
+  const auto& to = *start.GetReflection();
+  std::vector<const FieldDescriptor*> given;
+  from.ListFields(request, &given);
+  for (const FieldDescriptor* field : given) {
+    const FieldDescriptor* same = start.GetDescriptor()->FindFieldByName(field->name());
+    if (same == nullptr) continue;  // the signal's own
+    if (field->is_repeated()) {
+      for (int i = 0; i < from.FieldSize(request, field); ++i)
+        to.AddMessage(&start, same)->CopyFrom(from.GetRepeatedMessage(request, field, i));
+    } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      to.MutableMessage(&start, same)->CopyFrom(from.GetMessage(request, field));
+    } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
+      to.SetEnumValue(&start, same, from.GetEnumValue(request, field));
+    } else {
+      to.SetString(&start, same, from.GetString(request, field));
+    }
+  }
+  return start;
+}
+
+template <class Request>
+SignalAttributes signal_of(const Request& request, const Payloads& input) {
+  SignalAttributes signal;
+  signal.set_signal_name(request.signal_name());
+  *signal.mutable_input() = input;
+  signal.set_identity(request.identity());
+  if (request.has_header()) *signal.mutable_header() = request.header();
+  return signal;
 }
 
 }  // namespace
@@ -117,38 +156,14 @@ void Server::start_workflow(const CallPtr& call) {
 
 void Server::signal_with_start(const CallPtr& call) {
   const auto& request = call->request<api::SignalWithStartWorkflowExecutionRequest>();
-  api::StartWorkflowExecutionRequest start;
-  start.set_namespace_(request.namespace_());
-  start.set_workflow_id(request.workflow_id());
-  *start.mutable_workflow_type() = request.workflow_type();
-  *start.mutable_task_queue() = request.task_queue();
-  if (request.has_input()) *start.mutable_input() = request.input();
-  *start.mutable_workflow_execution_timeout() = request.workflow_execution_timeout();
-  *start.mutable_workflow_run_timeout() = request.workflow_run_timeout();
-  *start.mutable_workflow_task_timeout() = request.workflow_task_timeout();
-  start.set_identity(request.identity());
-  start.set_request_id(request.request_id());
-  start.set_workflow_id_reuse_policy(request.workflow_id_reuse_policy());
-  start.set_workflow_id_conflict_policy(request.workflow_id_conflict_policy());
-  if (request.has_retry_policy()) *start.mutable_retry_policy() = request.retry_policy();
-  start.set_cron_schedule(request.cron_schedule());
-  if (request.has_memo()) *start.mutable_memo() = request.memo();
-  if (request.has_search_attributes())
-    *start.mutable_search_attributes() = request.search_attributes();
-  if (request.has_header()) *start.mutable_header() = request.header();
   bool made = false;
   const bool replace = request.workflow_id_conflict_policy() ==
                        enums::WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING;
-  const RunPtr run = start_or_find(call, start, made, !replace);
+  const RunPtr run = start_or_find(call, start_of(request), made, !replace);
   if (run == nullptr) return;
-  tell(run, [this, run, name = request.signal_name(), input = request.signal_input(),
-             header = request.header()] {
-    auto& signal = *add(*run, enums::EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED)
-                        .mutable_workflow_execution_signaled_event_attributes();
-    signal.set_signal_name(name);
-    *signal.mutable_input() = input;
-    *signal.mutable_header() = header;
-  });
+  // The rest of its start delay is ignored, as the server does: the signal brings the first task.
+  if (!made && run->task.attempt == 1) cancel_alarm(run->first_task);
+  signal(run, signal_of(request, request.signal_input()));
   auto& response = call->response<api::SignalWithStartWorkflowExecutionResponse>();
   response.set_run_id(run->run_id);
   response.set_started(made);
@@ -181,15 +196,15 @@ void Server::signal_workflow(const CallPtr& call) {
   const RunPtr run = find_open(call, request.workflow_execution().workflow_id(),
                                request.workflow_execution().run_id());
   if (run == nullptr) return;
-  tell(run, [this, run, request] {
-    auto& signal = *add(*run, enums::EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED)
-                        .mutable_workflow_execution_signaled_event_attributes();
-    signal.set_signal_name(request.signal_name());
-    *signal.mutable_input() = request.input();
-    signal.set_identity(request.identity());
-    if (request.has_header()) *signal.mutable_header() = request.header();
-  });
+  signal(run, signal_of(request, request.input()));
   call->answer();
+}
+
+void Server::signal(const RunPtr& run, SignalAttributes signal) {
+  tell(run, [this, run, signal = std::move(signal)] {
+    *add(*run, enums::EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED)
+         .mutable_workflow_execution_signaled_event_attributes() = signal;
+  });
 }
 
 void Server::cancel_workflow(const CallPtr& call) {

@@ -53,6 +53,8 @@ RunPtr Server::make_run(NewRun start) {
     *started.mutable_search_attributes() = request.search_attributes();
   if (request.has_header()) *started.mutable_header() = request.header();
   if (request.has_priority()) *started.mutable_priority() = request.priority();
+  if (request.has_versioning_override())
+    *started.mutable_versioning_override() = request.versioning_override();
   if (request.has_user_metadata())
     *run->history.mutable_events(0)->mutable_user_metadata() = request.user_metadata();
   if (start.continues) {
