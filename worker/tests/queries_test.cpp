@@ -50,6 +50,35 @@ TEST(Queries, SeeTheStateOfTheirMomentAlsoAfterTheEnd) {
   });
 }
 
+TEST(Queries, AreRefusedForARunThatHasEndedOrEndedBadlyIfTheySaySo) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    stage.runs(kCounter);
+    stage.start_worker();
+    const QueryOptions open{.reject = QueryReject::kNotOpen};
+    const QueryOptions well{.reject = QueryReject::kNotCompletedCleanly};
+    const auto completed = stage.start(kCounter);
+    const auto terminated = stage.start(kCounter);
+    for (const auto& handle : {completed, terminated}) {
+      EXPECT_EQ(must(handle.query_with<int>("get", open)), 0);
+      EXPECT_EQ(must(handle.query_with<int>("get", well)), 0);
+    }
+    must(completed.signal("finish"));
+    must(completed.result<int>());
+    must(terminated.terminate("badly"));
+    EXPECT_EQ(must(completed.query_with<int>("get", well)), 0);
+    const auto is_refused = [](const WorkflowHandle& handle, QueryOptions how, const char* status) {
+      const auto answer = handle.query_with<int>("get", how);
+      ASSERT_FALSE(answer.has_value());
+      EXPECT_EQ(answer.error().code, ErrorCode::kQueryRejected) << answer.error().text();
+      EXPECT_NE(answer.error().message.find(status), std::string::npos) << answer.error().text();
+    };
+    is_refused(completed, open, "Completed");
+    is_refused(terminated, open, "Terminated");
+    is_refused(terminated, well, "Terminated");
+  });
+}
+
 TEST(Queries, ManyAtOnceAreAllAnswered) {
   NEEDS_SERVER();
   with_each_cache([](Stage& stage) {

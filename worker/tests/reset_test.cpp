@@ -81,6 +81,54 @@ TEST(Reset, FromALaterTaskWithoutSignals) {
   });
 }
 
+TEST(Reset, FromTheLastTaskOnlyThatIsDoneAgain) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    Scene scene{stage};
+    const auto again = must(scene.handle.reset({.reason = "once more"}));
+    stage.remember(again);
+    EXPECT_NE(again.started_run_id(), scene.handle.started_run_id());
+    EXPECT_EQ(must(again.result<std::string>()), "1 a end");
+    EXPECT_EQ(scene.calls, 1);
+  });
+}
+
+struct Sums {
+  int sum = 0;
+  bool done = false;
+
+  Task<int> run(Context& ctx) {
+    co_await ctx.wait_until([this] { return done; });
+    co_return sum;
+  }
+  int add(Context&, int by) { return sum += by; }
+  void finish(Context&) { done = true; }
+};
+
+const Definition<Sums> kSums{"Sums", run(&Sums::run), update("add", &Sums::add),
+                             signal("finish", &Sums::finish)};
+
+TEST(Reset, UpdatesAreKeptUnlessToldOtherwise) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    stage.runs(kSums);
+    stage.start_worker();
+    for (const bool keep : {true, false}) {
+      const auto handle = stage.start(kSums);
+      stage.wait_for_event(handle, enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED);
+      EXPECT_EQ(must(handle.update<int>("add", {}, 5)), 5);
+      const auto again = must(handle.reset(
+          {.point = ResetPoint::kFirstTask, .reason = "once more", .keep_updates = keep}));
+      stage.remember(again);
+      // The latest run, which has an update of its own only if it was kept.
+      stage.wait_for_event(again, keep ? enums::EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED
+                                       : enums::EVENT_TYPE_WORKFLOW_TASK_COMPLETED);
+      must(again.signal("finish"));
+      EXPECT_EQ(must(again.result<int>()), keep ? 5 : 0);
+    }
+  });
+}
+
 TEST(Reset, OfARunWithoutACompletedTaskIsRefused) {
   NEEDS_SERVER();
   with_default_cache([](Stage& stage) {

@@ -1,6 +1,7 @@
 // Two builds of one deployment at once: who goes on where.
 #include <tempora/deployment.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <peers.hpp>
 #include <thread>
@@ -192,6 +193,37 @@ TEST(RollingUpgrade, ARampBeginsEndsAndABuildWithPollersIsNotRemoved) {
   const auto too_much = deployments.set_ramping(deployment, "two", 101);
   ASSERT_FALSE(too_much) << "more than all";
   EXPECT_EQ(too_much.error().code, ErrorCode::kInvalidArgument);
+}
+
+// Builds that no worker has polled with, so that nothing but the routing holds them.
+TEST(RollingUpgrade, ADeploymentIsListedChangedOnlyAsItWasSeenAndRemoved) {
+  NEEDS_SERVER();
+  const DeploymentClient deployments = connect().deployments();
+  const std::string name = unique("deployment");
+  must(deployments.set_current(name, "one", {.allow_no_pollers = true}));
+  const DeploymentDescription seen = must(deployments.describe(name));
+  EXPECT_EQ(seen.current_build_id, "one");
+  const RoutingOptions as_seen{.conflict_token = seen.conflict_token, .allow_no_pollers = true};
+  must(deployments.set_current(name, "two", as_seen));
+  const auto overtaken = deployments.set_current(name, "one", as_seen);
+  ASSERT_FALSE(overtaken);
+  EXPECT_EQ(overtaken.error().code, ErrorCode::kFailedPrecondition) << overtaken.error().text();
+  EXPECT_EQ(must(deployments.describe(name)).current_build_id, "two");
+  const auto is_listed = [&] { return std::ranges::count(must(deployments.list()), name) == 1; };
+  EXPECT_TRUE(soon(is_listed));
+
+  const auto kept = deployments.remove(name);
+  ASSERT_FALSE(kept) << "it has versions";
+  EXPECT_EQ(kept.error().code, ErrorCode::kFailedPrecondition) << kept.error().text();
+  must(deployments.set_current(name, "", {.ignore_missing_task_queues = true}));
+  for (const std::string& build : {std::string{"one"}, std::string{"two"}}) {
+    EXPECT_TRUE(soon([&] { return deployments.remove_version({name, build}, true).has_value(); }));
+  }
+  EXPECT_TRUE(soon([&] { return deployments.remove(name).has_value(); }));
+  EXPECT_TRUE(soon([&] { return !is_listed(); }));
+  const auto gone = deployments.describe(name);
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().code, ErrorCode::kNotFound) << gone.error().text();
 }
 
 TEST(RollingUpgrade, AWorkerWithoutADefaultTakesTypesThatSayTheirOwn) {

@@ -64,6 +64,25 @@ TEST(Signals, SentBeforeAnyWorkerRunsAreDeliveredBeforeTheMainCoroutine) {
   });
 }
 
+TEST(Signals, WithStartStartOnceAndSignalEachTime) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    stage.runs(kCollector);
+    stage.start_worker();
+    const StartOptions how = stage.start_options();
+    const std::vector<std::string> words{"first", "second"};
+    for (const std::string& word : words) {
+      const auto handle = must(
+          stage.client().signal_with_start(kCollector, how, Payloads{}, &Collector::add, word));
+      EXPECT_EQ(handle.started(), word == "first");
+      if (handle.started()) stage.remember(handle);
+    }
+    const auto handle = stage.client().handle(how.id);
+    must(handle.signal(kCollector, &Collector::finish));
+    EXPECT_EQ(must(handle.result<std::vector<std::string>>()), words);
+  });
+}
+
 TEST(Signals, UnknownAndUndecodableOnesDoNotHarmTheRun) {
   NEEDS_SERVER();
   with_each_cache([](Stage& stage) {

@@ -4,6 +4,7 @@
 #include <peers.hpp>
 #include <semaphore>
 #include <tempora/schedule.hpp>
+#include <thread>
 
 #include "stage.hpp"
 
@@ -174,6 +175,31 @@ struct Ends {
   }
 };
 const Definition<Ends> kEnds{"Ends", run(&Ends::run)};
+
+TEST(StartPolicies, AScheduleIsPausedByARunThatFailsIfItSaysSo) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    stage.runs(kEnds);
+    stage.start_worker();
+    const std::string id = unique("schedule");
+    Schedule schedule{.workflow_type = kEnds.name(),
+                      .start = stage.start_options(),
+                      .input = encode_all(false),
+                      .pause_on_failure = true};
+    schedule.spec.intervals.push_back({.every = 24h});
+    const ScheduleClient schedules = stage.client().schedules();
+    must(schedules.create(id, schedule));
+    EXPECT_FALSE(must(schedules.describe(id)).schedule.state().paused());
+    must(schedules.trigger(id));
+    const auto until = std::chrono::steady_clock::now() + 60s;
+    while (!must(schedules.describe(id)).schedule.state().paused()) {  // there is no event
+      ASSERT_LT(std::chrono::steady_clock::now(), until);
+      std::this_thread::sleep_for(100ms);
+    }
+    must(schedules.remove(id));
+    stage.worker().shutdown();
+  });
+}
 
 TEST(StartPolicies, AnIdIsUsedAgainOnlyAfterAFailureIfThePolicySaysSo) {
   NEEDS_SERVER();

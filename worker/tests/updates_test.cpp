@@ -45,6 +45,11 @@ struct Account {
     balance += amount;
     co_return balance;
   }
+  Task<int> deposit_when_closed(Context& ctx, int amount) {
+    co_await ctx.wait_until([this] { return closed; });
+    balance += amount;
+    co_return balance;
+  }
   Task<int> overdraw(Context& ctx, int amount) {
     co_await ctx.sleep(10ms);
     throw ApplicationError{"balance too low by " + std::to_string(amount - balance), "Overdrawn",
@@ -59,6 +64,7 @@ const Definition<Account> kAccount{"Account",
                                    update("deposit", &Account::deposit, &Account::may_deposit),
                                    update("double", &Account::double_it),
                                    update("slow_deposit", &Account::slow_deposit),
+                                   update("deposit_when_closed", &Account::deposit_when_closed),
                                    update("overdraw", &Account::overdraw),
                                    signal("close", &Account::close),
                                    query("read", &Account::read)};
@@ -179,15 +185,37 @@ TEST(Updates, WithStartStartOnceAndUpdateEachTime) {
   NEEDS_SERVER();
   with_each_cache([](Stage& stage) {
     stage_account(stage);
-    StartOptions how = stage.start_options();
-    how.conflict = IdConflictPolicy::kUseExisting;
+    const StartOptions how = stage.start_options();
     for (int i = 1; i <= 3; ++i) {
-      const auto both = must(stage.client().update_with_start<int>("Account", how, Payloads{},
+      const auto both = must(stage.client().update_with_start<int>(kAccount, how, Payloads{},
                                                                    "deposit", UpdateOptions{}, 10));
       EXPECT_EQ(both.outcome, 10 * i);
       if (i == 1) stage.remember(both.workflow);
     }
     EXPECT_EQ(close(stage.client().handle(how.id)), 30);
+  });
+}
+
+// The first one is not done before the account is closed: who waited for its outcome would wait for
+// ever.
+TEST(Updates, WithStartGiveAHandleAsSoonAsTheyAreAccepted) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    stage_account(stage);
+    const StartOptions how = stage.start_options();
+    const auto first = must(stage.client().start_update_with_start(
+        kAccount, how, Payloads{}, "deposit_when_closed", UpdateOptions{}, 4));
+    stage.remember(first.workflow);
+    EXPECT_TRUE(first.workflow.started());
+    const auto rejected = must(stage.client().start_update_with_start(
+        "Account", how, Payloads{}, "deposit", UpdateOptions{}, -1));
+    EXPECT_FALSE(rejected.workflow.started());
+    const auto outcome = rejected.update.result<int>();
+    ASSERT_FALSE(outcome.has_value());
+    ASSERT_NE(outcome.error().application_error(), nullptr) << outcome.error().text();
+    EXPECT_EQ(outcome.error().application_error()->type(), "InvalidAmount");
+    EXPECT_EQ(close(first.workflow), 4);
+    EXPECT_EQ(must(first.update.result<int>()), 4);
   });
 }
 

@@ -30,6 +30,11 @@ TEST(ContinueAsNew, GoesOnInANewRunToTheEnd) {
     const auto last = must(stage.client().handle(handle.id()).describe());
     EXPECT_NE(last.run_id, handle.started_run_id());
     EXPECT_EQ(last.first_run_id, handle.started_run_id());
+    const auto first = handle.result<int>({.follow_runs = false});
+    ASSERT_FALSE(first.has_value());
+    EXPECT_EQ(first.error().code, ErrorCode::kWorkflowContinued) << first.error().text();
+    EXPECT_FALSE(first.error().run_id.empty());
+    EXPECT_NE(first.error().run_id, handle.started_run_id());
   });
 }
 

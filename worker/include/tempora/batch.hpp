@@ -33,13 +33,14 @@ struct BatchTarget {
   std::string run_id;  // empty: the latest
 };
 
-// Exactly one of `query` (visibility) and `workflows` says which.
+// Exactly one of `query` (visibility) and `workflows` (at most 10,000; the server's own limit is
+// mostly lower) says which.
 struct BatchRequest {
   std::string job_id;  // empty: made here
   std::string query;
   std::vector<BatchTarget> workflows;
   std::string reason;
-  float max_per_second = 0;  // zero: the server's default
+  float max_per_second = 0;  // zero: the server's default; server 1.32 keeps to that in any case
   BatchOperation operation = BatchCancel{};
 };
 

@@ -62,7 +62,8 @@ std::string_view to_string(WorkflowStatus status);
 struct StartOptions {
   std::string id;
   std::string task_queue;
-  IdConflictPolicy conflict = IdConflictPolicy::kFail;
+  // None: kFail; of a start that comes with a signal or an update: kUseExisting.
+  std::optional<IdConflictPolicy> conflict{};
   IdReusePolicy reuse = IdReusePolicy::kAllowDuplicate;
   Duration execution_timeout{};  // over all runs of the chain
   Duration run_timeout{};
@@ -80,9 +81,6 @@ struct StartOptions {
   // None: as the workers that run it say.
   std::optional<VersioningOverride> versioning{};
 };
-
-// How long an update call waits.
-enum class UpdateStage { kAccepted, kCompleted };
 
 struct UpdateOptions {
   std::string id;    // empty: made here. Within a run the same id is the same update, so a repeated
@@ -382,6 +380,11 @@ struct UpdateWithStart<void> {
   WorkflowHandle workflow;
 };
 
+struct StartedUpdate {
+  WorkflowHandle workflow;
+  UpdateHandle update;
+};
+
 class Client {
  public:
   // Opens the connection and asks the server what it can do. Fails after `connect_timeout`.
@@ -413,7 +416,7 @@ class Client {
                                          const StartOptions& options, Payloads input) const;
 
   // Starts the workflow unless it runs, and signals it, in one step: `input` is
-  // `encode_all(arguments...)`.
+  // `encode_all(arguments...)`. `conflict` kFail is refused.
   template <class... A>
   Outcome<WorkflowHandle> signal_with_start(std::string_view workflow_type,
                                             const StartOptions& options, Payloads input,
@@ -421,13 +424,21 @@ class Client {
     return signal_with_start_payloads(workflow_type, options, std::move(input), signal,
                                       encode_all(arguments...));
   }
+  template <class W, class M, class... A>
+    requires std::is_member_function_pointer_v<M>
+  Outcome<WorkflowHandle> signal_with_start(const Definition<W>& definition,
+                                            const StartOptions& options, Payloads input, M member,
+                                            const A&... arguments) const {
+    return signal_with_start_payloads(definition.name(), options, std::move(input),
+                                      definition.name_of(member), encode_all(arguments...));
+  }
   Outcome<WorkflowHandle> signal_with_start_payloads(std::string_view workflow_type,
                                                      const StartOptions& options, Payloads input,
                                                      std::string_view signal,
                                                      Payloads signal_input) const;
 
-  // Starts the workflow unless it runs (`conflict` must be kFail or kUseExisting), updates it and
-  // waits for the outcome.
+  // Starts the workflow unless it runs, updates it and waits for the outcome. `conflict` kFail: an
+  // open run is `kAlreadyStarted`; kTerminateExisting is refused.
   template <class T = void, class... A>
   Outcome<UpdateWithStart<T>> update_with_start(std::string_view workflow_type,
                                                 const StartOptions& options, Payloads input,
@@ -445,9 +456,43 @@ class Client {
       return UpdateWithStart<T>{std::move(sent->workflow), std::move(*value)};
     }
   }
+  template <class T = void, class W, class... A>
+  Outcome<UpdateWithStart<T>> update_with_start(const Definition<W>& definition,
+                                                const StartOptions& options, Payloads input,
+                                                std::string_view update,
+                                                const UpdateOptions& update_options,
+                                                const A&... arguments) const {
+    return update_with_start<T>(std::string_view{definition.name()}, options, std::move(input),
+                                update, update_options, arguments...);
+  }
   Outcome<UpdateWithStart<Payloads>> update_with_start_payloads(
       std::string_view workflow_type, const StartOptions& options, Payloads input,
       std::string_view update, const UpdateOptions& update_options, Payloads update_input) const;
+  // The same, but waits only until the update is accepted (or, if it was quicker, done). A
+  // rejection is an outcome, found by `result`.
+  template <class... A>
+  Outcome<StartedUpdate> start_update_with_start(std::string_view workflow_type,
+                                                 const StartOptions& options, Payloads input,
+                                                 std::string_view update,
+                                                 const UpdateOptions& update_options,
+                                                 const A&... arguments) const {
+    return start_update_with_start_payloads(workflow_type, options, std::move(input), update,
+                                            update_options, encode_all(arguments...));
+  }
+  template <class W, class... A>
+  Outcome<StartedUpdate> start_update_with_start(const Definition<W>& definition,
+                                                 const StartOptions& options, Payloads input,
+                                                 std::string_view update,
+                                                 const UpdateOptions& update_options,
+                                                 const A&... arguments) const {
+    return start_update_with_start_payloads(definition.name(), options, std::move(input), update,
+                                            update_options, encode_all(arguments...));
+  }
+  Outcome<StartedUpdate> start_update_with_start_payloads(std::string_view workflow_type,
+                                                          const StartOptions& options,
+                                                          Payloads input, std::string_view update,
+                                                          const UpdateOptions& update_options,
+                                                          Payloads update_input) const;
 
   // No call is made. `first_run_id`, if known, guards against a later chain with the same id.
   WorkflowHandle handle(std::string id, std::string run_id = {},

@@ -62,6 +62,7 @@ struct Schedule {
 struct ScheduleDescription {
   ScheduleProto schedule;
   temporal::api::schedule::v1::ScheduleInfo info;
+  std::map<std::string, Payload> memo;
   SearchAttributes search_attributes;
   std::string conflict_token;
 };
@@ -83,9 +84,10 @@ class ScheduleClient {
                        const SearchAttributes& search_attributes = {}) const;
   Outcome<ScheduleDescription> describe(std::string_view id) const;
   // Reads, lets `change` edit, writes if nobody wrote in between, else begins again. `change`
-  // returns false to leave it.
-  Outcome<void> update(std::string_view id,
-                       const std::function<bool(ScheduleProto&)>& change) const;
+  // returns false to leave it. `search_attributes`, if given, take the place of all that the
+  // schedule has; its memo stays.
+  Outcome<void> update(std::string_view id, const std::function<bool(ScheduleProto&)>& change,
+                       const std::optional<SearchAttributes>& search_attributes = {}) const;
   Outcome<void> trigger(std::string_view id, std::optional<OverlapPolicy> overlap = {}) const;
   Outcome<void> pause(std::string_view id, std::string_view note = {}) const;
   Outcome<void> unpause(std::string_view id, std::string_view note = {}) const;

@@ -7,7 +7,6 @@ namespace tempora {
 
 using detail::Access;
 namespace api = temporal::api::workflowservice::v1;
-namespace enums = temporal::api::enums::v1;
 
 namespace {
 
@@ -77,12 +76,16 @@ Outcome<std::string> BatchClient::start(const BatchRequest& batch) const {
   request.set_job_id(batch.job_id.empty() ? detail::random_uuid() : batch.job_id);
   request.set_reason(batch.reason);
   request.set_visibility_query(batch.query);
+// Deprecated for `target_executions`, which only the newest servers know; they take this as well,
+// but refuse both together.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
   for (const BatchTarget& target : batch.workflows) {
-    auto* execution = request.add_target_executions();
-    execution->set_type(enums::EXECUTION_TYPE_WORKFLOW);
-    execution->set_business_id(target.workflow_id);
+    auto* execution = request.add_executions();
+    execution->set_workflow_id(target.workflow_id);
     execution->set_run_id(target.run_id);
   }
+#pragma GCC diagnostic pop
   request.set_max_operations_per_second(batch.max_per_second);
   std::visit(WriteOperation{core_->identity, request}, batch.operation);
   const auto response = core_->call<api::StartBatchOperationResponse>(

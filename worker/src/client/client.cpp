@@ -39,6 +39,23 @@ std::vector<std::pair<std::string, std::string>> metadata_of(const ConnectionOpt
   return {{"temporal-namespace", options.namespace_}};
 }
 
+// Sends until the update has reached the stage that it waits for.
+Outcome<StartedUpdate> send_update_with_start(const ClientCore& core, std::string_view type,
+                                              const StartOptions& options, Payloads input,
+                                              const api::UpdateWorkflowExecutionRequest& update,
+                                              const detail::Limit& limit) {
+  if (auto checked = detail::check(options); !checked)
+    return std::unexpected(std::move(checked.error()));
+  if (options.conflict == IdConflictPolicy::kTerminateExisting) {
+    return std::unexpected(detail::invalid_argument(
+        "conflict: an update-with-start takes kFail or kUseExisting", options.id));
+  }
+  StartOptions how = options;
+  if (!how.conflict) how.conflict = IdConflictPolicy::kUseExisting;
+  return core.send_update_with_start(detail::start_request(core, type, how, std::move(input)),
+                                     update, limit);
+}
+
 }  // namespace
 
 namespace detail {
@@ -86,8 +103,8 @@ api::StartWorkflowExecutionRequest start_request(const ClientCore& core, std::st
   // Made once: every retry of this call is the same start.
   request.set_request_id(options.request_id.empty() ? random_uuid() : options.request_id);
   write_start(type, options, std::move(input), request);
-  request.set_workflow_id_conflict_policy(
-      static_cast<enums::WorkflowIdConflictPolicy>(static_cast<int>(options.conflict) + 1));
+  request.set_workflow_id_conflict_policy(static_cast<enums::WorkflowIdConflictPolicy>(
+      static_cast<int>(options.conflict.value_or(IdConflictPolicy::kFail)) + 1));
   if (options.start_delay > Duration::zero()) {
     *request.mutable_workflow_start_delay() = to_proto_duration(options.start_delay);
   }
@@ -242,12 +259,15 @@ Outcome<WorkflowHandle> Client::signal_with_start_payloads(std::string_view work
                                                            Payloads signal_input) const {
   if (auto checked = detail::check(options); !checked)
     return std::unexpected(std::move(checked.error()));
+  if (options.conflict == IdConflictPolicy::kFail) {
+    return std::unexpected(detail::invalid_argument(
+        "conflict: a signal-with-start takes kUseExisting or kTerminateExisting", options.id));
+  }
   api::SignalWithStartWorkflowExecutionRequest request;
   request.set_namespace_(core_->namespace_);
   request.set_identity(core_->identity);
   request.set_request_id(options.request_id.empty() ? detail::random_uuid() : options.request_id);
   detail::write_start(workflow_type, options, std::move(input), request);
-  // The server knows no FAIL here: a run that is open is signalled.
   request.set_workflow_id_conflict_policy(
       options.conflict == IdConflictPolicy::kTerminateExisting
           ? enums::WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING
@@ -266,22 +286,26 @@ Outcome<WorkflowHandle> Client::signal_with_start_payloads(std::string_view work
 Outcome<UpdateWithStart<Payloads>> Client::update_with_start_payloads(
     std::string_view workflow_type, const StartOptions& options, Payloads input,
     std::string_view update, const UpdateOptions& update_options, Payloads update_input) const {
-  if (auto checked = detail::check(options); !checked)
-    return std::unexpected(std::move(checked.error()));
-  if (options.conflict == IdConflictPolicy::kTerminateExisting) {
-    return std::unexpected(detail::invalid_argument(
-        "conflict: an update-with-start takes kFail or kUseExisting", options.id));
-  }
   const detail::Limit limit{core_->caller.clock(), update_options.limit};
-  auto start = detail::start_request(*core_, workflow_type, options, std::move(input));
-  auto sent = core_->send_update_with_start(
-      std::move(start),
-      core_->update_request(options.id, "", "", update, update_options.id, std::move(update_input)),
-      limit);
+  const auto request =
+      core_->update_request(options.id, "", "", update, update_options.id, std::move(update_input));
+  auto sent =
+      send_update_with_start(*core_, workflow_type, options, std::move(input), request, limit);
   if (!sent) return std::unexpected(std::move(sent.error()));
-  auto outcome = sent->second.result_payloads(limit.left_or_none());
+  auto outcome = sent->update.result_payloads(limit.left_or_none());
   if (!outcome) return std::unexpected(std::move(outcome.error()));
-  return UpdateWithStart<Payloads>{std::move(sent->first), std::move(*outcome)};
+  return UpdateWithStart<Payloads>{std::move(sent->workflow), std::move(*outcome)};
+}
+
+Outcome<StartedUpdate> Client::start_update_with_start_payloads(
+    std::string_view workflow_type, const StartOptions& options, Payloads input,
+    std::string_view update, const UpdateOptions& update_options, Payloads update_input) const {
+  const detail::Limit limit{core_->caller.clock(), update_options.limit};
+  auto request =
+      core_->update_request(options.id, "", "", update, update_options.id, std::move(update_input));
+  request.mutable_wait_policy()->set_lifecycle_stage(
+      enums::UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED);
+  return send_update_with_start(*core_, workflow_type, options, std::move(input), request, limit);
 }
 
 Outcome<WorkflowPage> Client::list(std::string_view query, int page_size,

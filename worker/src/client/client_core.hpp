@@ -130,9 +130,9 @@ struct ClientCore : std::enable_shared_from_this<ClientCore> {
   // long as it does.
   Outcome<UpdateHandle> send_update(const api::UpdateWorkflowExecutionRequest& request,
                                     const Limit& limit) const;
-  Outcome<std::pair<WorkflowHandle, UpdateHandle>> send_update_with_start(
-      api::StartWorkflowExecutionRequest start, const api::UpdateWorkflowExecutionRequest& update,
-      const Limit& limit) const;
+  Outcome<StartedUpdate> send_update_with_start(api::StartWorkflowExecutionRequest start,
+                                                const api::UpdateWorkflowExecutionRequest& update,
+                                                const Limit& limit) const;
   UpdateHandle update_handle(std::string workflow_id, std::string run_id,
                              std::string update_id) const;
   UpdateHandle sent_update(const api::UpdateWorkflowExecutionRequest& request,

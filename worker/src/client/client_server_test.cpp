@@ -3,9 +3,14 @@
 #include <gtest/gtest.h>
 #include <temporal/api/history/v1/message.pb.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <functional>
+#include <map>
+#include <optional>
 #include <peers.hpp>
+#include <set>
 #include <tempora/client.hpp>
 #include <tempora/schedule.hpp>
 #include <thread>
@@ -188,6 +193,17 @@ TEST_F(ClientServerTest, CancelMayBeRepeated) {
   EXPECT_TRUE(handle->cancel("please"));
 }
 
+TEST_F(ClientServerTest, AnOpenRunThatIsRemovedIsGone) {
+  const auto handle = client->start("Sleeper", options);
+  ASSERT_TRUE(handle);
+  const auto removed = handle->remove();
+  ASSERT_TRUE(removed) << removed.error().text();
+  EXPECT_TRUE(eventually([&] {
+    const auto described = handle->describe();
+    return !described && described.error().code == ErrorCode::kNotFound;
+  }));
+}
+
 TEST_F(ClientServerTest, ANotExistingWorkflowIsNotFound) {
   const auto handle = client->handle(options.id);
   EXPECT_EQ(handle.describe().error().code, ErrorCode::kNotFound);
@@ -207,6 +223,7 @@ TEST_F(ClientServerTest, AnUpdateThatNobodyTakesEndsAtTheLimitInDoubt) {
 
 TEST_F(ClientServerTest, UpdateWithStartSaysWhichOperationIsToBlame) {
   ASSERT_TRUE(client->start("Sleeper", options));
+  options.conflict = IdConflictPolicy::kFail;
   const auto answer =
       client->update_with_start<int>("Sleeper", options, encode_all(1), "u", {.limit = 5s}, 2);
   ASSERT_FALSE(answer);
@@ -239,6 +256,38 @@ TEST_F(ClientServerTest, ListsAndCounts) {
   ASSERT_TRUE(count) << count.error().text();
   EXPECT_EQ(count->count, 1);
   EXPECT_EQ(client->list("nonsense ===").error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(ClientServerTest, VisitsEachAndCountsByGroups) {
+  std::set<std::string> started;
+  for (int i = 0; i < 3; ++i) {
+    StartOptions mine = options;
+    mine.id += "/" + std::to_string(i);
+    ASSERT_TRUE(client->start("Sleeper", mine));
+    started.insert(mine.id);
+  }
+  ASSERT_TRUE(client->handle(*started.begin()).terminate("one of three"));
+  const std::string query = "TaskQueue = '" + options.task_queue + "'";
+  const std::map<std::string, std::int64_t> expected{{"Running", 2}, {"Terminated", 1}};
+  EXPECT_TRUE(eventually([&] {
+    std::map<std::string, std::int64_t> groups;
+    const auto count = client->count(query + " GROUP BY ExecutionStatus");
+    if (!count) return false;
+    for (const auto& group : count->groups)
+      groups[PayloadCodec<std::string>::decode(group.values.at(0))] = group.count;
+    return count->count == 3 && groups == expected;
+  }));
+
+  std::set<std::string> seen;
+  ASSERT_TRUE(client->for_each(query, [&](const WorkflowDescription& workflow) {
+    seen.insert(workflow.id);
+    return true;
+  }));
+  EXPECT_EQ(seen, started);
+  int visits = 0;
+  ASSERT_TRUE(client->for_each(query, [&](const WorkflowDescription&) { return ++visits < 2; }));
+  EXPECT_EQ(visits, 2);
+  for (const std::string& id : started) (void)client->handle(id).terminate("test is over");
 }
 
 TEST_F(ClientServerTest, SearchAttributesAreRegisteredOnce) {
@@ -332,6 +381,223 @@ TEST_F(ClientServerTest, SchedulesLive) {
   ASSERT_TRUE(schedules.remove(id));
   EXPECT_EQ(schedules.describe(id).error().code, ErrorCode::kNotFound);
   EXPECT_EQ(schedules.pause(id).error().code, ErrorCode::kNotFound);
+}
+
+TEST_F(ClientServerTest, SchedulesGiveBackWhatTheyWereMadeOf) {
+  ASSERT_TRUE(
+      client->add_search_attributes({{"ClientTestKeyword", SearchAttributeType::kKeyword}}));
+  const std::string id = options.id + "/schedule";
+  const ScheduleClient schedules = client->schedules();
+  const TimePoint begin = std::chrono::sys_days{std::chrono::January / 5 / 2026};
+  Schedule schedule{.workflow_type = "Sleeper", .start = options};
+  schedule.spec = {.intervals = {{.every = 1h}},
+                   .start_time = begin,
+                   .end_time = begin + 24h,
+                   .jitter = 10min,
+                   .time_zone = "Europe/Berlin"};
+  schedule.overlap = OverlapPolicy::kBufferAll;
+  schedule.pause_on_failure = true;
+  schedule.paused = true;
+  schedule.remaining_actions = 7;
+  const std::map<std::string, Payload> memo{{"owner", PayloadCodec<std::string>::encode("team")}};
+  SearchAttributes labels;
+  labels.set_keyword("ClientTestKeyword", "one");
+  Outcome<void> made;
+  // All of the server knows a new search attribute soon, not at once.
+  ASSERT_TRUE(eventually([&] {
+    made = schedules.create(id, schedule, memo, labels);
+    return made.has_value();
+  })) << made.error().text();
+
+  const auto described = schedules.describe(id);
+  ASSERT_TRUE(described) << described.error().text();
+  const auto& spec = described->schedule.spec();
+  EXPECT_EQ(spec.interval(0).interval().seconds(), 3600);
+  EXPECT_EQ(spec.jitter().seconds(), 600);
+  EXPECT_EQ(spec.timezone_name(), "Europe/Berlin");
+  EXPECT_EQ(std::chrono::seconds{spec.start_time().seconds()}, begin.time_since_epoch());
+  EXPECT_EQ(std::chrono::seconds{spec.end_time().seconds()}, (begin + 24h).time_since_epoch());
+  EXPECT_EQ(described->schedule.policies().overlap_policy(),
+            temporal::api::enums::v1::SCHEDULE_OVERLAP_POLICY_BUFFER_ALL);
+  EXPECT_TRUE(described->schedule.policies().pause_on_failure());
+  EXPECT_TRUE(described->schedule.state().paused());
+  EXPECT_EQ(described->schedule.state().remaining_actions(), 7);
+  ASSERT_TRUE(described->memo.contains("owner"));
+  EXPECT_EQ(PayloadCodec<std::string>::decode(described->memo.at("owner")), "team");
+  EXPECT_EQ(described->search_attributes.get<std::string>("ClientTestKeyword"), "one");
+  EXPECT_TRUE(schedules.remove(id));
+}
+
+TEST_F(ClientServerTest, ScheduleUpdatesLeaveSearchAttributesUnlessTheyAreGiven) {
+  ASSERT_TRUE(
+      client->add_search_attributes({{"ClientTestKeyword", SearchAttributeType::kKeyword}}));
+  const std::string id = options.id + "/schedule";
+  const ScheduleClient schedules = client->schedules();
+  Schedule schedule{.workflow_type = "Sleeper", .start = options};
+  schedule.spec.intervals = {{.every = 24h}};
+  schedule.paused = true;
+  const std::map<std::string, Payload> memo{{"owner", PayloadCodec<std::string>::encode("team")}};
+  ASSERT_TRUE(schedules.create(id, schedule, memo));
+  const auto writes = [](const std::string& note) {
+    return [note](ScheduleProto& changed) {
+      changed.mutable_state()->set_notes(note);
+      return true;
+    };
+  };
+  const auto shows = [&](const std::string& note, const std::optional<std::string>& label) {
+    return eventually([&] {
+      const auto now = schedules.describe(id);
+      return now && now->schedule.state().notes() == note && now->memo.contains("owner") &&
+             now->search_attributes.get<std::string>("ClientTestKeyword") == label;
+    });
+  };
+  SearchAttributes labels;
+  labels.set_keyword("ClientTestKeyword", "one");
+  // All of the server knows a new search attribute soon, not at once.
+  ASSERT_TRUE(eventually([&] { return schedules.update(id, writes("set"), labels).has_value(); }));
+  EXPECT_TRUE(shows("set", "one"));
+  ASSERT_TRUE(schedules.update(id, writes("left")));
+  EXPECT_TRUE(shows("left", "one"));
+  ASSERT_TRUE(schedules.update(id, writes("taken"), SearchAttributes{}));
+  EXPECT_TRUE(shows("taken", std::nullopt));
+  EXPECT_TRUE(schedules.remove(id));
+}
+
+TEST_F(ClientServerTest, ScheduleTimesKeepToZoneBoundsAndJitter) {
+  const ScheduleClient schedules = client->schedules();
+  const std::string id = options.id + "/schedule";
+  const TimePoint day = std::chrono::sys_days{std::chrono::January / 5 / 2026};
+  const auto times = [&](ScheduleSpec spec) {
+    Schedule schedule{.spec = std::move(spec), .workflow_type = "Sleeper", .start = options};
+    schedule.paused = true;
+    EXPECT_TRUE(schedules.create(id, schedule));
+    const auto found = schedules.times(id, day, day + 6h);
+    EXPECT_TRUE(found) << found.error().text();
+    EXPECT_TRUE(schedules.remove(id));
+    return found.value_or(std::vector<TimePoint>{});
+  };
+  EXPECT_EQ(times({.calendars = {{.hour = "3"}}, .time_zone = "Europe/Berlin"}),
+            (std::vector<TimePoint>{day + 2h}));
+  EXPECT_EQ(
+      times({.intervals = {{.every = 1h}}, .start_time = day + 90min, .end_time = day + 210min}),
+      (std::vector<TimePoint>{day + 2h, day + 3h}));
+  const auto jittered = times({.intervals = {{.every = 1h}}, .jitter = 10min});
+  EXPECT_GE(jittered.size(), 5u);
+  const auto late = [&](TimePoint time) { return (time - day) % 1h; };
+  EXPECT_TRUE(std::ranges::all_of(jittered, [&](TimePoint time) { return late(time) < 10min; }));
+  EXPECT_TRUE(std::ranges::any_of(jittered, [&](TimePoint time) { return late(time) > 0min; }));
+}
+
+// A schedule that acts only when it is told to. Nobody runs what it starts.
+class Triggered {
+ public:
+  Triggered(const Client& client, const StartOptions& start, OverlapPolicy overlap)
+      : client_{client}, schedules_{client.schedules()}, id_{start.id + "/schedule"} {
+    Schedule schedule{.workflow_type = "Sleeper", .start = start, .overlap = overlap};
+    schedule.spec.intervals = {{.every = 24h}};
+    schedule.paused = true;
+    const auto made = schedules_.create(id_, schedule);
+    EXPECT_TRUE(made) << made.error().text();
+  }
+  ~Triggered() {
+    const auto started = runs();
+    (void)schedules_.remove(id_);
+    for (const auto& run : started) (void)run.terminate("test is over");
+  }
+  Triggered(const Triggered&) = delete;
+  Triggered& operator=(const Triggered&) = delete;
+
+  // The server names a run by its time in whole seconds, and drops one whose name is taken.
+  void trigger(std::optional<OverlapPolicy> overlap = {}) {
+    const auto now = std::chrono::system_clock::now();
+    std::this_thread::sleep_until(std::chrono::ceil<std::chrono::seconds>(now));
+    EXPECT_TRUE(schedules_.trigger(id_, overlap));
+  }
+  // Runs started, and starts that wait or were passed over.
+  bool comes_to(int started, int buffered, int skipped) const {
+    return eventually([&] {
+      const auto now = schedules_.describe(id_);
+      return now && now->info.recent_actions_size() == started &&
+             now->info.buffer_size() == buffered && now->info.overlap_skipped() == skipped;
+    });
+  }
+  std::vector<WorkflowHandle> runs() const {
+    std::vector<WorkflowHandle> started;
+    const auto now = schedules_.describe(id_);
+    if (!now) return started;
+    for (const auto& action : now->info.recent_actions())
+      started.push_back(client_.handle(action.start_workflow_result().workflow_id()));
+    return started;
+  }
+
+ private:
+  const Client& client_;
+  const ScheduleClient schedules_;
+  const std::string id_;
+};
+
+TEST_F(ClientServerTest, AScheduleSkipsWhatOverlapsUnlessTheTriggerSaysOtherwise) {
+  Triggered schedule{*client, options, OverlapPolicy::kSkip};
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 0, 0));
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 0, 1));
+  schedule.trigger(OverlapPolicy::kAllowAll);
+  EXPECT_TRUE(schedule.comes_to(2, 0, 1));
+}
+
+TEST_F(ClientServerTest, AScheduleKeepsOneOverlappingRunBack) {
+  Triggered schedule{*client, options, OverlapPolicy::kBufferOne};
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 0, 0));
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 1, 0));
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 1, 1));
+  ASSERT_TRUE(schedule.runs().at(0).terminate("make room"));
+  EXPECT_TRUE(schedule.comes_to(2, 0, 1));
+}
+
+TEST_F(ClientServerTest, AScheduleKeepsAllOverlappingRunsBack) {
+  Triggered schedule{*client, options, OverlapPolicy::kBufferAll};
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 0, 0));
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 1, 0));
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 2, 0));
+  ASSERT_TRUE(schedule.runs().at(0).terminate("make room"));
+  EXPECT_TRUE(schedule.comes_to(2, 1, 0));
+}
+
+TEST_F(ClientServerTest, AScheduleCancelsTheRunBefore) {
+  Triggered schedule{*client, options, OverlapPolicy::kCancelOther};
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 0, 0));
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 1, 0)) << "the next waits for its end";
+  const WorkflowHandle first = schedule.runs().at(0);
+  EXPECT_TRUE(eventually([&] {
+    bool asked = false;
+    (void)first.for_each_event([&](const auto& event) {
+      asked = asked || event.has_workflow_execution_cancel_requested_event_attributes();
+      return !asked;
+    });
+    return asked;
+  }));
+  ASSERT_TRUE(first.terminate("it does not listen"));
+  EXPECT_TRUE(schedule.comes_to(2, 0, 0));
+}
+
+TEST_F(ClientServerTest, AScheduleTerminatesTheRunBefore) {
+  Triggered schedule{*client, options, OverlapPolicy::kTerminateOther};
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(1, 0, 0));
+  schedule.trigger();
+  ASSERT_TRUE(schedule.comes_to(2, 0, 0));
+  const auto ended = schedule.runs().at(0).describe();
+  ASSERT_TRUE(ended) << ended.error().text();
+  EXPECT_EQ(ended->status, WorkflowStatus::kTerminated);
 }
 
 TEST_F(ClientServerTest, OneClientServesManyThreads) {

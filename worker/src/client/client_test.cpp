@@ -312,6 +312,44 @@ TEST_F(ClientTest, UpdateWithStartGoesOnWithTheSameUpdateWhenTheRunClosesUnderIt
             again.operations(0).start_workflow().request_id());
 }
 
+TEST_F(ClientTest, AStartWithASignalOrAnUpdateJoinsAnOpenRunIfNothingElseIsSaid) {
+  api::SignalWithStartWorkflowExecutionResponse signalled;
+  signalled.set_run_id("run");
+  transport->then_ok(signalled);
+  auto done = at_stage(enums::UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED);
+  *done.mutable_outcome()->mutable_success() = encode_all(9);
+  transport->then_ok(started_and(done));
+
+  ASSERT_TRUE(client.signal_with_start("Type", options, encode_all(1), "s"));
+  ASSERT_TRUE(client.update_with_start<int>("Type", options, encode_all(1), "u", {}, 2));
+  const auto signal = parsed<api::SignalWithStartWorkflowExecutionRequest>(transport->seen.at(0));
+  EXPECT_EQ(signal.workflow_id_conflict_policy(), enums::WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING);
+  const auto update = parsed<api::ExecuteMultiOperationRequest>(transport->seen.at(1));
+  EXPECT_EQ(update.operations(0).start_workflow().workflow_id_conflict_policy(),
+            enums::WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING);
+
+  options.conflict = IdConflictPolicy::kFail;
+  const auto no_signal = client.signal_with_start("Type", options, encode_all(1), "s");
+  ASSERT_FALSE(no_signal);
+  EXPECT_EQ(no_signal.error().code, ErrorCode::kInvalidArgument) << no_signal.error().text();
+  options.conflict = IdConflictPolicy::kTerminateExisting;
+  const auto no_update = client.update_with_start<int>("Type", options, encode_all(1), "u", {}, 2);
+  ASSERT_FALSE(no_update);
+  EXPECT_EQ(no_update.error().code, ErrorCode::kInvalidArgument) << no_update.error().text();
+}
+
+TEST_F(ClientTest, ScheduleUpdateSendsSearchAttributesOnlyIfTheyAreGiven) {
+  for (int i = 0; i < 2; ++i) {
+    transport->then_ok(api::DescribeScheduleResponse{});
+    transport->then_ok(api::UpdateScheduleResponse{});
+  }
+  const auto keep = [](ScheduleProto&) { return true; };
+  ASSERT_TRUE(client.schedules().update("s", keep));
+  ASSERT_TRUE(client.schedules().update("s", keep, SearchAttributes{}));
+  EXPECT_FALSE(parsed<api::UpdateScheduleRequest>(transport->seen.at(1)).has_search_attributes());
+  EXPECT_TRUE(parsed<api::UpdateScheduleRequest>(transport->seen.at(3)).has_search_attributes());
+}
+
 TEST_F(ClientTest, ScheduleUpdateBeginsAgainWhenSomebodyElseWrote) {
   api::DescribeScheduleResponse first;
   first.set_conflict_token("1");

@@ -154,14 +154,17 @@ Outcome<ScheduleDescription> ScheduleClient::describe(std::string_view id) const
   auto response = core_->call<api::DescribeScheduleResponse>(methods::kDescribeSchedule, request,
                                                              id, Access::kReads);
   if (!response) return std::unexpected(std::move(response.error()));
-  return ScheduleDescription{.schedule = std::move(*response->mutable_schedule()),
-                             .info = std::move(*response->mutable_info()),
-                             .search_attributes = SearchAttributes{response->search_attributes()},
-                             .conflict_token = std::move(*response->mutable_conflict_token())};
+  return ScheduleDescription{
+      .schedule = std::move(*response->mutable_schedule()),
+      .info = std::move(*response->mutable_info()),
+      .memo = {response->memo().fields().begin(), response->memo().fields().end()},
+      .search_attributes = SearchAttributes{response->search_attributes()},
+      .conflict_token = std::move(*response->mutable_conflict_token())};
 }
 
-Outcome<void> ScheduleClient::update(std::string_view id,
-                                     const std::function<bool(ScheduleProto&)>& change) const {
+Outcome<void> ScheduleClient::update(
+    std::string_view id, const std::function<bool(ScheduleProto&)>& change,
+    const std::optional<SearchAttributes>& search_attributes) const {
   for (int tries = 1;; ++tries) {
     auto current = describe(id);
     if (!current) return std::unexpected(std::move(current.error()));
@@ -169,6 +172,8 @@ Outcome<void> ScheduleClient::update(std::string_view id,
     auto request = request_for<api::UpdateScheduleRequest>(*core_, id);
     *request.mutable_schedule() = std::move(current->schedule);
     request.set_conflict_token(std::move(current->conflict_token));
+    // Also if there are none: without the field the server leaves them.
+    if (search_attributes) search_attributes->write(request.mutable_search_attributes());
     auto response = core_->call<api::UpdateScheduleResponse>(methods::kUpdateSchedule, request, id,
                                                              Access::kWrites);
     if (response) return {};

@@ -115,7 +115,7 @@ Outcome<UpdateHandle> ClientCore::send_update(const api::UpdateWorkflowExecution
   }
 }
 
-Outcome<std::pair<WorkflowHandle, UpdateHandle>> ClientCore::send_update_with_start(
+Outcome<StartedUpdate> ClientCore::send_update_with_start(
     api::StartWorkflowExecutionRequest start, const api::UpdateWorkflowExecutionRequest& update,
     const Limit& limit) const {
   const std::string workflow_id = start.workflow_id();
@@ -128,8 +128,8 @@ Outcome<std::pair<WorkflowHandle, UpdateHandle>> ClientCore::send_update_with_st
         methods::kMultiOperation, request, workflow_id, Access::kWrites, limit.long_poll_plan());
     if (response && response->responses_size() == 2 &&
         is_accepted(response->responses(1).update_workflow())) {
-      return std::pair{started(workflow_id, response->responses(0).start_workflow()),
-                       sent_update(update, response->responses(1).update_workflow())};
+      return StartedUpdate{started(workflow_id, response->responses(0).start_workflow()),
+                           sent_update(update, response->responses(1).update_workflow())};
     }
     if (limit.over())
       return std::unexpected(not_reached(workflow_id, update.request().meta().update_id()));
