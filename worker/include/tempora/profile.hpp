@@ -1,6 +1,7 @@
 // Connection options from the environment and from a profile of `temporal.toml`, by the convention
 // that all Temporal tools share. Order: what the program sets itself > environment (TEMPORAL_…) >
-// profile > defaults.
+// profile > defaults. A codec (`codec.endpoint`, TEMPORAL_CODEC_ENDPOINT) is left to tools such as
+// the CLI: a client applies `ConnectionOptions::codecs`.
 #pragma once
 
 #include <expected>

@@ -260,10 +260,8 @@ std::expected<void, ClientError> fill_tls(const Profile& profile, ConnectionOpti
   return {};
 }
 
+// The codec of a profile is for tools without the keys: it is known, and nothing comes of it.
 std::expected<ConnectionOptions, ClientError> to_options(const Profile& profile) {
-  if (const Setting* codec = profile.find("codec.endpoint")) {
-    return refused(codec->where + ": remote codecs are not supported");
-  }
   ConnectionOptions options;
   if (const Setting* address = profile.find("address")) options.address = address->value;
   if (const Setting* space = profile.find("namespace")) options.namespace_ = space->value;

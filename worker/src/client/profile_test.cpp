@@ -123,6 +123,22 @@ TEST_F(ProfileTest, AnEmptyTlsTableSwitchesTlsOnAndDisabledOff) {
   EXPECT_EQ(load().error().message, "TEMPORAL_TLS: must be true or false");
 }
 
+// The same file serves the CLI, which asks a codec server.
+TEST_F(ProfileTest, LeavesACodecToOtherTools) {
+  variables["TEMPORAL_CONFIG_FILE"] = write("t.toml", R"(
+[profile.default]
+address = "file:1"
+[profile.default.codec]
+endpoint = "http://localhost:8888"
+auth = "Bearer of news"
+)");
+  variables["TEMPORAL_CODEC_ENDPOINT"] = "http://localhost:8889";
+  const auto options = load(true);
+  ASSERT_TRUE(options) << options.error().text();
+  EXPECT_EQ(options->address, "file:1");
+  EXPECT_TRUE(options->codecs.empty());
+}
+
 TEST_F(ProfileTest, NeverShowsASecret) {
   variables["TEMPORAL_CONFIG_FILE"] =
       write("t.toml", "[profile.default]\napi_key = \"top-secret\nnamespace = 1\n");
