@@ -126,6 +126,32 @@ TEST(AsyncCompletion, HeartbeatsCarryDetailsAndTellOfTheRequestToCancel) {
   });
 }
 
+const ActivityType<Void, int> kBeatsAndLeaves{
+    "beats and leaves",
+    {.start_to_close = 60s,
+     .heartbeat = 2s,
+     .retry = RetryPolicy{.initial_interval = 50ms, .maximum_attempts = 2}}};
+
+struct Resumes {
+  Task<int> run(Context& ctx) { co_return co_await ctx.execute(kBeatsAndLeaves); }
+};
+const Definition<Resumes> kResumes{"Resumes", run(&Resumes::run)};
+
+// Nobody answers the first attempt. The second beat is held back when it ends.
+TEST(AsyncCompletion, TheNextAttemptReadsTheNewestHeartbeat) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    stage.runs(kResumes).does(kBeatsAndLeaves, [](ActivityContext& ctx, const Void&) -> int {
+      if (const auto seen = ctx.heartbeat_details<int>()) return *seen;
+      ctx.heartbeat(1);
+      ctx.heartbeat(2);
+      ctx.complete_later();
+    });
+    stage.start_worker();
+    EXPECT_EQ(must(stage.start(kResumes).result<int>()), 2);
+  });
+}
+
 TEST(AsyncCompletion, CancellingWithoutARequestIsRefused) {
   NEEDS_SERVER();
   with_default_cache([](Stage& stage) {

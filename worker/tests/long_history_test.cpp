@@ -64,6 +64,40 @@ TEST(LongHistory, IsRebuiltByAWorkerThatHasNeverSeenTheRun) {
   });
 }
 
+const ActivityType<int, int> kSlow{"slow", {.start_to_close = 20s}};
+
+struct WaitsLocally {
+  Task<int> run(Context& ctx) {
+    const int nothing = 0;
+    co_return co_await ctx.start_local(kSlow, nothing);
+  }
+  void count(Context&) {}
+};
+
+const Definition<WaitsLocally> kWaitsLocally{"WaitsLocally", run(&WaitsLocally::run),
+                                             signal("count", &WaitsLocally::count)};
+
+// Longer than its task may take: each heartbeat brings another one.
+TEST(LongHistory, OfSeveralPagesDoesNotRepeatALocalActivity) {
+  NEEDS_SERVER();
+  with_each_cache([](Stage& stage) {
+    std::atomic<int> calls{0};
+    stage.runs(kWaitsLocally).does(kSlow, [&](ActivityContext& ctx, const int&) {
+      if (++calls == 1) ctx.wait_cancelled(7s);
+      return calls.load();
+    });
+    StartOptions how = stage.start_options();
+    how.task_timeout = 5s;
+    const auto handle = stage.start_with(kWaitsLocally, how);
+    for (int i = 0; i < 300; ++i) must(handle.signal("count"));
+    stage.start_worker();
+    EXPECT_EQ(must(handle.result<int>()), 1);
+    EXPECT_GT(
+        stage.count_events(handle, temporal::api::enums::v1::EVENT_TYPE_WORKFLOW_TASK_COMPLETED),
+        1);
+  });
+}
+
 TEST(Worker, KilledInTheMiddleOfAnActivityLosesNothing) {
   NEEDS_SERVER();
   with_each_cache([](Stage& stage) {

@@ -67,12 +67,13 @@ TEST(Measurements, HaveTheNamesThatDashboardsKnow) {
     EXPECT_GE(value_of(text, name), 0) << name << "\n" << text;
   }
   // Every slot came back.
-  EXPECT_EQ(value_of(text, "temporal_worker_task_slots_used{namespace=\"default\",task_queue=\"" +
-                               stage.queue() + "\",worker_type=\"ActivityWorker\"}"),
-            0);
-  EXPECT_EQ(value_of(text, "temporal_worker_task_slots_used{namespace=\"default\",task_queue=\"" +
-                               stage.queue() + "\",worker_type=\"WorkflowWorker\"}"),
-            0);
+  for (const std::string type : {"ActivityWorker", "LocalActivityWorker", "WorkflowWorker"}) {
+    const std::string worker =
+        "{namespace=\"default\",task_queue=\"" + stage.queue() + "\",worker_type=\"" + type + "\"}";
+    EXPECT_EQ(value_of(text, "temporal_worker_start_total" + worker), 1) << type;
+    EXPECT_EQ(value_of(text, "temporal_worker_task_slots_used" + worker), 0) << type;
+    EXPECT_EQ(value_of(text, "temporal_worker_task_slots_available" + worker), 100) << type;
+  }
 }
 
 TEST(Measurements, TellOfCallsThatFail) {

@@ -4,7 +4,10 @@
 #include <temporal/api/history/v1/message.pb.h>
 
 #include <atomic>
+#include <functional>
+#include <optional>
 #include <peers.hpp>
+#include <stop_token>
 #include <thread>
 
 #include "stage.hpp"
@@ -89,6 +92,47 @@ TEST(Shutdown, EndsEvenIfAnActivityNeverDoes) {
     *release = true;
     release->notify_all();
     must(handle.terminate("the test is over"));
+  });
+}
+
+const ActivityType<int, std::string> kLocalWork{"local work", {.start_to_close = 60s}};
+
+struct WorksLocally {
+  Task<std::string> run(Context& ctx) {
+    LocalActivityOptions once;
+    once.retry = RetryPolicy{.maximum_attempts = 1};
+    const int nothing = 0;
+    co_return co_await ctx.start_local(kLocalWork, nothing, once);
+  }
+};
+
+const Definition<WorksLocally> kWorksLocally{"WorksLocally", run(&WorksLocally::run)};
+
+// The worker lets it be for 10 s. Then its task is given up, and the next worker runs it again.
+TEST(Shutdown, OfWhichALocalActivityHearsDoesNotFailIt) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    std::atomic<int> calls{0};
+    std::atomic<bool> begun{false};
+    std::optional<std::stop_callback<std::function<void()>>> slow;
+    stage.runs(kWorksLocally).does(kLocalWork, [&](ActivityContext& ctx, const int&) {
+      if (calls++ > 0) return std::string{"again"};
+      // Holds up the shutdown where it tells the activity: time for a wrong end to get through.
+      slow.emplace(ctx.stop_token(), [] { std::this_thread::sleep_for(500ms); });
+      begun = true;
+      begun.notify_all();
+      ctx.wait_cancelled(60s);
+      ctx.throw_if_cancelled();
+      return std::string{"never told"};
+    });
+    stage.start_worker();
+    StartOptions how = stage.start_options();
+    how.task_timeout = 2s;
+    const auto handle = stage.start_with(kWorksLocally, how);
+    begun.wait(false);
+    stage.worker().shutdown();
+    stage.start_worker();
+    EXPECT_EQ(must(handle.result<std::string>()), "again");
   });
 }
 

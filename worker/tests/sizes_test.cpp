@@ -325,7 +325,7 @@ TEST(Sizes, WhatComesNearTheLimitIsToldInTheLog) {
   });
   const std::string told = lines->text();
   EXPECT_NE(told.find("the input of activity echoes is 20"), std::string::npos) << told;
-  EXPECT_NE(told.find("the result of activity echoes has 20"), std::string::npos) << told;
+  EXPECT_NE(told.find("the result of activity echoes is 20"), std::string::npos) << told;
 }
 
 }  // namespace

@@ -128,7 +128,8 @@ class ActivityContext {
   // Waits until the activity should stop, at most `at_most`; true if it should.
   bool wait_cancelled(Duration at_most) const;
   // Ends the function without an answer: it will come from elsewhere (`Client::async_activity`).
-  // Give `info().task_token` away before.
+  // Give `info().task_token` away before. The newest heartbeat, if it is held back, goes out now;
+  // nobody waits for it.
   [[noreturn]] void complete_later() const { throw CompleteElsewhere{}; }
   // Called by the worker; tests call it to see an activity stop.
   void request_cancel(CancelReason reason);

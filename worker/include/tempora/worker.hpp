@@ -32,10 +32,13 @@ template <class I, class O, class F>
 std::shared_ptr<const NexusHandler> erase_nexus(F function);
 }
 
-// How full the machine, or the container, may be before no more work is taken.
+// How full the machine, or the container with limits of its own, may be before no more work is
+// taken. Limits of a container are those of its cgroup (version 1 or 2) below /sys/fs/cgroup.
 struct ResourceLimits {
-  double memory = 0.8;  // of 1
-  double cpu = 0.9;     // of 1, over all cores
+  // Of 1: of the machine, and of the container without page cache that the kernel takes back first.
+  double memory = 0.8;
+  // Of 1: of the container's quota; of all cores of the machine, if there is none.
+  double cpu = 0.9;
   // Of each kind, so many tasks are taken whatever the machine says: work must go on.
   std::size_t least = 5;
 };
@@ -70,7 +73,7 @@ struct WorkerOptions {
   // How long the server keeps a task of a cached run for this worker before it gives it to any.
   Duration sticky_schedule_to_start_timeout = std::chrono::seconds{10};
   // Activities and handlers of Nexus are left alone for this long after `shutdown` began, then they
-  // are told to stop.
+  // are told to stop; local activities that a workflow task waits for, for 10 s at least.
   Duration graceful_shutdown{};
   // An activity that ignores that for so long is left behind: `shutdown` always ends.
   Duration shutdown_patience = std::chrono::seconds{30};

@@ -5,6 +5,7 @@
 #include <tempora/failure.hpp>
 
 #include "activity_state.hpp"
+#include "converter/too_large.hpp"
 
 namespace tempora {
 
@@ -36,11 +37,8 @@ bool ActivityState::wait_cancelled(Duration at_most) const {
 void ActivityState::beat(Payloads details) {
   if (const std::size_t bytes = details.ByteSizeLong();
       details_limit_bytes > 0 && bytes > details_limit_bytes) {
-    throw ApplicationError{
-        fmt::format("[TMPRL1103] the heartbeat details of activity {} have {} bytes, the server "
-                    "takes {}",
-                    info.activity_type, bytes, details_limit_bytes),
-        "PayloadsTooLarge", true};
+    throw payloads_too_large(fmt::format("a heartbeat of activity {}", info.activity_type), bytes,
+                             details_limit_bytes);
   }
   {
     const std::lock_guard lock{mutex_};

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "converter/benign.hpp"
+#include "converter/too_large.hpp"
 #include "interceptor/chain.hpp"
 #include "metrics/measure.hpp"
 #include "pollers/poller_hint.hpp"
@@ -284,7 +285,13 @@ void ActivityWorker::run(const std::shared_ptr<Running>& running) {
   }
   type_limits_.ended(type);
   running->ended = true;
-  running->heartbeater->close();
+  // Who answers an activity that is left open knows nothing of the beats that are held back.
+  if (outcome.kind == Answer::Kind::kNone &&
+      !running->state->reasons().has(CancelReason::kNotFound)) {
+    running->heartbeater->send_and_close();
+  } else {
+    running->heartbeater->close();
+  }
   if (running->claim(Running::By::kItsEnd)) return answer(running, std::move(outcome));
   running->state->log().debug("no answer: the heartbeat that was refused has failed the attempt");
   finish(running);
@@ -329,13 +336,12 @@ void ActivityWorker::check_result(const Running& running, Answer& outcome) const
                                                               : options_.payload_limit_bytes;
   if (bytes <= std::min(from, options_.payload_limit_bytes)) return;
   const std::string what =
-      fmt::format("[TMPRL1103] the result of activity {} has {} bytes, the server takes {}",
-                  running.state->info.activity_type, bytes, options_.payload_limit_bytes);
+      fmt::format("the result of activity {}", running.state->info.activity_type);
   if (bytes > options_.payload_limit_bytes) {
     outcome.kind = Answer::Kind::kFailed;
-    outcome.failure = application_failure("PayloadsTooLarge", what, true);
+    outcome.failure = payloads_too_large(what, bytes, options_.payload_limit_bytes).proto();
   } else {
-    running.state->log().warn("{}", what);
+    running.state->log().warn("{}", too_large(what, bytes, options_.payload_limit_bytes));
   }
 }
 
@@ -366,32 +372,33 @@ ActivityWorker::Answer ActivityWorker::stopped(const Running& running) const {
   return outcome;
 }
 
+template <class Request>
+Request ActivityWorker::answer_of(const Running& running) const {
+  Request request;
+  request.set_task_token(running.task->task_token());
+  request.set_namespace_(options_.namespace_);
+  request.set_identity(options_.identity);
+  pollers::write_version(options_.versioning, request);
+  return request;
+}
+
 void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answer) {
   if (abandoned_) return;
   if (running->state->reasons().has(CancelReason::kNotFound)) {
     running->state->log().debug("no answer: the server no longer knows this attempt");
     return finish(running);
   }
-  const std::string& token = running->task->task_token();
   switch (answer.kind) {
     case Answer::Kind::kNone: return finish(running);
     case Answer::Kind::kCompleted: {
       count_success(*running);
-      api::RespondActivityTaskCompletedRequest request;
-      request.set_task_token(token);
-      request.set_namespace_(options_.namespace_);
-      request.set_identity(options_.identity);
-      pollers::write_version(options_.versioning, request);
+      auto request = answer_of<api::RespondActivityTaskCompletedRequest>(*running);
       *request.mutable_result() = std::move(answer.result);
       return send<api::RespondActivityTaskCompletedResponse>(
           running, methods::kActivityTaskCompleted, std::move(request));
     }
     case Answer::Kind::kCanceled: {
-      api::RespondActivityTaskCanceledRequest request;
-      request.set_task_token(token);
-      request.set_namespace_(options_.namespace_);
-      request.set_identity(options_.identity);
-      pollers::write_version(options_.versioning, request);
+      auto request = answer_of<api::RespondActivityTaskCanceledRequest>(*running);
       return send<api::RespondActivityTaskCanceledResponse>(running, methods::kActivityTaskCanceled,
                                                             std::move(request));
     }
@@ -403,11 +410,7 @@ void ActivityWorker::answer(const std::shared_ptr<Running>& running, Answer answ
         count("temporal_activity_execution_failed", *running->task);
         ++failed_;
       }
-      api::RespondActivityTaskFailedRequest request;
-      request.set_task_token(token);
-      request.set_namespace_(options_.namespace_);
-      request.set_identity(options_.identity);
-      pollers::write_version(options_.versioning, request);
+      auto request = answer_of<api::RespondActivityTaskFailedRequest>(*running);
       *request.mutable_failure() = std::move(answer.failure);
       // The newest details may not have been sent yet; the next attempt is to see
       // them.
@@ -439,19 +442,11 @@ void ActivityWorker::heartbeat_refused(const std::shared_ptr<Running>& running,
                              failure.message());
   count("temporal_activity_execution_failed", *running->task);
   ++failed_;
-  api::RespondActivityTaskFailedRequest request;
-  request.set_task_token(running->task->task_token());
-  request.set_namespace_(options_.namespace_);
-  request.set_identity(options_.identity);
-  pollers::write_version(options_.versioning, request);
+  auto request = answer_of<api::RespondActivityTaskFailedRequest>(*running);
   *request.mutable_failure() = std::move(failure);
-  pollers::call_retrying<api::RespondActivityTaskFailedResponse>(
-      *environment_, methods::kActivityTaskFailed, std::move(request), answer_plan(*running),
-      [self = shared_from_this(), running](const CallStatus& status, const auto&) {
-        if (!status.ok())
-          running->state->log().warn("failure not taken, code {}: {}", status.code, status.message);
-        self->finish(running);
-      });
+  running->refused = true;
+  send<api::RespondActivityTaskFailedResponse>(running, methods::kActivityTaskFailed,
+                                               std::move(request));
   running->state->cancel(CancelReason::kNotFound);
 }
 
@@ -474,6 +469,9 @@ void ActivityWorker::send(const std::shared_ptr<Running>& running, std::string_v
         }
         if (!running->refused && is_refused_by_codec(status)) {
           return self->answer_refused(running, "CodecError", status.message, false);
+        }
+        if (!running->refused && is_invalid_text(status)) {
+          return self->answer_refused(running, "InvalidText", status.message, true);
         }
         if (status.code == grpc_code::kNotFound) {
           running->state->log().debug("answer not taken, the attempt is over: {}", status.message);

@@ -90,6 +90,8 @@ class ActivityWorker : public std::enable_shared_from_this<ActivityWorker> {
   void run(const std::shared_ptr<Running>& running);
   Answer call_function(Running& running, const ActivityFunction& function) const;
   Answer stopped(const Running& running) const;
+  template <class Request>
+  Request answer_of(const Running& running) const;
   void answer(const std::shared_ptr<Running>& running, Answer answer);
   template <class Response, class Request>
   void send(const std::shared_ptr<Running>& running, std::string_view method, Request request);

@@ -68,6 +68,12 @@ struct Activities {
       release.get_future().wait();
       return Payloads{};
     });
+    registry->add("beats_and_leaves", [this](ActivityContext& ctx, const Payloads&) -> Payloads {
+      ctx.heartbeat(1);
+      ctx.heartbeat(2);
+      began.set_value();
+      ctx.complete_later();
+    });
     ActivityWorkerOptions options;
     options.namespace_ = "default";
     options.heartbeats.longest = 1ms;
@@ -105,16 +111,6 @@ struct Activities {
     call->fail(grpc_code::kNotFound);
     return call->method;
   }
-  // Null if none comes.
-  std::shared_ptr<pollers::FakeTransport::Call> next() const {
-    const auto until = TimerQueue::Clock::now() + 10s;
-    auto call = transport->take();
-    while (call == nullptr && TimerQueue::Clock::now() < until) {
-      std::this_thread::yield();
-      call = transport->take();
-    }
-    return call;
-  }
   // Lets the first one return, and waits until all that waits has had its turn.
   void end() {
     release.set_value();
@@ -136,20 +132,31 @@ TEST(ActivityWorker, LeavesNoTimerBehind) {
   EXPECT_FALSE(activities.environment->timers->cancel(1)) << "the first and only timer is gone";
 }
 
-TEST(ActivityWorker, TellsTheWorkflowThatACodecRefusedTheResult) {
-  Activities activities;
-  activities.start("token");
-  activities.release.set_value();
-  activities.worker->stop_threads(TimerQueue::Clock::now() + 10s);
-  activities.transport->take()->fail(grpc_code::kInvalidArgument, "payload codec: no key");
-  const auto instead = activities.transport->take();
-  ASSERT_NE(instead, nullptr);
-  EXPECT_EQ(instead->method, "RespondActivityTaskFailed");
-  api::RespondActivityTaskFailedRequest request;
-  ASSERT_TRUE(request.ParseFromString(instead->request));
-  EXPECT_EQ(request.failure().application_failure_info().type(), "CodecError");
-  instead->fail(grpc_code::kInvalidArgument, "payload codec: no key");
-  EXPECT_EQ(activities.transport->take(), nullptr) << "it is said once";
+TEST(ActivityWorker, TellsTheWorkflowThatItsResultWasRefused) {
+  struct Refusal {
+    int code;
+    std::string message;
+    std::string type;
+  };
+  for (const auto& [code, message, type] : std::vector<Refusal>{
+           {grpc_code::kInvalidArgument, "payload codec: no key", "CodecError"},
+           {grpc_code::kInternal, "string field contains invalid UTF-8", "InvalidText"},
+           {grpc_code::kResourceExhausted, kTooMuch, "PayloadsTooLarge"}}) {
+    SCOPED_TRACE(type);
+    Activities activities;
+    activities.start("token");
+    activities.release.set_value();
+    activities.worker->stop_threads(TimerQueue::Clock::now() + 10s);
+    activities.transport->take()->fail(code, message);
+    const auto instead = activities.transport->take();
+    ASSERT_NE(instead, nullptr);
+    EXPECT_EQ(instead->method, "RespondActivityTaskFailed");
+    api::RespondActivityTaskFailedRequest request;
+    ASSERT_TRUE(request.ParseFromString(instead->request));
+    EXPECT_EQ(request.failure().application_failure_info().type(), type);
+    instead->fail(code, message);
+    EXPECT_EQ(activities.transport->take(), nullptr) << "it is said once";
+  }
 }
 
 TEST(ActivityWorker, FailsTheAttemptWhoseHeartbeatIsRefused) {
@@ -203,13 +210,13 @@ TEST(ActivityWorker, RepeatsAHeartbeatThatACodecRefusesAndSaysSoOnce) {
   Activities activities;
   activities.start("token", "beats");
   for (int i = 0; i < 2; ++i) {
-    const auto beat = activities.next();
+    const auto beat = activities.transport->next();
     ASSERT_NE(beat, nullptr);
     ASSERT_EQ(beat->method, "RecordActivityTaskHeartbeat");
     beat->fail(grpc_code::kInvalidArgument, "payload codec: no key");
   }
   EXPECT_EQ(activities.warnings->count, 1);
-  const auto beat = activities.next();
+  const auto beat = activities.transport->next();
   ASSERT_NE(beat, nullptr);
   ASSERT_EQ(beat->method, "RecordActivityTaskHeartbeat") << "its keys are back";
   beat->answer(api::RecordActivityTaskHeartbeatResponse{});
@@ -217,6 +224,31 @@ TEST(ActivityWorker, RepeatsAHeartbeatThatACodecRefusesAndSaysSoOnce) {
   activities.worker->stop_threads(TimerQueue::Clock::now() + 10s);
   EXPECT_FALSE(activities.forgotten);
   EXPECT_EQ(activities.answered(), "RespondActivityTaskCompleted");
+}
+
+int beaten(const pollers::FakeTransport::Call& call) {
+  api::RecordActivityTaskHeartbeatRequest request;
+  EXPECT_TRUE(request.ParseFromString(call.request));
+  return decode_argument<int>(request.details());
+}
+
+TEST(ActivityWorker, SendsTheNewestHeartbeatOfAnActivityThatIsLeftOpen) {
+  Activities activities;
+  activities.start("token", "beats_and_leaves");
+  activities.worker->stop_threads(TimerQueue::Clock::now() + 10s);
+  const auto first = activities.transport->take();
+  ASSERT_NE(first, nullptr);
+  ASSERT_EQ(first->method, "RecordActivityTaskHeartbeat");
+  EXPECT_EQ(beaten(*first), 1);
+  EXPECT_EQ(activities.transport->take(), nullptr) << "one at a time";
+  first->answer(api::RecordActivityTaskHeartbeatResponse{});
+  const auto last = activities.transport->take();
+  ASSERT_NE(last, nullptr) << "the next attempt would read the first";
+  ASSERT_EQ(last->method, "RecordActivityTaskHeartbeat");
+  EXPECT_EQ(beaten(*last), 2);
+  last->answer(api::RecordActivityTaskHeartbeatResponse{});
+  EXPECT_EQ(activities.transport->take(), nullptr) << "somebody else answers it";
+  EXPECT_EQ(activities.worker->numbers().used, 0U);
 }
 
 TEST(ActivityWorker, DoesNotRunWhatWasCancelledBeforeItsTurnCame) {

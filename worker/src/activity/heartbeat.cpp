@@ -50,6 +50,18 @@ void Heartbeater::close() {
   if (timer_ != 0) timers_->cancel(std::exchange(timer_, 0));
 }
 
+void Heartbeater::send_and_close() {
+  std::unique_lock lock{mutex_};
+  if (closed_) return;
+  closed_ = true;
+  if (timer_ != 0) timers_->cancel(std::exchange(timer_, 0));
+  if (in_flight_) {
+    sends_last_ = true;
+  } else if (has_pending_) {
+    send_locked(lock);
+  }
+}
+
 Heartbeater::Clock::time_point Heartbeater::last_beat() const {
   const std::lock_guard lock{mutex_};
   return last_beat_;
@@ -69,15 +81,20 @@ void Heartbeater::send_locked(std::unique_lock<std::mutex>& lock) {
 
 void Heartbeater::answered(const std::optional<HeartbeatAnswer>& answer) {
   {
-    const std::lock_guard lock{mutex_};
+    std::unique_lock lock{mutex_};
     in_flight_ = false;
-    if (closed_) return;
+    const bool ends = answer.has_value() && (answer->not_found || answer->refused);
+    if (closed_) {
+      const bool news = has_pending_ || !answer.has_value();
+      if (std::exchange(sends_last_, false) && news && !ends) send_locked(lock);
+      return;
+    }
     if (!answer.has_value()) {
       has_pending_ = true;
       schedule_locked(std::min(interval_, kRepeatAfterFailure));
       return;
     }
-    if (answer->not_found || answer->refused) closed_ = true;
+    if (ends) closed_ = true;
     if (has_pending_ && !closed_) {
       const Clock::time_point due = sent_at_ + interval_;
       schedule_locked(std::max(due - Clock::now(), Clock::duration::zero()));

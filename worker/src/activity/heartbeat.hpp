@@ -52,6 +52,9 @@ class Heartbeater : public std::enable_shared_from_this<Heartbeater> {
   void beat(Payloads details);
   // Nothing is sent any more; a call under way is left to itself.
   void close();
+  // The same, but details that the server does not have are sent once more: at once or, if a call
+  // is under way, when that has ended.
+  void send_and_close();
   Clock::time_point last_beat() const;
 
  private:
@@ -70,6 +73,7 @@ class Heartbeater : public std::enable_shared_from_this<Heartbeater> {
   bool has_pending_ = false;
   bool in_flight_ = false;
   bool closed_ = false;
+  bool sends_last_ = false;   // closed, after the call under way
   TimerQueue::Id timer_ = 0;  // 0: none
   Clock::time_point sent_at_{};
   Clock::time_point last_beat_;

@@ -2,16 +2,18 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <future>
 
 namespace tempora::activity {
 namespace {
 
 Payloads details(const std::string& text) { return encode_all(text); }
+std::string text_of(const Payloads& details) { return decode_argument<std::string>(details); }
 
 struct Beats {
   std::vector<Payloads> sent;
-  std::vector<std::function<void(std::optional<HeartbeatAnswer>)>> open;
+  std::deque<std::function<void(std::optional<HeartbeatAnswer>)>> open;  // one may bring the next
   std::vector<HeartbeatAnswer> answers;
   std::shared_ptr<Heartbeater> heartbeater;
 
@@ -91,6 +93,67 @@ TEST(Heartbeat, DoesNotRepeatWhatIsRefusedEachTime) {
   EXPECT_EQ(beats.answers[0].refused->message(), "too much");
   beats.heartbeater->beat(details("3"));
   EXPECT_EQ(beats.sent.size(), 1U);
+}
+
+TEST(Heartbeat, DropsWhatIsHeldBackWhenItIsClosed) {
+  Beats beats{std::chrono::seconds{10}};
+  beats.heartbeater->beat(details("1"));
+  beats.heartbeater->beat(details("2"));
+  beats.heartbeater->close();
+  beats.open[0](HeartbeatAnswer{});
+  EXPECT_EQ(beats.sent.size(), 1U);
+}
+
+TEST(Heartbeat, SendsWhatIsHeldBackBeforeItCloses) {
+  Beats beats{std::chrono::seconds{10}};
+  beats.heartbeater->beat(details("1"));
+  beats.open[0](HeartbeatAnswer{});
+  beats.heartbeater->beat(details("2"));
+  beats.heartbeater->beat(details("3"));
+  beats.heartbeater->send_and_close();
+  ASSERT_EQ(beats.sent.size(), 2U);
+  EXPECT_EQ(text_of(beats.sent[1]), "3");
+  beats.open[1](std::nullopt);
+  beats.heartbeater->beat(details("4"));
+  EXPECT_EQ(beats.sent.size(), 2U) << "once";
+}
+
+TEST(Heartbeat, SendsWhatIsHeldBackAfterTheCallUnderWay) {
+  Beats beats{std::chrono::seconds{10}};
+  beats.heartbeater->beat(details("1"));
+  beats.heartbeater->beat(details("2"));
+  beats.heartbeater->send_and_close();
+  EXPECT_EQ(beats.sent.size(), 1U) << "one at a time";
+  beats.open[0](HeartbeatAnswer{});
+  ASSERT_EQ(beats.sent.size(), 2U);
+  EXPECT_EQ(text_of(beats.sent[1]), "2");
+  beats.open[1](std::nullopt);
+  EXPECT_EQ(beats.sent.size(), 2U) << "once";
+}
+
+TEST(Heartbeat, RepeatsTheLastOneBeforeItClosesIfItsCallFails) {
+  Beats beats{std::chrono::seconds{10}};
+  beats.heartbeater->beat(details("1"));
+  beats.heartbeater->send_and_close();
+  beats.open[0](std::nullopt);
+  ASSERT_EQ(beats.sent.size(), 2U);
+  EXPECT_EQ(text_of(beats.sent[1]), "1");
+  beats.open[1](std::nullopt);
+  EXPECT_EQ(beats.sent.size(), 2U) << "once";
+}
+
+TEST(Heartbeat, SendsNothingBeforeItClosesThatNobodyNeeds) {
+  Beats known{std::chrono::seconds{10}};
+  known.heartbeater->beat(details("1"));
+  known.open[0](HeartbeatAnswer{});
+  known.heartbeater->send_and_close();
+  EXPECT_EQ(known.sent.size(), 1U);
+  Beats gone{std::chrono::seconds{10}};
+  gone.heartbeater->beat(details("1"));
+  gone.heartbeater->beat(details("2"));
+  gone.heartbeater->send_and_close();
+  gone.open[0](HeartbeatAnswer{.not_found = true});
+  EXPECT_EQ(gone.sent.size(), 1U);
 }
 
 }  // namespace

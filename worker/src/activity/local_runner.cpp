@@ -1,6 +1,7 @@
 #include "local_runner.hpp"
 
 #include "converter/benign.hpp"
+#include "converter/too_large.hpp"
 #include "interceptor/chain.hpp"
 #include "metrics/measure.hpp"
 
@@ -66,6 +67,10 @@ LocalRunner::LocalRunner(std::shared_ptr<const ActivityRegistry> registry,
       timers_(std::move(timers)),
       options_(std::move(options)),
       log_(std::make_shared<const Logger>(options_.log)),
+      slots_(std::make_shared<pollers::SlotPool>(
+          options_.max_concurrent,
+          metrics::slot_gauges(options_.metrics, options_.namespace_, options_.task_queue,
+                               "LocalActivityWorker"))),
       threads_(std::make_shared<pollers::ThreadPool>(options_.max_concurrent)) {}
 
 std::shared_ptr<LocalRunner::Call> LocalRunner::start(engine::LocalRequest request,
@@ -130,8 +135,10 @@ void LocalRunner::begin_attempt(const std::shared_ptr<Call>& call) {
     result.kind = LocalResult::Kind::kCancelled;
     return finish(call, std::move(result));
   }
-  threads_->post(
-      [self = shared_from_this(), call, attempt, state] { self->run(call, attempt, state); });
+  threads_->post([self = shared_from_this(), call, attempt, state] {
+    const auto slot = self->slots_->try_reserve();  // there is one for each thread
+    self->run(call, attempt, state);
+  });
 }
 
 // False if this attempt was over before a thread was free for it.
@@ -184,9 +191,7 @@ LocalResult LocalRunner::call_function(const Call& call,
     // Whether there is room for the rest of its marker too, the run knows.
     if (const std::size_t bytes = result.result.ByteSizeLong();
         bytes > options_.payload_limit_bytes) {
-      throw ApplicationError{fmt::format("[TMPRL1103] the result has {} bytes, the limit is {}",
-                                         bytes, options_.payload_limit_bytes),
-                             "PayloadsTooLarge", true};
+      throw payloads_too_large("the result", bytes, options_.payload_limit_bytes);
     }
   } catch (const CompleteElsewhere&) {
     result.kind = LocalResult::Kind::kFailed;
@@ -304,8 +309,12 @@ void LocalRunner::finish(const std::shared_ptr<Call>& call, LocalResult result) 
     calls_.erase(call.get());
   }
   count("temporal_local_activity_total", *call);
+  ++processed_;
   if (result.kind == LocalResult::Kind::kFailed) {
-    if (!is_benign(result.failure)) count("temporal_local_activity_execution_failed", *call);
+    if (!is_benign(result.failure)) {
+      count("temporal_local_activity_execution_failed", *call);
+      ++failed_;
+    }
   } else if (result.kind == LocalResult::Kind::kCancelled) {
     count("temporal_local_activity_execution_cancelled", *call);
     result.failure = CanceledError{"local activity canceled"}.proto();
@@ -347,6 +356,11 @@ void LocalRunner::abandon(const std::shared_ptr<Call>& call) {
   finish(call, std::move(result));
 }
 
+bool LocalRunner::busy() const {
+  const std::lock_guard lock{mutex_};
+  return !calls_.empty();
+}
+
 void LocalRunner::cancel_all(CancelReason reason) {
   std::vector<std::shared_ptr<Call>> calls;
   {
@@ -361,6 +375,13 @@ void LocalRunner::cancel_all(CancelReason reason) {
     }
     if (state != nullptr) state->cancel(reason);
   }
+}
+
+pollers::TaskNumbers LocalRunner::numbers() const {
+  return {.slots = slots_->capacity(),
+          .used = slots_->used(),
+          .processed = processed_,
+          .failed = failed_};
 }
 
 void LocalRunner::count(std::string_view name, const Call& call) const {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -15,6 +16,8 @@
 #include <unordered_map>
 
 #include "../engine/local.hpp"
+#include "../pollers/poll_group.hpp"
+#include "../pollers/slots.hpp"
 #include "../pollers/thread_pool.hpp"
 #include "../transport/timer_queue.hpp"
 #include "activity_registry.hpp"
@@ -60,7 +63,12 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
 
   // Tells every activity to stop. What ends from now on is still reported.
   void cancel_all(CancelReason reason);
+  // Whether one runs, or pauses between two attempts.
+  bool busy() const;
   bool stop(Clock::time_point until) { return threads_->stop(until); }
+
+  // For the worker's heartbeats. A task is one order with all its attempts.
+  pollers::TaskNumbers numbers() const;
 
  private:
   void begin_attempt(const std::shared_ptr<Call>& call);
@@ -82,8 +90,11 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
   const std::shared_ptr<TimerQueue> timers_;
   const Options options_;
   const std::shared_ptr<const Logger> log_;
+  const std::shared_ptr<pollers::SlotPool> slots_;  // of attempts that have a thread
   const std::shared_ptr<pollers::ThreadPool> threads_;
-  std::mutex mutex_;
+  std::atomic<std::int32_t> processed_{0};
+  std::atomic<std::int32_t> failed_{0};
+  mutable std::mutex mutex_;
   // Those that have not ended; nobody else need hold them.
   std::unordered_map<const Call*, std::shared_ptr<Call>> calls_;
 };

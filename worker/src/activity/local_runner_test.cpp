@@ -163,5 +163,23 @@ TEST(LocalRunner, RunsNoAttemptThatIsOverBeforeAThreadIsFree) {
   EXPECT_EQ(locals.runs, 1) << "the last one only";
 }
 
+TEST(LocalRunner, TellsOfItsSlotsAndOfWhatHasEnded) {
+  Locals locals;
+  auto blocked = locals.block();
+  LocalRequest request = Locals::order("fail", 1h, {});
+  request.retry.maximum_attempts = 1;
+  auto failing = locals.start(std::move(request));
+  EXPECT_EQ(locals.runner->numbers().slots, 1U);
+  EXPECT_EQ(locals.runner->numbers().used, 1U) << "the other one has no thread";
+  EXPECT_EQ(locals.runner->numbers().processed, 0);
+  locals.release.set_value();
+  blocked.end.wait();
+  failing.end.wait();
+  locals.runner->stop(TimerQueue::Clock::now() + 10s);  // a slot is free a moment after its task
+  EXPECT_EQ(locals.runner->numbers().used, 0U);
+  EXPECT_EQ(locals.runner->numbers().processed, 2);
+  EXPECT_EQ(locals.runner->numbers().failed, 1);
+}
+
 }  // namespace
 }  // namespace tempora::activity

@@ -68,6 +68,15 @@ TEST(Failures, AnyExceptionBecomesAnApplicationFailureWithItsClassName) {
             "std::out_of_range");
 }
 
+TEST(Failures, HoldTextThatIsUtf8WhateverTheyWereGiven) {
+  const std::string whole = "gr\xc3\xbc\xc3\x9f \"dich\"\n";
+  EXPECT_EQ(to_proto(std::runtime_error{whole}).message(), whole);
+  EXPECT_EQ(to_proto(std::runtime_error{"cut \xc3"}).message(), "cut \xef\xbf\xbd");
+  const ApplicationError error{"\xff", "\xfe"};
+  EXPECT_EQ(error.proto().message(), "\xef\xbf\xbd");
+  EXPECT_EQ(error.type(), "\xef\xbf\xbd");
+}
+
 TEST(SearchAttributes, CarryTheirTypes) {
   SearchAttributes attributes;
   attributes.set_int("Count", 5)

@@ -8,6 +8,7 @@
 
 #include "converter/benign.hpp"
 #include "converter/time.hpp"
+#include "converter/utf8.hpp"
 
 namespace tempora {
 namespace {
@@ -54,10 +55,10 @@ ApplicationError::ApplicationError(std::string message, std::string type, bool n
                                    Packed details)
     : Failure([&] {
         FailureProto proto;
-        proto.set_message(std::move(message));
+        proto.set_message(valid_utf8(message));
         proto.set_source(kSource);
         auto& info = *proto.mutable_application_failure_info();
-        info.set_type(std::move(type));
+        info.set_type(valid_utf8(type));
         info.set_non_retryable(non_retryable);
         if (details.details.payloads_size() > 0)
           *info.mutable_details() = std::move(details.details);
@@ -93,7 +94,7 @@ ApplicationError ApplicationError::as_benign() const {
 CanceledError::CanceledError(std::string message)
     : Failure([&] {
         FailureProto proto;
-        proto.set_message(std::move(message));
+        proto.set_message(valid_utf8(message));
         proto.set_source(kSource);
         proto.mutable_canceled_failure_info();
         return proto;
@@ -135,7 +136,7 @@ NexusHandlerError::NexusHandlerError(NexusErrorType type, std::string message,
                                      std::optional<bool> retryable)
     : Failure([&] {
         FailureProto proto;
-        proto.set_message(std::move(message));
+        proto.set_message(valid_utf8(message));
         proto.set_source(kSource);
         auto& info = *proto.mutable_nexus_handler_failure_info();
         info.set_type(std::string{to_string(type)});
@@ -183,7 +184,7 @@ void throw_failure(const FailureProto& proto) { std::rethrow_exception(to_except
 FailureProto to_proto(const std::exception& error) {
   if (const auto* failure = dynamic_cast<const Failure*>(&error)) return failure->proto();
   FailureProto proto;
-  proto.set_message(error.what());
+  proto.set_message(valid_utf8(error.what()));
   proto.set_source(kSource);
   proto.mutable_application_failure_info()->set_type(class_name(error));
   return proto;

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <tempora/failure.hpp>
 
+#include "converter/too_large.hpp"
+#include "converter/utf8.hpp"
 #include "engine/misuse.hpp"
 #include "engine/place.hpp"
 #include "engine/run_state.hpp"
@@ -386,11 +388,11 @@ void RunState::check_size(std::string_view what, std::size_t size, std::size_t l
   if (limit == 0) return;
   if (size <= limit) {
     if (options_.payload_warning_bytes > 0 && size > options_.payload_warning_bytes)
-      logger().warn("[TMPRL1103] {} is {} bytes, the limit is {}", what, size, limit);
+      logger().warn("{}", too_large(what, size, limit));
     return;
   }
   throw TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE,
-                    fmt::format("[TMPRL1103] {} is {} bytes, the limit is {}", what, size, limit)};
+                    too_large(what, size, limit)};
 }
 
 void RunState::check_search_attributes(
@@ -444,8 +446,7 @@ void RunState::check_sizes(
   if (const std::size_t size = completion.ByteSizeLong(); size > options_.completion_limit_bytes) {
     throw TaskFailure{
         enums::WORKFLOW_TASK_FAILED_CAUSE_REQUEST_TOO_LARGE,
-        fmt::format("[TMPRL1103] the answer to the workflow task is {} bytes, the limit is {}",
-                    size, options_.completion_limit_bytes)};
+        too_large("the answer to the workflow task", size, options_.completion_limit_bytes)};
   }
 }
 
@@ -458,15 +459,14 @@ temporal::api::query::v1::WorkflowQueryResult RunState::answer(
     Payload payload = answer_payload(query);
     Misuse::rethrow();
     if (payload.ByteSizeLong() > options_.payload_limit_bytes) {
-      throw std::runtime_error{
-          fmt::format("[TMPRL1103] the answer of query {} is {} bytes, the limit is {}",
-                      query.query_type(), payload.ByteSizeLong(), options_.payload_limit_bytes)};
+      throw std::runtime_error{too_large(fmt::format("the answer of query {}", query.query_type()),
+                                         payload.ByteSizeLong(), options_.payload_limit_bytes)};
     }
     result.set_result_type(enums::QUERY_RESULT_TYPE_ANSWERED);
     *result.mutable_answer()->add_payloads() = std::move(payload);
   } catch (const std::exception& error) {
     result.set_result_type(enums::QUERY_RESULT_TYPE_FAILED);
-    result.set_error_message(error.what());
+    result.set_error_message(valid_utf8(error.what()));
     *result.mutable_failure() = to_proto(error);
   } catch (...) {
     result.set_result_type(enums::QUERY_RESULT_TYPE_FAILED);

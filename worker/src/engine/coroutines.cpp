@@ -264,11 +264,17 @@ Task<void> RunState::intercepted_signal(const std::string& name, Headers headers
     co_await user;
     co_return detail::null_payload();
   };
+  const auto nothing = []() -> Task<Payload> { co_return detail::null_payload(); };
   return [](Task<Payload> user) -> Task<void> {
     co_await user;
   }(intercepted(InboundCall::Kind::kSignal, name, std::move(headers), input,
-                                [start, for_payload](InboundCall call) {
-                                  return for_payload(start(call.input));
+                                [this, name, start, for_payload, nothing](InboundCall call) {
+                                  try {
+                                    return for_payload(start(call.input));
+                                  } catch (const PayloadError& error) {
+                                    if (!drop_signal(name, call.input, error)) throw;
+                                    return nothing();
+                                  }
                                 }));
 }
 

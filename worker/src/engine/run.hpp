@@ -55,6 +55,8 @@ struct TaskOutcome {
   temporal::api::failure::v1::Failure failure;
   // kQueryAnswered: a legacy query, also when the replay before it failed (then FAILED and `evict`)
   temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest query;
+  // kCompleted: new signals that were dropped, as their payloads cannot be decoded
+  std::size_t corrupted_signals = 0;
   LocalWork local;          // what is new for the worker; with kCompleted nothing starts
   bool run_closed = false;  // a terminal command is in the completion
   bool evict = false;       // the run is of no further use, whatever the answer of the server

@@ -103,9 +103,11 @@ bool RunState::lines_up(const WorkflowTask& task) const {
   if (events.empty()) return last_started_ > 0 && task.previous_started_event_id() <= last_started_;
   const std::int64_t first = events.Get(0).event_id();
   if (first == 1) {
-    // A worker without a cache gets the whole history again while its local activities run.
-    const bool goes_on = !locals_.empty() && task.previous_started_event_id() == last_started_ &&
-                         events.rbegin()->event_id() > last_processed_;
+    // A worker without a cache may get the whole history again while its local activities run: the
+    // first page of it, before the rest is fetched.
+    const bool goes_on =
+        !locals_.empty() && task.previous_started_event_id() == last_started_ &&
+        std::max(events.rbegin()->event_id(), task.started_event_id()) > last_processed_;
     return last_processed_ == 0 || goes_on;
   }
   return last_processed_ > 0 && task.previous_started_event_id() == last_started_ &&
@@ -217,6 +219,7 @@ void RunState::answer_task(const WorkflowTask& task, TaskOutcome& outcome) {
   check_sizes(outcome.completion);
   most_memo_bytes_ = most_search_attributes_bytes_ = 0;
   measure_workflow();
+  outcome.corrupted_signals = std::exchange(corrupted_signals_, 0);
   outcome.run_closed = ended_;
 }
 
@@ -424,14 +427,21 @@ void RunState::deliver_signal(const std::string& name, const Payloads& input,
       late_signals().waiting.push_back({name, input, detail::read_headers(header)});
     }
   } catch (const PayloadError& error) {
-    // With the codec's key the next attempt can read it: nothing may be lost for want of one.
-    if (std::ranges::any_of(input.payloads(), detail::is_still_encoded)) throw;
-    logger().error("signal {} cannot be decoded and is dropped: {}", name, error.what());
+    if (!drop_signal(name, input, error)) throw;
   }
   scheduler_.scope = {};
   if (!task) return;
   count_given(input);
   start_signal(name, std::move(task), std::move(keeper));
+}
+
+bool RunState::drop_signal(const std::string& name, const Payloads& input,
+                           const PayloadError& error) {
+  // With the codec's key the next attempt can read it: nothing may be lost for want of one.
+  if (std::ranges::any_of(input.payloads(), detail::is_still_encoded)) return false;
+  logger().error("signal {} cannot be decoded and is dropped: {}", name, error.what());
+  if (!replaying_) ++corrupted_signals_;
+  return true;
 }
 
 Task<void> RunState::late_signal(const std::string& name, Headers headers, const Payloads& input,

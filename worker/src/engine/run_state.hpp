@@ -201,6 +201,8 @@ class RunState {
   std::vector<Arrival> arrivals(const WorkflowTask& task, const Chunk& chunk, bool live);
   void deliver_signal(const std::string& name, const Payloads& input,
                       const temporal::api::common::v1::Header& header);
+  // False if it is to be kept, as only a codec's key is missing.
+  bool drop_signal(const std::string& name, const Payloads& input, const PayloadError& error);
   // `start` inside the interceptors, if there are any.
   Task<Payload> intercepted(InboundCall::Kind kind, const std::string& name, Headers headers,
                             const Payloads& input, WorkflowInterceptor::Next start);
@@ -294,7 +296,8 @@ class RunState {
   std::vector<std::uint64_t> local_cancels_;               // for the worker
   std::vector<std::uint64_t> local_abandons_;              // for the worker
   std::vector<temporal::api::protocol::v1::Message> messages_;
-  std::size_t collected_bytes_ = 0;  // commands and messages for the next answer
+  std::size_t collected_bytes_ = 0;    // commands and messages for the next answer
+  std::size_t corrupted_signals_ = 0;  // for the next answer
   std::map<std::string, KnownPatch, std::less<>> known_patches_;  // in the history
   std::map<std::string, bool, std::less<>> patch_answers_;  // given to the workflow: never change
   std::vector<std::string> change_versions_;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <tempora/definition.hpp>
+#include <tempora/interceptor.hpp>
 
 #include "testing/scenario.hpp"
 
@@ -293,6 +294,46 @@ TEST(Signals, UnknownAndUndecodableOnesAreDropped) {
   scenario.signal("quick", std::string{"b"}).signal("quick", std::string{"c"});
   EXPECT_THAT(result_of<std::vector<std::string>>(scenario.task()),
               ElementsAre("a", "main", "b", "c"));
+}
+
+TEST(Signals, UndecodableOnesAreCountedWhenTheyAreNew) {
+  WorkflowRegistry registry;
+  registry.add(kLog);
+  const auto count = [](engine::Run& run, const testing::WorkflowTask& task) {
+    const auto outcome = run.process(task);
+    EXPECT_EQ(outcome.kind, engine::TaskOutcome::Kind::kCompleted) << outcome.failure.message();
+    return outcome.corrupted_signals;
+  };
+  HistoryBuilder history;
+  history.started("Log").signaled("quick", 1).signaled("quick", 2).signaled("nobody", 3);
+  engine::Run cached{registry, {}};
+  EXPECT_EQ(count(cached, history.task_started().full_task()), 2U);
+  const std::int64_t first = history.last_id();
+  history.task_completed().signaled("quick", std::string{"a"}).signaled("quick", 4).task_started();
+  EXPECT_EQ(count(cached, history.task(first, first)), 1U);
+  engine::Run rebuilt{registry, {}};
+  EXPECT_EQ(count(rebuilt, history.task(0, first)), 1U) << "the others are old";
+}
+
+// Its frame is there before the handler's.
+struct Awaits final : WorkflowInterceptor {
+  Task<Payload> inbound(Context& /*context*/, InboundCall call, Next next) override {
+    Task<Payload> inner = next(std::move(call));
+    co_return co_await inner;
+  }
+};
+
+TEST(Signals, UndecodableOnesAreDroppedBehindAnInterceptor) {
+  WorkflowRegistry registry;
+  registry.add(kLog);
+  engine::RunOptions options;
+  options.interceptors.emplace_back([] { return std::make_unique<Awaits>(); });
+  engine::Run run{registry, std::move(options)};
+  HistoryBuilder history;
+  history.started("Log").signaled("quick", 1).signaled("quick", std::string{"a"});
+  const auto outcome = run.process(history.task_started().full_task());
+  EXPECT_EQ(outcome.kind, engine::TaskOutcome::Kind::kCompleted) << outcome.failure.message();
+  EXPECT_EQ(outcome.corrupted_signals, 1U);
 }
 
 // --- updates

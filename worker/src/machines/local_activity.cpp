@@ -7,6 +7,7 @@
 #include <tempora/failure.hpp>
 
 #include "converter/options.hpp"
+#include "converter/too_large.hpp"
 #include "engine/run_state.hpp"
 
 namespace tempora::engine {
@@ -244,10 +245,7 @@ void LocalActivityMachine::make_fit(LocalMarker& end, std::size_t limit) const {
   command.set_command_type(enums::COMMAND_TYPE_RECORD_MARKER);
   write(end, command);
   if (command.ByteSizeLong() <= limit) return;
-  end.failure = ApplicationError{fmt::format("[TMPRL1103] the result has {} bytes, the limit is {}",
-                                             result, limit),
-                                 "PayloadsTooLarge", true}
-                    .proto();
+  end.failure = payloads_too_large("the result", result, limit).proto();
   end.result.Clear();
 }
 

@@ -4,6 +4,7 @@
 
 #include <tempora/failure.hpp>
 
+#include "converter/too_large.hpp"
 #include "engine/run_state.hpp"
 
 namespace tempora::engine {
@@ -15,12 +16,9 @@ namespace {
 // What a body has at most beside the request, the outcome and the ids: its type's name, numbers.
 constexpr std::size_t kEnvelopeBytes = 128;
 
-ApplicationError too_large(const std::string& what, const std::string& id, std::size_t bytes,
-                           std::size_t limit) {
-  return ApplicationError{
-      fmt::format("[TMPRL1103] the {} of update {} is {} bytes, the limit is {}", what, id, bytes,
-                  limit),
-      "PayloadsTooLarge", true};
+ApplicationError without_room(std::string_view what, const std::string& id, std::size_t bytes,
+                              std::size_t limit) {
+  return payloads_too_large(fmt::format("the {} of update {}", what, id), bytes, limit);
 }
 
 }  // namespace
@@ -38,7 +36,7 @@ UpdateMachine::UpdateMachine(RunState& run, std::string id, std::string request_
 void UpdateMachine::check_acceptance() const {
   const std::size_t limit = run_.answer_limit();
   const std::size_t bytes = request_->ByteSizeLong() + request_message_id_.size() + kEnvelopeBytes;
-  if (bytes > limit) throw too_large("acceptance", id_, bytes, limit);
+  if (bytes > limit) throw without_room("acceptance", id_, bytes, limit);
 }
 
 void UpdateMachine::accept(SourceLocation handler) {
@@ -62,7 +60,7 @@ void UpdateMachine::reject(const temporal::api::failure::v1::Failure& failure) {
   const auto bytes = [&] { return rejection.ByteSizeLong() + kEnvelopeBytes; };
   if (bytes() > limit) rejection.clear_rejected_request();  // the server has it anyway
   if (const std::size_t still = bytes(); still > limit)
-    *rejection.mutable_failure() = too_large("rejection", id_, still, limit).proto();
+    *rejection.mutable_failure() = without_room("rejection", id_, still, limit).proto();
   add_message("reject", rejection);
 }
 
@@ -85,7 +83,7 @@ void UpdateMachine::respond(update::Response response) {
   // what was sent, and nothing is compared but the update's id.
   const std::size_t limit = run_.answer_limit();
   if (const std::size_t bytes = response.ByteSizeLong() + kEnvelopeBytes; bytes > limit) {
-    const ApplicationError error = too_large("answer", id_, bytes, limit);
+    const ApplicationError error = without_room("answer", id_, bytes, limit);
     run_.logger().warn("{}", error.what());
     *response.mutable_outcome()->mutable_failure() = error.proto();
   }

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "converter/time.hpp"
+#include "converter/too_large.hpp"
 #include "interceptor/chain.hpp"
 #include "metrics/measure.hpp"
 #include "nexus_state.hpp"
@@ -251,11 +252,9 @@ void NexusWorker::call_handler(Running& running, Answer& answer) const {
 void NexusWorker::check_size(const Answer& answer) const {
   const std::size_t bytes = answer.given.result ? answer.given.result->ByteSizeLong() : 0;
   if (bytes <= options_.payload_limit_bytes) return;
-  throw NexusHandlerError{
-      NexusErrorType::kInternal,
-      fmt::format("[TMPRL1103] the operation's result has {} bytes, the server takes {}", bytes,
-                  options_.payload_limit_bytes),
-      /*retryable=*/false};
+  throw NexusHandlerError{NexusErrorType::kInternal,
+                          too_large("the operation's result", bytes, options_.payload_limit_bytes),
+                          /*retryable=*/false};
 }
 
 void NexusWorker::respond(const std::shared_ptr<Running>& running, Answer answer) {
@@ -314,7 +313,8 @@ void NexusWorker::send(const std::shared_ptr<Running>& running, std::string_view
       *environment_, method, std::move(request), plan,
       [self = shared_from_this(), running](CallStatus status, const Response&) {
         const bool codec = is_refused_by_codec(status);
-        if ((codec || is_message_too_large(status)) && !running->refused) {
+        if ((codec || is_message_too_large(status) || is_invalid_text(status)) &&
+            !running->refused) {
           running->refused = true;  // a codec may do it the next time
           return self->refuse(
               running, NexusHandlerError{NexusErrorType::kInternal, status.message, codec}.proto());

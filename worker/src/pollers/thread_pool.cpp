@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -35,16 +36,24 @@ void ThreadPool::post(Job job) {
     state_->work.notify_one();
     return;
   }
-  ++state_->threads;
-  std::thread{&ThreadPool::loop, state_}.detach();
+  add_thread(state_);
 }
 
 void ThreadPool::replace_one() {
   const std::lock_guard lock{state_->mutex};
   if (state_->stopping) return;
   ++state_->max_threads;
-  ++state_->threads;
-  std::thread{&ThreadPool::loop, state_}.detach();
+  add_thread(state_);
+}
+
+// Under its lock. Where the system gives no more threads, those that are there do the work.
+void ThreadPool::add_thread(const std::shared_ptr<State>& state) {
+  try {
+    std::thread{&ThreadPool::loop, state}.detach();
+    ++state->threads;
+  } catch (const std::system_error&) {
+    if (state->threads == 0) throw;
+  }
 }
 
 void ThreadPool::replaced_one_is_back() {

@@ -30,6 +30,7 @@ class ThreadPool {
 
  private:
   struct State;
+  static void add_thread(const std::shared_ptr<State>& state);
   static void loop(std::shared_ptr<State> state);
   std::shared_ptr<State> state_;
 };

@@ -36,8 +36,8 @@ constexpr std::chrono::seconds kDescribeBudget{5};
 constexpr std::chrono::seconds kShutdownCallBudget{3};
 // How long open polls may take to end once the server was told to end them.
 constexpr std::chrono::seconds kPollsClosedBudget{5};
-// Workflow tasks in hand are answered within this time or given up: the server repeats them
-// elsewhere.
+// Workflow tasks in hand are answered within this time (while local activities run, within the
+// grace) or given up: the server repeats them elsewhere.
 constexpr std::chrono::seconds kWorkflowTasksBudget{10};
 constexpr std::chrono::seconds kCancelledPollsBudget{2};
 
@@ -165,8 +165,8 @@ struct Worker::Impl {
   }
   bool tell_server();
   void close_polls();
-  void end_activities(Clock::time_point began);
-  void end_nexus(Clock::time_point began);
+  void end_workflow_tasks(Clock::time_point grace);
+  void end_activities(Clock::time_point grace);
 
   WorkerOptions options;
   const std::string namespace_;
@@ -303,6 +303,7 @@ void Worker::Impl::start_workflows() {
           .metrics = options.metrics},
       activity_worker, local_runner);
   count_start("WorkflowWorker");
+  count_start("LocalActivityWorker");
 }
 
 void Worker::Impl::start_nexus() {
@@ -374,6 +375,9 @@ void Worker::Impl::fill(pollers::WorkerHeartbeats::Heartbeat& beat) const {
     beat.set_total_sticky_cache_hit(now.cache_hits);
     beat.set_total_sticky_cache_miss(now.cache_misses);
     beat.set_current_sticky_cache_size(static_cast<std::int32_t>(workflow_worker->cached_runs()));
+    write_slots(local_runner->numbers(), beat.mutable_local_activity_slots_info());
+    // They come with a workflow task that has its slot: a full machine holds none of them back.
+    beat.mutable_local_activity_slots_info()->set_slot_supplier_kind("Fixed");
   }
   if (activity_worker != nullptr) {
     const auto now = activity_worker->numbers();
@@ -437,45 +441,47 @@ void Worker::Impl::close_polls() {
   closed(Clock::now() + kCancelledPollsBudget);
 }
 
-void Worker::Impl::end_activities(Clock::time_point began) {
-  if (activity_worker == nullptr) return;
-  const Clock::time_point grace = began + options.graceful_shutdown;
-  if (!activity_worker->wait_idle(grace)) {
-    activity_worker->cancel_running(CancelReason::kWorkerShutdown);
+void Worker::Impl::end_workflow_tasks(Clock::time_point grace) {
+  if (workflow_worker == nullptr) return;
+  const Clock::time_point until = Clock::now() + kWorkflowTasksBudget;
+  bool idle = workflow_worker->wait_idle(until);
+  if (!idle && local_runner->busy()) idle = workflow_worker->wait_idle(grace);
+  if (!idle) {
+    options.log.warn("a workflow task was left unanswered");
+    // Before its local activities are told: that they stop must not become their failure on record.
+    workflow_worker->abandon();
   }
-  const Clock::time_point patience = std::max(grace, Clock::now()) + options.shutdown_patience;
-  if (!activity_worker->wait_idle(patience) || !activity_worker->stop_threads(patience)) {
-    options.log.error("an activity ignored the shutdown and was left behind");
-  }
+  local_runner->cancel_all(CancelReason::kWorkerShutdown);
+  workflow_worker->stop_threads(until);
 }
 
-void Worker::Impl::end_nexus(Clock::time_point began) {
-  if (nexus_worker == nullptr) return;
-  const Clock::time_point grace = began + options.graceful_shutdown;
-  if (!nexus_worker->wait_idle(grace)) nexus_worker->ask_to_stop();
+// All are told before the first is waited for.
+void Worker::Impl::end_activities(Clock::time_point grace) {
+  if (activity_worker != nullptr && !activity_worker->wait_idle(grace))
+    activity_worker->cancel_running(CancelReason::kWorkerShutdown);
+  if (nexus_worker != nullptr && !nexus_worker->wait_idle(grace)) nexus_worker->ask_to_stop();
   const Clock::time_point patience = std::max(grace, Clock::now()) + options.shutdown_patience;
-  if (!nexus_worker->wait_idle(patience) || !nexus_worker->stop_threads(patience)) {
+  if (workflow_worker != nullptr && !local_runner->stop(patience))
+    options.log.error("a local activity ignored the shutdown and was left behind");
+  const auto ends = [patience](auto& worker) {
+    return worker == nullptr || (worker->wait_idle(patience) && worker->stop_threads(patience));
+  };
+  if (!ends(activity_worker))
+    options.log.error("an activity ignored the shutdown and was left behind");
+  if (!ends(nexus_worker))
     options.log.error("a handler of Nexus ignored the shutdown and was left behind");
-  }
 }
 
 void Worker::Impl::shutdown() {
   if (!started || ended) return;
   ended = true;
-  const Clock::time_point began = Clock::now();
+  const Clock::time_point grace = Clock::now() + options.graceful_shutdown;
   options.log.info("worker stops");
   stop_polling();
   close_polls();
   if (heartbeats != nullptr) heartbeats->stop();
-  if (workflow_worker != nullptr) {
-    const Clock::time_point until = Clock::now() + kWorkflowTasksBudget;
-    if (!workflow_worker->wait_idle(until)) options.log.warn("a workflow task was left unanswered");
-    local_runner->cancel_all(CancelReason::kWorkerShutdown);
-    workflow_worker->stop_threads(until);
-    local_runner->stop(until);
-  }
-  end_activities(began);
-  end_nexus(began);
+  end_workflow_tasks(grace);
+  end_activities(grace);
   options.log.info("worker stopped");
 }
 

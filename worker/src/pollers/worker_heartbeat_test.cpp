@@ -1,68 +1,31 @@
-// A worker's heartbeats where the server was away when the worker started.
+// A worker's heartbeats: what they say, and where the server was away when the worker started.
 #include "worker_heartbeat.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <temporal/api/workflowservice/v1/request_response.pb.h>
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <future>
 #include <mutex>
+#include <tempora/definition.hpp>
+#include <tempora/prometheus.hpp>
 #include <tempora/worker.hpp>
+#include <utility>
 
 #include "fake_transport.hpp"
+#include "testing/history_builder.hpp"
 
 namespace tempora::pollers {
 namespace {
 
 using namespace std::chrono_literals;
 namespace api = temporal::api::workflowservice::v1;
-
-// Lets a test wait for the next call.
-class Heard : public FakeTransport {
- public:
-  std::shared_ptr<PendingCall> start(std::string_view method,
-                                     const google::protobuf::Message& request,
-                                     google::protobuf::Message* response, CallOptions options,
-                                     std::function<void(CallStatus)> done) override {
-    std::unique_lock lock{gate_};
-    if (closed_) {
-      lock.unlock();
-      done({.code = grpc_code::kCancelled, .message = "closed"});
-      return std::make_shared<Call>();
-    }
-    auto call =
-        FakeTransport::start(method, request, response, std::move(options), std::move(done));
-    heard_.notify_all();
-    return call;
-  }
-  // Null if none comes.
-  std::shared_ptr<Call> next() {
-    std::shared_ptr<Call> call;
-    std::unique_lock lock{gate_};
-    heard_.wait_for(lock, 10s, [&] {
-      call = take();
-      return call != nullptr;
-    });
-    return call;
-  }
-  void close() {
-    {
-      const std::lock_guard lock{gate_};
-      closed_ = true;
-    }
-    while (const auto call = take()) call->cancel();
-  }
-
- private:
-  std::mutex gate_;
-  std::condition_variable heard_;
-  bool closed_ = false;
-};
+using ::testing::HasSubstr;
 
 struct Beating {
-  std::shared_ptr<Heard> transport = std::make_shared<Heard>();
+  std::shared_ptr<FakeTransport> transport = std::make_shared<FakeTransport>();
   std::shared_ptr<CallEnvironment> environment =
       std::make_shared<CallEnvironment>(transport, "default");
   std::shared_ptr<WorkerHeartbeats> heartbeats = std::make_shared<WorkerHeartbeats>(
@@ -113,9 +76,11 @@ TEST(LateHeartbeats, StayAwayFromANamespaceThatDoesNotWantThem) {
   EXPECT_EQ(beating.transport->started(), 1U);
 }
 
-// Cannot be asked about its namespace the first time.
+// Cannot be asked about its namespace the first time, unless it is not late.
 class LateServer : public FakeTransport {
  public:
+  explicit LateServer(bool late = true) : asked_(!late) {}
+
   std::shared_ptr<PendingCall> start(std::string_view method,
                                      const google::protobuf::Message& request,
                                      google::protobuf::Message* response, CallOptions options,
@@ -131,10 +96,12 @@ class LateServer : public FakeTransport {
         done({});
       }
     } else if (method.ends_with("/RecordWorkerHeartbeat")) {
+      auto beat =
+          static_cast<const api::RecordWorkerHeartbeatRequest&>(request).worker_heartbeat(0);
       done({});
-      if (!beaten_.exchange(true)) first_beat.set_value();
+      if (!beaten_.exchange(true)) first_beat.set_value(std::move(beat));
     } else if (method.ends_with("/ShutdownWorker")) {
-      told_last = static_cast<const api::ShutdownWorkerRequest&>(request).has_worker_heartbeat();
+      last = static_cast<const api::ShutdownWorkerRequest&>(request);
       done({.code = grpc_code::kUnimplemented, .message = "scripted"});
     } else {
       return FakeTransport::start(method, request, response, std::move(options), std::move(done));
@@ -142,11 +109,11 @@ class LateServer : public FakeTransport {
     return std::make_shared<Call>();
   }
 
-  std::promise<void> first_beat;
-  std::atomic<bool> told_last{false};
+  std::promise<WorkerHeartbeats::Heartbeat> first_beat;
+  api::ShutdownWorkerRequest last;  // once the worker has stopped
 
  private:
-  std::atomic<bool> asked_{false};
+  std::atomic<bool> asked_;
   std::atomic<bool> beaten_{false};
 };
 
@@ -162,7 +129,60 @@ TEST(LateHeartbeats, OfAWorkerThatStartedBeforeItsServerAreSent) {
   worker.start();
   EXPECT_EQ(server->first_beat.get_future().wait_for(10s), std::future_status::ready);
   worker.shutdown();
-  EXPECT_TRUE(server->told_last);
+  EXPECT_TRUE(server->last.has_worker_heartbeat());
+}
+
+const ActivityType<Void, Void> kRefuses{"refuses", {.start_to_close = 1s}};
+
+struct InTheWorker {
+  Task<void> run(Context& ctx) {
+    try {
+      co_await ctx.start_local(kRefuses);
+    } catch (const ActivityError&) {
+    }
+    co_await ctx.start_local(kNothing);
+  }
+};
+const Definition<InTheWorker> kInTheWorker{"InTheWorker", run(&InTheWorker::run)};
+
+TEST(Heartbeats, AndMeasurementsTellOfLocalActivitiesAsOfOtherWork) {
+  const auto server = std::make_shared<LateServer>(/*late=*/false);
+  const auto metrics = std::make_shared<PrometheusMetrics>();
+  WorkerOptions options;
+  options.task_queue = testing::kQueue;
+  options.max_concurrent_local_activities = 7;
+  options.resources = ResourceLimits{};
+  options.metrics = metrics;
+  Worker worker{server, "default", options};
+  worker.add(kInTheWorker);
+  worker.add(kNothing, [](ActivityContext&, const Void&) { return Void{}; });
+  worker.add(kRefuses, [](ActivityContext&, const Void&) -> Void {
+    throw ApplicationError{"no", "Refused", true};
+  });
+  worker.start();
+  auto beat = server->first_beat.get_future();
+  ASSERT_EQ(beat.wait_for(10s), std::future_status::ready);
+  const auto first = beat.get().local_activity_slots_info();
+  EXPECT_EQ(first.current_available_slots(), 7);
+  EXPECT_EQ(first.current_used_slots(), 0);
+  EXPECT_EQ(first.slot_supplier_kind(), "Fixed") << "they have no gate";
+
+  const auto poll = server->next("PollWorkflowTaskQueue");
+  ASSERT_NE(poll, nullptr);
+  poll->answer(testing::HistoryBuilder{}.started("InTheWorker").task_started().full_task());
+  const auto completed = server->next("RespondWorkflowTaskCompleted");
+  ASSERT_NE(completed, nullptr);
+  completed->answer(api::RespondWorkflowTaskCompletedResponse{});
+  worker.shutdown();
+  const auto& last = server->last.worker_heartbeat().local_activity_slots_info();
+  EXPECT_EQ(last.total_processed_tasks(), 2);
+  EXPECT_EQ(last.total_failed_tasks(), 1);
+  const std::string tags =
+      R"({namespace="default",task_queue="queue",worker_type="LocalActivityWorker"})";
+  const std::string text = metrics->text();
+  EXPECT_THAT(text, HasSubstr("temporal_worker_start_total" + tags + " 1\n"));
+  EXPECT_THAT(text, HasSubstr("temporal_worker_task_slots_available" + tags + " 7\n"));
+  EXPECT_THAT(text, HasSubstr("temporal_worker_task_slots_used" + tags + " 0\n"));
 }
 
 }  // namespace

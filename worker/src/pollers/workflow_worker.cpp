@@ -12,6 +12,8 @@
 
 #include "converter/benign.hpp"
 #include "converter/time.hpp"
+#include "converter/too_large.hpp"
+#include "converter/utf8.hpp"
 #include "history_fetch.hpp"
 #include "metrics/measure.hpp"
 #include "poller_hint.hpp"
@@ -64,7 +66,7 @@ std::optional<Completion> without_answers(Completion completion, const std::stri
     if (!holds_payloads(result)) continue;
     result.Clear();
     result.set_result_type(enums::QUERY_RESULT_TYPE_FAILED);
-    result.set_error_message(why);
+    result.set_error_message(valid_utf8(why));
     changed = true;
   }
   if (!changed) return std::nullopt;
@@ -75,9 +77,10 @@ bool starts_at_first_event(const PolledTask& task) {
   return task.history().events_size() > 0 && task.history().events(0).event_id() == 1;
 }
 
-temporal::api::failure::v1::Failure runtime_failure(std::string_view type, std::string message) {
+temporal::api::failure::v1::Failure runtime_failure(std::string_view type,
+                                                    const std::string& message) {
   temporal::api::failure::v1::Failure failure;
-  failure.set_message(std::move(message));
+  failure.set_message(valid_utf8(message));
   failure.set_source("tempora");
   failure.mutable_application_failure_info()->set_type(std::string{type});
   return failure;
@@ -453,6 +456,7 @@ void WorkflowWorker::go_on(Hand hand) {
   if (abandoned_) return;
   const std::shared_ptr<LocalSession> session = hand->entry->locals;
   engine::Run& run = *hand->entry->run;
+  bool took_one = false;  // else a task that begins late would bring nothing on
   while (true) {
     engine::LocalResult result;
     bool beat = false;
@@ -462,8 +466,10 @@ void WorkflowWorker::go_on(Hand hand) {
         session->parked = std::move(hand);
         return;
       }
-      beat = session->results.empty() || !run.has_room(session->results.front());
+      beat = session->results.empty() || (session->heartbeat_due && took_one) ||
+             !run.has_room(session->results.front());
       if (!beat) {
+        took_one = true;
         result = std::move(session->results.front());
         session->results.pop_front();
       }
@@ -487,6 +493,7 @@ void WorkflowWorker::complete(Hand hand, engine::TaskOutcome outcome) {
   Completion completion = std::move(outcome.completion);
   hand->run_closed = outcome.run_closed;
   hand->evict = outcome.evict;
+  hand->corrupted_signals = outcome.corrupted_signals;
   if (outcome.run_closed && !completion.commands().empty()) {
     const auto& end = completion.commands(completion.commands_size() - 1);
     hand->terminal_command = end.command_type();
@@ -516,11 +523,9 @@ void WorkflowWorker::complete(Hand hand, engine::TaskOutcome outcome) {
   }
   if (completion.force_create_new_workflow_task()) completion.set_return_new_workflow_task(true);
   if (const std::size_t bytes = completion.ByteSizeLong(); bytes > kLargestRequestBytes) {
-    return fail(
-        std::move(hand), enums::WORKFLOW_TASK_FAILED_CAUSE_REQUEST_TOO_LARGE,
-        runtime_failure("RequestTooLarge",
-                        fmt::format("[TMPRL1103] the completion has {} bytes, the server takes {}",
-                                    bytes, kLargestRequestBytes)));
+    return fail(std::move(hand), enums::WORKFLOW_TASK_FAILED_CAUSE_REQUEST_TOO_LARGE,
+                runtime_failure("RequestTooLarge",
+                                too_large("the completion", bytes, kLargestRequestBytes)));
   }
   request_eager(*hand, completion);
   hand->task.response->clear_history();  // the events are in the run now; the
@@ -550,6 +555,9 @@ void WorkflowWorker::completed(Hand hand, const CallStatus& status, CompletionAn
   if (abandoned_) return;
   if (!status.ok()) return not_completed(std::move(hand), status);
   ++processed_;
+  // Not before: a task that is tried again meets them again.
+  if (hand->corrupted_signals > 0)
+    count("temporal_corrupted_signals", *hand, hand->corrupted_signals);
   let_go_of_abandoned(*hand);
   start_eager(*hand, answer);
   if (hand->run_closed) {
@@ -591,9 +599,15 @@ void WorkflowWorker::not_completed(Hand hand, const CallStatus& status) {
     return fail(std::move(hand),
                 enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
                 runtime_failure("CodecError", status.message));
+  } else if (is_invalid_text(status)) {
+    return fail(
+        std::move(hand), enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+        runtime_failure("InvalidText",
+                        "a name, an id or a key of this task is not UTF-8: " + status.message));
   } else if (status.code == grpc_code::kInvalidArgument) {
     log.error("completion refused: {}", status.message);
-    count("temporal_workflow_task_execution_failed", *hand);
+    // The server has failed the task itself, for a cause that its answer does not tell.
+    count_failed(*hand->task.response, enums::WORKFLOW_TASK_FAILED_CAUSE_UNSPECIFIED);
   } else {
     log.warn("completion not taken, code {}: {}", status.code, status.message);
   }
@@ -703,7 +717,7 @@ void WorkflowWorker::answer_query(Hand hand, api::RespondQueryTaskCompletedReque
           self->log_of(*hand).warn("query failed: {}", status.message);
           api::RespondQueryTaskCompletedRequest refusal;
           refusal.set_completed_type(enums::QUERY_RESULT_TYPE_FAILED);
-          refusal.set_error_message(status.message);
+          refusal.set_error_message(valid_utf8(status.message));
           return self->answer_query(std::move(hand), std::move(refusal));
         }
         if (!status.ok())
@@ -716,14 +730,14 @@ void WorkflowWorker::answer_query(Hand hand, api::RespondQueryTaskCompletedReque
       });
 }
 
-void WorkflowWorker::fail_query(Hand hand, std::string message) {
+void WorkflowWorker::fail_query(Hand hand, const std::string& message) {
   log_of(*hand).warn("query failed: {}", message);
   hand->entry->run.reset();
   hand->entry->locals.reset();
   api::RespondQueryTaskCompletedRequest answer;
   answer.set_completed_type(enums::QUERY_RESULT_TYPE_FAILED);
   *answer.mutable_failure() = runtime_failure("QueryFailed", message);
-  answer.set_error_message(std::move(message));
+  answer.set_error_message(answer.failure().message());
   answer_query(std::move(hand), std::move(answer));
 }
 
@@ -785,11 +799,11 @@ Logger WorkflowWorker::log_of(const PolledTask& task) const {
       .with("Attempt", std::to_string(task.attempt()));
 }
 
-void WorkflowWorker::count(std::string_view name, const InHand& hand) const {
+void WorkflowWorker::count(std::string_view name, const InHand& hand, std::size_t times) const {
   const MetricTag tags[] = {{"namespace", options_.namespace_},
                             {"task_queue", options_.task_queue},
                             {"workflow_type", hand.task.response->workflow_type().name()}};
-  options_.metrics->count(name, 1, tags);
+  options_.metrics->count(name, times, tags);
 }
 
 void WorkflowWorker::count_failed(const PolledTask& task, enums::WorkflowTaskFailedCause cause) {

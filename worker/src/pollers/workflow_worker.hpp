@@ -111,6 +111,7 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
     bool evict = false;  // the engine says the run is of no further use
     temporal::api::enums::v1::CommandType terminal_command{};
     bool benign = false;  // the failure with which the run ends
+    std::size_t corrupted_signals = 0;
     std::vector<Permit> eager;
     std::vector<std::uint64_t> abandoned;  // local activities, by what the task decided
   };
@@ -150,7 +151,7 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
             temporal::api::failure::v1::Failure failure);
   void answer_query(Hand hand,
                     temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest answer);
-  void fail_query(Hand hand, std::string message);
+  void fail_query(Hand hand, const std::string& message);
   void came_back(Hand hand);
   void finish(Hand hand, bool keep_run);
 
@@ -169,7 +170,7 @@ class WorkflowWorker : public std::enable_shared_from_this<WorkflowWorker> {
   void count_failed(const PolledTask& task,
                     temporal::api::enums::v1::WorkflowTaskFailedCause cause);
   void count_cache(std::size_t evicted) const;
-  void count(std::string_view name, const InHand& hand) const;
+  void count(std::string_view name, const InHand& hand, std::size_t times = 1) const;
   void count_end_of_run(const InHand& hand) const;
 
   const std::shared_ptr<const CallEnvironment> environment_;

@@ -1,18 +1,17 @@
 // What becomes of an answer to a query that a codec or a limit refuses on this side, and of what a
-// task decided that was over before its answer came.
+// task decided that was over before its answer came; what is counted of completions.
 #include "workflow_worker.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
-#include <deque>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <string_view>
 #include <tempora/definition.hpp>
+#include <tempora/prometheus.hpp>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -25,6 +24,8 @@ namespace {
 using namespace std::chrono_literals;
 namespace api = temporal::api::workflowservice::v1;
 namespace enums = temporal::api::enums::v1;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 struct Asked {
   bool done = false;
@@ -32,8 +33,10 @@ struct Asked {
     co_await ctx.wait_until([this] { return done; });
   }
   int get() const { return 5; }
+  void end(Context&, bool really) { done = really; }
 };
-const Definition<Asked> kAsked{"Asked", run(&Asked::run), query("get", &Asked::get)};
+const Definition<Asked> kAsked{"Asked", run(&Asked::run), query("get", &Asked::get),
+                               signal("end", &Asked::end)};
 
 const ActivityType<Void, void> kSlow{"slow", {.start_to_close = 1min}};
 const ActivityType<Void, void> kQuick{"quick", {.start_to_close = 1min}};
@@ -56,45 +59,23 @@ struct Hurries {
 };
 const Definition<Hurries> kHurries{"Hurries", run(&Hurries::run), signal("end", &Hurries::end)};
 
-// Lets a test wait for the next call of a name.
-class AwaitedTransport : public FakeTransport {
- public:
-  std::shared_ptr<PendingCall> start(std::string_view method,
-                                     const google::protobuf::Message& request,
-                                     google::protobuf::Message* response, CallOptions options,
-                                     std::function<void(CallStatus)> done) override {
-    const std::lock_guard lock{gate_};
-    auto call =
-        FakeTransport::start(method, request, response, std::move(options), std::move(done));
-    started_one_.notify_all();
-    return call;
+// Takes longer over the first result than is left of its task; the second one waits all the time.
+struct Ponders {
+  Task<void> run(Context& ctx) {
+    const auto first = ctx.start_local(kQuick);
+    const auto second = ctx.start_local(kQuick);
+    co_await first;
+    std::this_thread::sleep_for(1800ms);
+    co_await second;
   }
-  // Those of other names are kept. Null if none comes.
-  std::shared_ptr<Call> next(std::string_view name) {
-    std::shared_ptr<Call> call;
-    std::unique_lock lock{gate_};
-    started_one_.wait_for(lock, 10s, [&] {
-      while (auto one = take()) open_.push_back(std::move(one));
-      const auto found =
-          std::ranges::find_if(open_, [&](const auto& one) { return one->method == name; });
-      if (found == open_.end()) return false;
-      call = std::move(*found);
-      open_.erase(found);
-      return true;
-    });
-    return call;
-  }
-
- private:
-  std::mutex gate_;
-  std::condition_variable started_one_;
-  std::deque<std::shared_ptr<Call>> open_;  // that nobody has asked for yet
 };
+const Definition<Ponders> kPonders{"Ponders", run(&Ponders::run)};
 
 struct Answering {
-  std::shared_ptr<AwaitedTransport> transport = std::make_shared<AwaitedTransport>();
+  std::shared_ptr<FakeTransport> transport = std::make_shared<FakeTransport>();
   std::shared_ptr<activity::LocalRunner> locals;
   std::shared_ptr<WorkflowWorker> worker;
+  std::shared_ptr<PrometheusMetrics> metrics = std::make_shared<PrometheusMetrics>();
   testing::HistoryBuilder history;
 
   explicit Answering(const std::string& type = "Asked") {
@@ -103,12 +84,13 @@ struct Answering {
     const auto registry = std::make_shared<WorkflowRegistry>();
     registry->add(kAsked);
     registry->add(kHurries);
+    registry->add(kPonders);
     WorkflowWorkerOptions options;
     options.namespace_ = "default";
     options.task_queue = testing::kQueue;
     options.polls = 1;
     options.max_cached = 0;
-    options.metrics = no_metrics();
+    options.metrics = metrics;
     worker = std::make_shared<WorkflowWorker>(environment, registry, std::move(options), nullptr,
                                               locals);
     worker->start();
@@ -236,6 +218,66 @@ TEST(WorkflowWorker, LetsGoOfNoLocalActivityForATaskThatIsOver) {
   last->answer(api::RespondWorkflowTaskCompletedResponse{});
   EXPECT_EQ(answering.worker->numbers().tasks.processed, 1);
   EXPECT_NE(answering.transport->next("PollWorkflowTaskQueue"), nullptr);
+}
+
+TEST(WorkflowWorker, HeartbeatsATaskAlsoWhileResultsWait) {
+  Answering answering{"Ponders"};
+  testing::WorkflowTask task = answering.history.full_task();
+  auto& timeout = *task.mutable_history()
+                       ->mutable_events(0)
+                       ->mutable_workflow_execution_started_event_attributes()
+                       ->mutable_workflow_task_timeout();
+  timeout.set_seconds(2);
+  answering.hand_out(task);
+  const auto beat = answering.transport->next("RespondWorkflowTaskCompleted");
+  ASSERT_NE(beat, nullptr);
+  api::RespondWorkflowTaskCompletedRequest request;
+  ASSERT_TRUE(request.ParseFromString(beat->request));
+  EXPECT_TRUE(request.force_create_new_workflow_task());
+  ASSERT_EQ(request.commands_size(), 1) << "of the first one";
+  EXPECT_EQ(request.commands(0).command_type(), enums::COMMAND_TYPE_RECORD_MARKER);
+  beat->fail(grpc_code::kNotFound, "the task is over");
+}
+
+TEST(WorkflowWorker, CountsACompletionThatTheServerRefusesAsAFailedTask) {
+  const Answering answering;
+  answering.hand_out(answering.history.full_task());
+  const auto refused = answering.transport->next("RespondWorkflowTaskCompleted");
+  ASSERT_NE(refused, nullptr);
+  refused->fail(grpc_code::kInvalidArgument, "BadStartTimerAttributes: no timer id");
+  EXPECT_EQ(answering.worker->numbers().tasks.failed, 1);
+  EXPECT_THAT(answering.metrics->text(),
+              HasSubstr("temporal_workflow_task_execution_failed_total{namespace=\"default\","
+                        "task_queue=\"queue\",workflow_type=\"Asked\","
+                        "failure_reason=\"WorkflowError\"} 1\n"));
+}
+
+TEST(WorkflowWorker, CountsASignalThatCannotBeDecodedOnce) {
+  Answering answering;
+  testing::HistoryBuilder& history = answering.history;
+  const std::string no_bool = "no bool";
+  history.task_completed().signaled("end", no_bool).signaled("end", no_bool).task_started();
+  const auto answered = [&](std::int64_t previous_started) {
+    answering.hand_out(history.task(0, previous_started));
+    return answering.transport->next("RespondWorkflowTaskCompleted");
+  };
+  const auto lost = answered(3);
+  ASSERT_NE(lost, nullptr);
+  lost->fail(grpc_code::kNotFound, "the task is over");
+  EXPECT_THAT(answering.metrics->text(), Not(HasSubstr("temporal_corrupted_signals")));
+  const auto again = answered(3);
+  ASSERT_NE(again, nullptr);
+  again->answer(api::RespondWorkflowTaskCompletedResponse{});
+  const std::string counted =
+      "temporal_corrupted_signals_total{namespace=\"default\",task_queue=\"queue\","
+      "workflow_type=\"Asked\"} 2\n";
+  EXPECT_THAT(answering.metrics->text(), HasSubstr(counted));
+  const std::int64_t started = history.last_id();
+  history.task_completed().signaled("end", true).task_started();
+  const auto last = answered(started);
+  ASSERT_NE(last, nullptr);
+  last->answer(api::RespondWorkflowTaskCompletedResponse{});
+  EXPECT_THAT(answering.metrics->text(), HasSubstr(counted)) << "the run was built anew";
 }
 
 }  // namespace

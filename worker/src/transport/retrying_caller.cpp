@@ -168,6 +168,11 @@ bool is_message_too_large(const CallStatus& status) {
          text.starts_with("Sent message larger than max");
 }
 
+bool is_invalid_text(const CallStatus& status) {
+  return status.code == grpc_code::kInternal &&
+         status.message.find("invalid UTF-8") != std::string::npos;
+}
+
 bool is_retryable(const CallStatus& status, bool internal_is_final) {
   switch (status.code) {
     case grpc_code::kUnavailable:
@@ -175,7 +180,7 @@ bool is_retryable(const CallStatus& status, bool internal_is_final) {
     case grpc_code::kUnknown:
     case grpc_code::kDataLoss:
     case grpc_code::kOutOfRange: return true;
-    case grpc_code::kInternal: return !internal_is_final;
+    case grpc_code::kInternal: return !internal_is_final && !is_invalid_text(status);
     case grpc_code::kResourceExhausted: return !is_message_too_large(status);
     default: return false;
   }

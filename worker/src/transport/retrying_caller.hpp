@@ -75,6 +75,8 @@ struct CallEnd {
 bool is_retryable(const CallStatus& status, bool internal_is_final = false);
 // A RESOURCE_EXHAUSTED that means the message, not the rate: no retry will help.
 bool is_message_too_large(const CallStatus& status);
+// An INTERNAL that means a string which is not UTF-8: no retry will help.
+bool is_invalid_text(const CallStatus& status);
 // The attempt may have reached the server although no answer came.
 bool may_have_arrived(const CallStatus& status);
 // The pause after `attempt` (1 = the first) ended so, without jitter.

@@ -60,6 +60,12 @@ TEST_F(RetryingCallerTest, NeverRepeatsAMessageThatIsTooLarge) {
   EXPECT_EQ(call().attempts, 1);
 }
 
+TEST_F(RetryingCallerTest, NeverRepeatsTextThatIsNotUtf8) {
+  transport->then(grpc_code::kInternal,
+                  "grpc: error unmarshalling request: string field contains invalid UTF-8");
+  EXPECT_EQ(call().attempts, 1);
+}
+
 TEST_F(RetryingCallerTest, NeverRepeatsWhatWillNotChange) {
   for (const int code :
        {grpc_code::kInvalidArgument, grpc_code::kNotFound, grpc_code::kAlreadyExists,
