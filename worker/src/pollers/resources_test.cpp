@@ -1,9 +1,9 @@
 #include "resources.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
-#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -86,9 +86,8 @@ class Machine : public ::testing::Test {
 
  private:
   static constexpr ResourceLimits kLimits{.memory = 0.8, .cpu = 0.5};
-  const std::filesystem::path root_ =
-      std::filesystem::path{::testing::TempDir()} /
-      ("resources_test_" + std::to_string(reinterpret_cast<std::uintptr_t>(this)));
+  const std::filesystem::path root_ = std::filesystem::path{::testing::TempDir()} /
+                                      ("resources_test_" + std::to_string(::getpid()));
   Resources::Clock::time_point now_ = Resources::Clock::time_point{} + 24h;
   std::unique_ptr<Resources> resources_;
 };

@@ -59,14 +59,15 @@ struct Hurries {
 };
 const Definition<Hurries> kHurries{"Hurries", run(&Hurries::run), signal("end", &Hurries::end)};
 
-// Takes longer over the first result than is left of its task; the second one waits all the time.
+// Takes longer over the result that comes first than is left of its task; the other one waits all
+// the time.
 struct Ponders {
   Task<void> run(Context& ctx) {
-    const auto first = ctx.start_local(kQuick);
-    const auto second = ctx.start_local(kQuick);
-    co_await first;
+    const auto one = ctx.start_local(kQuick);
+    const auto other = ctx.start_local(kQuick);
+    co_await select(ctx, {one, other});
     std::this_thread::sleep_for(1800ms);
-    co_await second;
+    co_await join(ctx, {one, other});
   }
 };
 const Definition<Ponders> kPonders{"Ponders", run(&Ponders::run)};
@@ -234,7 +235,7 @@ TEST(WorkflowWorker, HeartbeatsATaskAlsoWhileResultsWait) {
   api::RespondWorkflowTaskCompletedRequest request;
   ASSERT_TRUE(request.ParseFromString(beat->request));
   EXPECT_TRUE(request.force_create_new_workflow_task());
-  ASSERT_EQ(request.commands_size(), 1) << "of the first one";
+  ASSERT_EQ(request.commands_size(), 1) << "of the one that came first";
   EXPECT_EQ(request.commands(0).command_type(), enums::COMMAND_TYPE_RECORD_MARKER);
   beat->fail(grpc_code::kNotFound, "the task is over");
 }

@@ -149,6 +149,7 @@ Outcome<TimePoint> TimeSkippingServer::now() const {
 
 Outcome<void> TimeSkippingServer::advance(Duration time, std::chrono::milliseconds limit) const {
   if (time < Duration::zero()) return std::unexpected(wrong("time: must not be negative"));
+  if (limit <= limit.zero()) return std::unexpected(wrong("limit: must be positive"));
   api::SleepRequest request;
   *request.mutable_duration() = TimeUtil::NanosecondsToDuration(time.count());
   // Once: another call would skip as much again.

@@ -44,8 +44,8 @@ class TimeSkippingServer {
   // The server's clock. It runs like any other until something skips it.
   Outcome<TimePoint> now() const;
   // The clock is set forward by `time`, at least zero; what falls due meanwhile happens. Returns
-  // when it is done: the clock stands still while activities run, so it takes as long as they do.
-  // Over `limit`, in real time: `kDeadlineExceeded`, in doubt; the server goes on to skip.
+  // when that is done, which takes as long as the activities that it brings about. Over `limit`, in
+  // real time and positive: `kDeadlineExceeded`, in doubt; the server goes on to skip.
   Outcome<void> advance(Duration time,
                         std::chrono::milliseconds limit = std::chrono::minutes{10}) const;
 
