@@ -12,7 +12,7 @@ namespace tempora::pollers {
 namespace {
 
 constexpr std::chrono::milliseconds kBetweenSamples{100};
-constexpr std::size_t kLargestFile = 64 * 1024;
+constexpr std::size_t kLargestFile = std::size_t{64} << 10;
 
 double share(double used, double of) { return of > 0 ? std::clamp(used / of, 0.0, 1.0) : 0; }
 

@@ -35,7 +35,7 @@ constexpr std::size_t kMostEagerActivities = 3;
 constexpr std::chrono::seconds kAnswerBudget{10};
 constexpr std::chrono::milliseconds kPollDeadline{70'000};
 // What the server takes in one request.
-constexpr std::size_t kLargestRequestBytes = 4 * 1024 * 1024;
+constexpr std::size_t kLargestRequestBytes = std::size_t{4} << 20;
 
 // Of a workflow task, where the start did not say.
 constexpr Duration kUsualTaskTimeout = std::chrono::seconds{10};
