@@ -50,7 +50,7 @@ TEST(RandomnessAndTime, AreTheSameForEveryWorkerThatReplaysTheRun) {
     EXPECT_EQ(first[3], "later");
     stage.kill_worker();
     stage.start_worker();
-    EXPECT_EQ(must(handle.query<Drawn>("read")), first);
+    EXPECT_EQ(query_after_kill<Drawn>(handle, "read"), first);
     must(handle.signal("finish"));
     must(other.signal("finish"));
     Drawn last = must(handle.result<Drawn>());

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <tempora/client.hpp>
 #include <tempora/definition.hpp>
 #include <tempora/worker.hpp>
@@ -28,6 +29,15 @@ template <class T>
 T must(Outcome<T> outcome) {
   if (!outcome) throw std::runtime_error{outcome.error().text()};
   if constexpr (!std::is_void_v<T>) return std::move(*outcome);
+}
+
+// The answer where a worker was killed a moment ago: its open poll may take the first question with
+// it.
+template <class T>
+T query_after_kill(const WorkflowHandle& handle, std::string_view name) {
+  Outcome<T> answer = handle.query<T>(name);
+  if (!answer) answer = handle.query<T>(name);
+  return must(std::move(answer));
 }
 
 class Stage {
