@@ -46,20 +46,23 @@ void Heartbeater::beat(Payloads details) {
 
 void Heartbeater::close() {
   const std::lock_guard lock{mutex_};
-  closed_ = true;
-  if (timer_ != 0) timers_->cancel(std::exchange(timer_, 0));
+  close_locked();
 }
 
 void Heartbeater::send_and_close() {
   std::unique_lock lock{mutex_};
   if (closed_) return;
-  closed_ = true;
-  if (timer_ != 0) timers_->cancel(std::exchange(timer_, 0));
+  close_locked();
   if (in_flight_) {
     sends_last_ = true;
   } else if (has_pending_) {
     send_locked(lock);
   }
+}
+
+void Heartbeater::close_locked() {
+  closed_ = true;
+  if (timer_ != 0) timers_->cancel(std::exchange(timer_, 0));
 }
 
 Heartbeater::Clock::time_point Heartbeater::last_beat() const {

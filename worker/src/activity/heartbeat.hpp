@@ -58,6 +58,7 @@ class Heartbeater : public std::enable_shared_from_this<Heartbeater> {
   Clock::time_point last_beat() const;
 
  private:
+  void close_locked();
   void send_locked(std::unique_lock<std::mutex>& lock);
   void answered(const std::optional<HeartbeatAnswer>& answer);
   void schedule_locked(Clock::duration wait);

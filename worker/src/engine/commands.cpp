@@ -7,7 +7,6 @@
 #include <tempora/failure.hpp>
 
 #include "converter/too_large.hpp"
-#include "converter/utf8.hpp"
 #include "engine/misuse.hpp"
 #include "engine/place.hpp"
 #include "engine/run_state.hpp"
@@ -464,10 +463,6 @@ temporal::api::query::v1::WorkflowQueryResult RunState::answer(
     }
     result.set_result_type(enums::QUERY_RESULT_TYPE_ANSWERED);
     *result.mutable_answer()->add_payloads() = std::move(payload);
-  } catch (const std::exception& error) {
-    result.set_result_type(enums::QUERY_RESULT_TYPE_FAILED);
-    result.set_error_message(valid_utf8(error.what()));
-    *result.mutable_failure() = to_proto(error);
   } catch (...) {
     result.set_result_type(enums::QUERY_RESULT_TYPE_FAILED);
     *result.mutable_failure() = to_proto(std::current_exception());
