@@ -93,13 +93,13 @@ TEST(LocalActivities, MayTakeLongerThanAWorkflowTask) {
     stage.runs(kLocals).does(kDo, [&](ActivityContext& context, const std::string& how) {
       if (how == "slow") {
         ++runs;
-        context.wait_cancelled(6s);
+        context.wait_cancelled(17s);
       }
       return how;
     });
     stage.start_worker();
     StartOptions options = stage.start_options();
-    options.task_timeout = 3s;
+    options.task_timeout = 10s;  // its heartbeat comes 2 s earlier: time for a machine that stalls
     const auto handle = stage.start_with(kLocals, options, std::string{"slow"});
     EXPECT_EQ(must(handle.result<std::string>()), "slow, last");
     EXPECT_EQ(runs.load(), 1) << "the task was kept, so nothing ran twice";
