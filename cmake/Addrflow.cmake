@@ -74,3 +74,28 @@ function(addrflow_test)
       PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
   endif()
 endfunction()
+
+# Not where the whole build is under a sanitizer: the fuzzers bring their own.
+if(ADDRFLOW_TESTS AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND NOT CMAKE_CXX_FLAGS MATCHES "sanitize")
+  set(ADDRFLOW_FUZZERS ON)
+endif()
+
+# NAME_fuzz, a libFuzzer program that ctest runs for a moment and `./dev fuzz` for as long as one likes.
+# SEEDS: a folder of inputs to begin with.
+function(addrflow_fuzzer)
+  cmake_parse_arguments(arg "" "NAME;SEEDS" "SOURCES;LIBS;INCLUDES" ${ARGN})
+  if(NOT ADDRFLOW_FUZZERS)
+    return()
+  endif()
+  set(program ${arg_NAME}_fuzz)
+  set(folder "${PROJECT_BINARY_DIR}/fuzz/${arg_NAME}")
+  file(MAKE_DIRECTORY "${folder}")
+  add_executable(${program} ${arg_SOURCES})
+  target_include_directories(${program} PRIVATE ${arg_INCLUDES})
+  target_compile_options(${program} PRIVATE -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined)
+  target_link_options(${program} PRIVATE -fsanitize=fuzzer,address,undefined)
+  target_link_libraries(${program} PRIVATE addrflow_flags ${arg_LIBS})
+  add_test(NAME fuzz.${arg_NAME} COMMAND ${program} -runs=10000 -seed=1 -max_len=4200
+    "-artifact_prefix=${folder}-" "${folder}" ${arg_SEEDS})
+  set_tests_properties(fuzz.${arg_NAME} PROPERTIES LABELS fast TIMEOUT 120)
+endfunction()

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "converter/benign.hpp"
+#include "converter/time.hpp"
 #include "converter/too_large.hpp"
 #include "interceptor/chain.hpp"
 #include "metrics/measure.hpp"
@@ -30,14 +31,6 @@ constexpr std::chrono::seconds kShortestAnswerTime{5};
 // hangs frees its slot; earlier, its answer could overtake the server's own record of the time-out.
 constexpr std::chrono::seconds kWatchdogSlack{5};
 
-Duration duration_of(const google::protobuf::Duration& duration) {
-  return std::chrono::seconds{duration.seconds()} + std::chrono::nanoseconds{duration.nanos()};
-}
-
-TimePoint time_of(const google::protobuf::Timestamp& time) {
-  return TimePoint{std::chrono::seconds{time.seconds()} + std::chrono::nanoseconds{time.nanos()}};
-}
-
 ActivityInfo info_of(const api::PollActivityTaskQueueResponse& task,
                      const std::string& task_queue) {
   ActivityInfo info;
@@ -49,12 +42,12 @@ ActivityInfo info_of(const api::PollActivityTaskQueueResponse& task,
   info.workflow_type = task.workflow_type().name();
   info.task_queue = task_queue;
   info.attempt = task.attempt();
-  info.scheduled_time = time_of(task.scheduled_time());
-  info.current_attempt_scheduled_time = time_of(task.current_attempt_scheduled_time());
-  info.started_time = time_of(task.started_time());
-  info.schedule_to_close = duration_of(task.schedule_to_close_timeout());
-  info.start_to_close = duration_of(task.start_to_close_timeout());
-  info.heartbeat = duration_of(task.heartbeat_timeout());
+  info.scheduled_time = from_proto(task.scheduled_time());
+  info.current_attempt_scheduled_time = from_proto(task.current_attempt_scheduled_time());
+  info.started_time = from_proto(task.started_time());
+  info.schedule_to_close = from_proto(task.schedule_to_close_timeout());
+  info.start_to_close = from_proto(task.start_to_close_timeout());
+  info.heartbeat = from_proto(task.heartbeat_timeout());
   info.task_token = task.task_token();
   info.headers = tempora::detail::read_headers(task.header());
   return info;

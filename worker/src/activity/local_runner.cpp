@@ -1,6 +1,7 @@
 #include "local_runner.hpp"
 
 #include "converter/benign.hpp"
+#include "converter/time.hpp"
 #include "converter/too_large.hpp"
 #include "interceptor/chain.hpp"
 #include "metrics/measure.hpp"
@@ -284,10 +285,7 @@ std::optional<Duration> LocalRunner::pause_before_next(const Call& call,
   Duration pause = wanted >= static_cast<double>(most.count())
                        ? most
                        : Duration{static_cast<Duration::rep>(wanted)};
-  if (application.has_next_retry_delay()) {
-    pause = std::chrono::seconds{application.next_retry_delay().seconds()} +
-            std::chrono::nanoseconds{application.next_retry_delay().nanos()};
-  }
+  if (application.has_next_retry_delay()) pause = from_proto(application.next_retry_delay());
   if (call.request.schedule_to_close > Duration::zero() && pause >= call.left())
     return std::nullopt;
   return pause;

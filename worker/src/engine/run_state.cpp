@@ -71,6 +71,11 @@ std::string position_of(const SourceLocation& where) {
   return where.line() == 0 ? std::string{} : fmt::format("{}:{}", where.file_name(), where.line());
 }
 
+TaskFailure unreadable(const HistoryEvent& event, std::string_view why) {
+  return TaskFailure{enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+                     fmt::format("history {} {}", describe(event), why)};
+}
+
 }  // namespace
 
 RunState::RunState(const WorkflowRegistry& registry, RunOptions options)
@@ -356,6 +361,7 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
   for (int i = first; i < chunk.end; ++i) {
     const HistoryEvent& event = events.Get(i);
     if (event.event_type() == enums::EVENT_TYPE_WORKFLOW_EXECUTION_STARTED) {
+      if (workflow_) throw unreadable(event, "begins a run that has begun");
       initialise(task, event);
       main = std::make_unique<detail::Root>();
       main->scope = root_scope_;
@@ -373,6 +379,7 @@ void RunState::activate(const WorkflowTask& task, const Chunk& chunk, bool live)
       id_random_ = RandomStream{seed, "id"};
     }
   }
+  if (!workflow_) throw unreadable(*closing_, "comes before WorkflowExecutionStarted");
   for (Arrival& arrival : handlers) {
     if (arrival.update) {
       auto root = std::make_unique<detail::Root>();
@@ -730,11 +737,8 @@ void RunState::apply(const HistoryEvent& event) {
     }
     default: break;
   }
-  if (!is_bookkeeping(event)) {
-    throw TaskFailure{
-        enums::WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-        fmt::format("history {} is of a type that this runtime does not know", describe(event))};
-  }
+  if (!is_bookkeeping(event))
+    throw unreadable(event, "is of a type that this runtime does not know");
 }
 
 void RunState::touch() {
