@@ -7,12 +7,17 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace tempora {
@@ -57,11 +62,39 @@ inline constexpr bool kIsOptional = false;
 template <class T>
 inline constexpr bool kIsOptional<std::optional<T>> = true;
 
+// Throws `PayloadError` for a number that is not a whole one from `least` to `most`.
+void check_whole_number(const nlohmann::json& json, std::int64_t least, std::uint64_t most);
+
+// Throws `PayloadError` for a number that its place in `T` cannot hold; nlohmann::json would cut it
+// off. What it makes of types of your own is left to it.
+template <class T>
+void check_numbers(const nlohmann::json& json) {
+  if constexpr (std::same_as<T, bool> || std::same_as<T, nlohmann::json>) {
+    return;
+  } else if constexpr (std::integral<T>) {
+    using Limits = std::numeric_limits<T>;
+    check_whole_number(json, static_cast<std::int64_t>(Limits::min()),
+                       static_cast<std::uint64_t>(Limits::max()));
+  } else if constexpr (requires { typename T::mapped_type; }) {
+    if (!json.is_object()) return;
+    for (const nlohmann::json& each : json) check_numbers<typename T::mapped_type>(each);
+  } else if constexpr (std::ranges::range<T>) {
+    if (!json.is_array()) return;
+    for (const nlohmann::json& each : json) check_numbers<std::ranges::range_value_t<T>>(each);
+  } else if constexpr (requires { std::tuple_size<T>::value; }) {
+    if (!json.is_array() || json.size() < std::tuple_size_v<T>) return;
+    [&]<std::size_t... kIndex>(std::index_sequence<kIndex...>) {
+      (check_numbers<std::remove_cvref_t<std::tuple_element_t<kIndex, T>>>(json[kIndex]), ...);
+    }(std::make_index_sequence<std::tuple_size_v<T>>{});
+  }
+}
+
 }  // namespace detail
 
 // Chosen by type: `Void` and empty `optional` → `binary/null`; `std::vector<std::byte>` →
 // `binary/plain`; Protobuf messages → `json/protobuf` (`binary/protobuf` and `json/plain` are read
-// too); everything that nlohmann::json can convert → `json/plain`.
+// too); everything that nlohmann::json can convert → `json/plain`. A number that does not fit into
+// an integer is a `PayloadError`, alone and in the standard library's containers.
 template <class T>
 struct PayloadCodec {
   static Payload encode(const T& value) {
@@ -103,6 +136,7 @@ struct PayloadCodec {
       return T{PayloadCodec<typename T::value_type>::decode(payload)};
     } else {
       const nlohmann::json json = detail::decode_json(payload);
+      detail::check_numbers<T>(json);
       try {
         return json.get<T>();
       } catch (const nlohmann::json::exception& error) {

@@ -1,9 +1,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
 #include <tempora/failure.hpp>
 #include <tempora/payload.hpp>
 #include <tempora/search_attributes.hpp>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "converter/time.hpp"
 
 namespace tempora {
 namespace {
@@ -28,6 +38,49 @@ TEST(Payloads, EveryKindComesBackAsItWent) {
   (*binary.mutable_metadata())["encoding"] = "binary/protobuf";
   binary.set_data(type.SerializeAsString());
   EXPECT_EQ(PayloadCodec<temporal::api::common::v1::WorkflowType>::decode(binary).name(), "x");
+}
+
+Payload json_of(std::string text) { return detail::json_payload(std::move(text)); }
+
+template <class T>
+std::string refusal_of(const std::string& text) {
+  try {
+    PayloadCodec<T>::decode(json_of(text));
+    return "";
+  } catch (const PayloadError& error) {
+    return error.what();
+  }
+}
+
+TEST(Payloads, ANumberThatDoesNotFitIsRefusedAndNotCutOff) {
+  EXPECT_THAT(refusal_of<int>("2147483648"), HasSubstr("2147483648 is no whole number from -2"));
+  EXPECT_THAT(refusal_of<int>("-2147483649"), HasSubstr("whole number"));
+  EXPECT_THAT(refusal_of<int>("6e66"), HasSubstr("whole number"));
+  EXPECT_THAT(refusal_of<int>("1.5"), HasSubstr("whole number"));
+  EXPECT_THAT(refusal_of<std::int64_t>("9223372036854775808"), HasSubstr("whole number"));
+  EXPECT_THAT(refusal_of<std::int64_t>("1e19"), HasSubstr("whole number"));
+  EXPECT_THAT(refusal_of<std::uint64_t>("-1"), HasSubstr("from 0 to 18446744073709551615"));
+  EXPECT_THAT(refusal_of<std::uint64_t>("18446744073709551616"), HasSubstr("whole number"));
+  EXPECT_THAT(refusal_of<std::vector<std::uint8_t>>("[1,256]"), HasSubstr("256"));
+  EXPECT_THAT((refusal_of<std::map<std::string, std::vector<int>>>(R"({"a":[1e10]})")),
+              HasSubstr("whole number"));
+  EXPECT_THAT((refusal_of<std::pair<std::string, std::int16_t>>(R"(["a",40000])")),
+              HasSubstr("40000"));
+}
+
+TEST(Payloads, EveryNumberThatFitsIsTaken) {
+  EXPECT_EQ(PayloadCodec<int>::decode(json_of("-2147483648")), std::numeric_limits<int>::min());
+  EXPECT_EQ(PayloadCodec<int>::decode(json_of("1e3")), 1000);
+  EXPECT_EQ(PayloadCodec<std::uint8_t>::decode(json_of("255.0")), 255);
+  EXPECT_EQ(through(std::numeric_limits<std::int64_t>::min()),
+            std::numeric_limits<std::int64_t>::min());
+  EXPECT_EQ(through(std::numeric_limits<std::int64_t>::max()),
+            std::numeric_limits<std::int64_t>::max());
+  EXPECT_EQ(through(std::numeric_limits<std::uint64_t>::max()),
+            std::numeric_limits<std::uint64_t>::max());
+  EXPECT_EQ(PayloadCodec<double>::decode(json_of("6e66")), 6e66);
+  EXPECT_EQ((through(std::tuple{true, 1, std::string{"x"}})), (std::tuple{true, 1, "x"}));
+  EXPECT_EQ((through(std::array{1, 2})), (std::array{1, 2}));
 }
 
 TEST(Payloads, IllDataIsRefusedWithItsReason) {
@@ -89,6 +142,29 @@ TEST(SearchAttributes, CarryTheirTypes) {
   state.set_keyword("Gone", "x");
   state.apply(attributes);
   EXPECT_FALSE(state.contains("Gone"));
+}
+
+TEST(Times, BeyondTheReachOfNanosecondsAreTheLastThereAre) {
+  google::protobuf::Timestamp far;
+  far.set_seconds(std::numeric_limits<std::int64_t>::max());
+  far.set_nanos(999'999'999);
+  google::protobuf::Duration long_ago;
+  long_ago.set_seconds(std::numeric_limits<std::int64_t>::min());
+  EXPECT_GT(from_proto(far), TimePoint{std::chrono::sys_days{std::chrono::year{2116} / 1 / 1}});
+  EXPECT_LT(from_proto(long_ago), std::chrono::years{-146});
+  EXPECT_GT(from_proto(far) + from_proto(far).time_since_epoch(), from_proto(far));
+}
+
+TEST(Times, ComeBackAsTheyWent) {
+  for (const Duration duration :
+       {Duration{0}, Duration{1}, Duration{-1'500'000'000}, Duration{std::chrono::years{100}}}) {
+    google::protobuf::Duration proto;
+    write(duration, &proto);
+    EXPECT_EQ(from_proto(proto), duration);
+    google::protobuf::Timestamp stamp;
+    write(TimePoint{duration}, &stamp);
+    EXPECT_EQ(from_proto(stamp), TimePoint{duration});
+  }
 }
 
 }  // namespace

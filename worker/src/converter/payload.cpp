@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <google/protobuf/util/json_util.h>
 
+#include <cmath>
 #include <tempora/payload.hpp>
 
 #include "converter/json_depth.hpp"
@@ -99,6 +100,24 @@ nlohmann::json decode_json(const Payload& payload) {
   nlohmann::json json = nlohmann::json::parse(payload.data(), nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) throw_undecodable("json/plain", "ill-formed JSON");
   return json;
+}
+
+void check_whole_number(const nlohmann::json& json, std::int64_t least, std::uint64_t most) {
+  bool fits = true;
+  if (json.is_number_unsigned()) {
+    fits = json.get<std::uint64_t>() <= most;
+  } else if (json.is_number_integer()) {
+    const auto number = json.get<std::int64_t>();
+    fits = number >= least && (number < 0 || static_cast<std::uint64_t>(number) <= most);
+  } else if (json.is_number_float()) {  // "1e3"; also what is too long for 64 bits
+    const auto number = json.get<double>();
+    fits = number == std::trunc(number) && number >= static_cast<double>(least) &&
+           number < static_cast<double>(most) + 1;
+  }
+  if (!fits) {
+    throw_undecodable("json/plain",
+                      fmt::format("{} is no whole number from {} to {}", json.dump(), least, most));
+  }
 }
 
 std::string_view decode_bytes(const Payload& payload) {
