@@ -81,9 +81,9 @@ if(ADDRFLOW_TESTS AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND NOT CMAKE_CXX_F
 endif()
 
 # NAME_fuzz, a libFuzzer program that ctest runs for a moment and `./dev fuzz` for as long as one likes.
-# SEEDS: a folder of inputs to begin with.
+# SEEDS: a folder of inputs to begin with. MAX_BYTES: of an input; longer seeds are cut off.
 function(addrflow_fuzzer)
-  cmake_parse_arguments(arg "" "NAME;SEEDS" "SOURCES;LIBS;INCLUDES" ${ARGN})
+  cmake_parse_arguments(arg "" "NAME;SEEDS;MAX_BYTES" "SOURCES;LIBS;INCLUDES" ${ARGN})
   if(NOT ADDRFLOW_FUZZERS)
     return()
   endif()
@@ -95,7 +95,7 @@ function(addrflow_fuzzer)
   target_compile_options(${program} PRIVATE -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined)
   target_link_options(${program} PRIVATE -fsanitize=fuzzer,address,undefined)
   target_link_libraries(${program} PRIVATE addrflow_flags ${arg_LIBS})
-  add_test(NAME fuzz.${arg_NAME} COMMAND ${program} -runs=10000 -seed=1 -max_len=4200
+  add_test(NAME fuzz.${arg_NAME} COMMAND ${program} -runs=10000 -seed=1 -max_len=${arg_MAX_BYTES}
     "-artifact_prefix=${folder}-" "${folder}" ${arg_SEEDS})
   set_tests_properties(fuzz.${arg_NAME} PROPERTIES LABELS fast TIMEOUT 120)
 endfunction()

@@ -1,5 +1,5 @@
 // The wire below client and pollers, as an interface: gRPC in production, a script in tests, the
-// in-process service later. One attempt of one unary call; retries live above (`RetryingCaller`).
+// testing service. One attempt of one unary call; retries live above (`RetryingCaller`).
 #pragma once
 
 #include <google/protobuf/message.h>

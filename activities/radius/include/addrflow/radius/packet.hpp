@@ -31,7 +31,7 @@ enum class Code : std::uint8_t {
   kCoaNak = 45,
 };
 
-// Attribute numbers that the code itself needs; the others are data (attributes.hpp).
+// Attribute numbers that the code itself needs; the others are data (a dialect's `[attributes]`).
 namespace attribute {
 inline constexpr std::uint8_t kUserName = 1;
 inline constexpr std::uint8_t kFramedIpAddress = 8;
