@@ -146,7 +146,7 @@ def check_words():
 
 
 def check_unused():
-    """Every source is built by some CMakeLists.txt, every header is included somewhere."""
+    """Every source is built by some CMakeLists.txt, every header is included somewhere, every decision is in their list."""
     files = tracked()
     listed = "\n".join(text_of(path) for path in files if path.name == "CMakeLists.txt" or path.suffix == ".cmake")
     included = set()
@@ -154,8 +154,11 @@ def check_unused():
         if path.suffix in CPP:
             included.update(pathlib.PurePosixPath(match).name
                             for match in re.findall(r'#\s*include\s*[<"]([^>"]+)[>"]', text_of(path)))
+    decisions = text_of(ROOT / "docs/decisions/README.md")
     for path in files:
         name = name_of(path)
+        if name.startswith("docs/decisions/0") and f"]({path.name})" not in decisions:
+            yield f"{name}: docs/decisions/README.md does not list it"
         if path.suffix in {".cpp", ".cc"} and not re.search(rf"(?<![\w]){re.escape(path.name)}\b", listed):
             yield f"{name}: no CMakeLists.txt names it"
         if path.suffix in {".hpp", ".h"} and path.name not in included:
