@@ -1,6 +1,7 @@
 #include "settings.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -20,8 +21,7 @@ class ConfigFile {
  public:
   explicit ConfigFile(const std::string& text)
       : path_(std::filesystem::temp_directory_path() /
-              (std::string("addrflow-settings-") +
-               ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".toml")) {
+              ("addrflow-settings-" + std::to_string(::getpid()) + ".toml")) {
     std::ofstream(path_) << text;
   }
   ~ConfigFile() { std::filesystem::remove(path_); }

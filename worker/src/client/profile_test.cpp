@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -37,7 +38,7 @@ class ProfileTest : public ::testing::Test {
   std::map<std::string, std::string> variables;
   std::filesystem::path directory =
       std::filesystem::path{::testing::TempDir()} /
-      ("profile_test_" + std::to_string(reinterpret_cast<std::uintptr_t>(this)));
+      ("profile_test_" + std::to_string(::getpid()));  // each test may have its process
 };
 
 TEST_F(ProfileTest, DefaultsToTheLocalServer) {
