@@ -29,7 +29,7 @@ enum class ErrorCode {
   kUnimplemented,
   kDeadlineExceeded,  // no answer in time
   kUnavailable,
-  kCancelled,  // by this process
+  kCancelled,  // by this process, or by the server for reasons of its own
   kServer,     // the rest: UNKNOWN, INTERNAL, DATA_LOSS, …
   // How a workflow, update or query ended.
   kWorkflowFailed,  // `failure`

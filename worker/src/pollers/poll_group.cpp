@@ -197,8 +197,7 @@ void PollGroup::back_off(const std::shared_ptr<Lane>& lane, const CallStatus& st
     scale(throttled ? -static_cast<int>(wanted() / 2) : -1);
   }
   const std::size_t doublings = std::min<std::size_t>(lane->failures++, 6);
-  const bool hopeless = !is_retryable(status) && status.code != grpc_code::kCancelled &&
-                        status.code != grpc_code::kDeadlineExceeded;
+  const bool hopeless = !is_retryable(status) && status.code != grpc_code::kDeadlineExceeded;
   const auto pause =
       hopeless ? kLongestPause : std::min(kFirstPause * (1 << doublings), kLongestPause);
   if (hopeless) {

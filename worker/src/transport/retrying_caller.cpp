@@ -179,7 +179,9 @@ bool is_retryable(const CallStatus& status, bool internal_is_final) {
     case grpc_code::kAborted:
     case grpc_code::kUnknown:
     case grpc_code::kDataLoss:
-    case grpc_code::kOutOfRange: return true;
+    case grpc_code::kOutOfRange:
+    // Not by this process: a server that stops, or that gave a query to a poll that was ending.
+    case grpc_code::kCancelled: return true;
     case grpc_code::kInternal: return !internal_is_final && !is_invalid_text(status);
     case grpc_code::kResourceExhausted: return !is_message_too_large(status);
     default: return false;

@@ -71,7 +71,8 @@ struct CallEnd {
   bool ok() const { return status.ok(); }
 };
 
-// Server may work on the call later with success.
+// Server may work on the call later with success. A call that was cancelled here is not asked
+// about.
 bool is_retryable(const CallStatus& status, bool internal_is_final = false);
 // A RESOURCE_EXHAUSTED that means the message, not the rate: no retry will help.
 bool is_message_too_large(const CallStatus& status);

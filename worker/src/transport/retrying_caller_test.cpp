@@ -70,7 +70,7 @@ TEST_F(RetryingCallerTest, NeverRepeatsWhatWillNotChange) {
   for (const int code :
        {grpc_code::kInvalidArgument, grpc_code::kNotFound, grpc_code::kAlreadyExists,
         grpc_code::kFailedPrecondition, grpc_code::kPermissionDenied, grpc_code::kUnauthenticated,
-        grpc_code::kUnimplemented, grpc_code::kCancelled, grpc_code::kDeadlineExceeded}) {
+        grpc_code::kUnimplemented, grpc_code::kDeadlineExceeded}) {
     transport->then(code);
     EXPECT_EQ(call().attempts, 1) << code;
   }
@@ -133,6 +133,47 @@ TEST_F(RetryingCallerTest, RetriesWithoutBlockingToo) {
   ASSERT_EQ(ends.size(), 1u);
   EXPECT_TRUE(ends[0].ok());
   EXPECT_EQ(ends[0].attempts, 2);
+}
+
+// Such as "context canceled" of a query that the server gave to a poll which was ending.
+TEST_F(RetryingCallerTest, RepeatsWhatTheServerCancelled) {
+  transport->then(grpc_code::kCancelled, "context canceled");
+  transport->then_ok(api::SignalWorkflowExecutionResponse{});
+  const CallEnd end = call();
+  EXPECT_TRUE(end.ok());
+  EXPECT_EQ(end.attempts, 2);
+}
+
+// Answers when it is told to.
+class SlowTransport final : public Transport {
+ public:
+  std::shared_ptr<PendingCall> start(std::string_view /*method*/,
+                                     const google::protobuf::Message& /*request*/,
+                                     google::protobuf::Message* /*response*/,
+                                     CallOptions /*options*/,
+                                     std::function<void(CallStatus)> done) override {
+    struct Call final : PendingCall {
+      void cancel() override {}
+    };
+    answer = std::move(done);
+    return std::make_shared<Call>();
+  }
+
+  std::function<void(CallStatus)> answer;
+};
+
+TEST_F(RetryingCallerTest, NeverRepeatsWhatWasCancelledHere) {
+  const auto slow = std::make_shared<SlowTransport>();
+  const RetryingCaller caller{slow, {}, clock};
+  std::vector<CallEnd> ends;
+  caller
+      .start(methods::kSignalWorkflow, request, &response, {},
+             [&](CallEnd end) { ends.push_back(std::move(end)); })
+      ->cancel();
+  std::exchange(slow->answer, nullptr)({grpc_code::kCancelled, "CANCELLED", ""});
+  ASSERT_EQ(ends.size(), 1u);
+  EXPECT_EQ(ends[0].status.code, grpc_code::kCancelled);
+  EXPECT_EQ(ends[0].attempts, 1);
 }
 
 }  // namespace
