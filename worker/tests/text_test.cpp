@@ -7,7 +7,7 @@
 #include <peers.hpp>
 #include <stdexcept>
 
-#include "stage.hpp"
+#include "nexus_stage.hpp"
 
 namespace tempora::behaviour {
 namespace {
@@ -110,6 +110,60 @@ TEST(Text, OfANameFailsTheTaskAndNotTheWorkflow) {
     EXPECT_NE(told.find("UTF-8"), std::string::npos) << told;
     Speaks::mended = true;
     EXPECT_EQ(must(handle.result<std::string>()), kRepaired);
+  });
+}
+
+const NexusOperation<std::string, std::string> kOperation{"speaks", "speak"};
+
+struct Listens {
+  Task<std::string> run(Context& ctx, std::string endpoint, std::string how) {
+    const Future<std::string> answer = ctx.nexus(endpoint).execute(kOperation, how);
+    try {
+      co_return co_await answer;
+    } catch (const NexusOperationError& error) {
+      const Failure* cause = error.cause();
+      while (cause->cause() != nullptr) cause = cause->cause();
+      co_return cause->what();
+    }
+  }
+};
+const Definition<Listens> kListens{"Listens", run(&Listens::run)};
+
+TEST(Text, OfANexusHandlerIsRepaired) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    stage.runs(kListens).serves(kOperation,
+                                [](NexusContext&, const std::string& how) -> std::string {
+                                  if (how == "operation") throw NexusFailed{kLatin1};
+                                  if (how == "cancelled") throw CanceledError{kLatin1};
+                                  if (how == "application")
+                                    throw ApplicationError{kLatin1, kLatin1, true};
+                                  throw NexusHandlerError{NexusErrorType::kBadRequest, kLatin1};
+                                });
+    const OwnEndpoint endpoint{stage};
+    stage.start_worker();
+    for (const std::string how : {"operation", "cancelled", "application", "handler"}) {
+      EXPECT_EQ(must(stage.start(kListens, endpoint.name(), how).result<std::string>()), kRepaired)
+          << how;
+    }
+  });
+}
+
+// It names something, so that it cannot be repaired: the handler fails and may do it better.
+TEST(Text, OfANexusTokenFailsTheHandler) {
+  NEEDS_SERVER();
+  with_default_cache([](Stage& stage) {
+    std::atomic<int> tries{0};
+    stage.runs(kListens).serves(kOperation, [&](NexusContext&, const std::string&) {
+      ++tries;
+      return NexusWorkflowRun<std::string>{kLatin1};
+    });
+    const OwnEndpoint endpoint{stage};
+    stage.start_worker();
+    const std::string how = "token";
+    const auto told = must(stage.start(kListens, endpoint.name(), how).result<std::string>());
+    EXPECT_NE(told.find("UTF-8"), std::string::npos) << told;
+    EXPECT_EQ(tries, 1);
   });
 }
 

@@ -41,6 +41,7 @@ list(APPEND WORKER_TESTS
   src/pollers/resources_test.cpp
   src/pollers/run_cache_test.cpp
   src/pollers/slots_test.cpp
+  src/pollers/thread_pool_test.cpp
   src/pollers/thread_use_test.cpp
   src/pollers/worker_heartbeat_test.cpp
   src/pollers/workflow_worker_test.cpp)

@@ -18,7 +18,8 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  // Jobs must not throw. Ignored after `stop`.
+  // Jobs must not throw. Ignored after `stop`. Throws `std::system_error` if the system gives not
+  // even one thread.
   void post(Job job);
   // One more thread, for one whose job does not return; the other one ends when it does.
   void replace_one();
