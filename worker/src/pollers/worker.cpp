@@ -412,8 +412,10 @@ bool Worker::Impl::tell_server() {
   if (activity_worker != nullptr) request.add_task_queue_types(enums::TASK_QUEUE_TYPE_ACTIVITY);
   if (nexus_worker != nullptr) request.add_task_queue_types(enums::TASK_QUEUE_TYPE_NEXUS);
   request.set_reason("graceful shutdown");
-  if (heartbeats != nullptr && wants_heartbeats)
-    *request.mutable_worker_heartbeat() = heartbeats->last();
+  if (heartbeats != nullptr) {
+    if (wants_heartbeats) *request.mutable_worker_heartbeat() = heartbeats->last();
+    heartbeats->stop();  // one that came later would say that the worker runs
+  }
   const auto [status, answer] = call_and_wait<api::ShutdownWorkerResponse>(
       *environment, methods::kShutdownWorker, request, kShutdownCallBudget);
   if (!status.ok()) options.log.debug("ShutdownWorker, code {}: {}", status.code, status.message);
@@ -479,7 +481,6 @@ void Worker::Impl::shutdown() {
   options.log.info("worker stops");
   stop_polling();
   close_polls();
-  if (heartbeats != nullptr) heartbeats->stop();
   end_workflow_tasks(grace);
   end_activities(grace);
   options.log.info("worker stopped");
