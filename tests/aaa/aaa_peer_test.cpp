@@ -529,14 +529,16 @@ TEST_F(AaaPeerTest, WriterFrozenInATransactionLosesItsLocks) {
   testing::CuttingProxy proxy{testing::port_of(settings.url)};
   Settings through = settings;
   through.url = testing::with_port(settings.url, proxy.port);
-  through.statement_timeout = std::chrono::milliseconds{500};
+  through.statement_timeout = std::chrono::seconds{2};
   Database slow{through};
   AaaEffects frozen{slow, journal, waker};
   EXPECT_EQ(apply("full", user, 1).status(), "confirmed");
   journal.wish["plan"] = "silver";
   proxy.freezing = true;
   auto lost = std::async(std::launch::async, [&] { return frozen.apply(request); });
-  while (proxy.frozen == 0) std::this_thread::yield();
+  while (proxy.frozen == 0) {
+    ASSERT_NE(lost.wait_for(std::chrono::milliseconds{1}), std::future_status::ready);
+  }
   EXPECT_EQ(effects->apply(request).status(), "confirmed");
   EXPECT_NE(lost.get().status(), "confirmed");
   EXPECT_EQ(count("radusergroup where username = '" + user + "'"), 1);

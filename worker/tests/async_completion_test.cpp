@@ -129,7 +129,7 @@ TEST(AsyncCompletion, HeartbeatsCarryDetailsAndTellOfTheRequestToCancel) {
 const ActivityType<Void, int> kBeatsAndLeaves{
     "beats and leaves",
     {.start_to_close = 60s,
-     .heartbeat = 2s,
+     .heartbeat = 5s,
      .retry = RetryPolicy{.initial_interval = 50ms, .maximum_attempts = 2}}};
 
 struct Resumes {

@@ -63,8 +63,15 @@ TEST(Batches, SignalEachOfThoseThatAreNamed) {
     EXPECT_EQ(done.complete, 5);
     EXPECT_EQ(done.failed, 0);
     EXPECT_EQ(done.reason, "they wait");
-    const auto all = must(stage.client().batches().list());
-    EXPECT_TRUE(std::ranges::any_of(all, [&](const auto& one) { return one.job_id == job; }));
+    const auto until = std::chrono::steady_clock::now() + 30s;
+    const auto is_listed = [&] {  // visibility is eventually consistent
+      const auto all = must(stage.client().batches().list());
+      return std::ranges::any_of(all, [&](const auto& one) { return one.job_id == job; });
+    };
+    while (!is_listed()) {
+      ASSERT_LT(std::chrono::steady_clock::now(), until);
+      std::this_thread::sleep_for(50ms);
+    }
   });
 }
 

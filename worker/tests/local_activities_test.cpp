@@ -124,7 +124,7 @@ TEST(LocalActivities, RunAgainAfterTheWorkerWasLost) {
     stage.kill_worker();
     stage.start_worker();
     EXPECT_EQ(must(handle.result<std::string>()), "stuck, last");
-    EXPECT_EQ(runs.load(), 2);
+    EXPECT_GE(runs.load(), 2);
   });
 }
 

@@ -148,6 +148,7 @@ const Definition<EndsAtOnce> kEndsAtOnce{"EndsAtOnce", run(&EndsAtOnce::run),
 TEST(Signals, OneThatComesInBeforeTheEndIsTakenIsHandledFirst) {
   NEEDS_SERVER();
   with_each_cache([](Stage& stage) {
+    stage.options.deadlock_timeout = 0s;  // its code waits for the signal to be sent
     stage.runs(kEndsAtOnce);
     stage.start_worker();
     const auto handle = stage.start(kEndsAtOnce);

@@ -104,14 +104,16 @@ TEST_F(LedgerFaultsTest, AWorkerFrozenInATransactionLosesItsLocksAndItsWork) {
   CuttingProxy proxy{port_of(database_url())};
   Settings through = settings;
   through.url = with_port(database_url(), proxy.port);
-  through.statement_timeout = std::chrono::milliseconds{500};
+  through.statement_timeout = std::chrono::seconds{2};
   Ledger frozen{through, &sessions};
   proxy.freezing = true;
   v1::ReserveRequest request;
   *request.mutable_claim() = claimed.claim();
   request.set_family("ipv4");
   auto lost = std::async(std::launch::async, [&] { return frozen.reserve(request); });
-  while (proxy.frozen == 0) std::this_thread::yield();
+  while (proxy.frozen == 0) {
+    ASSERT_NE(lost.wait_for(std::chrono::milliseconds{1}), std::future_status::ready);
+  }
 
   int doubts = 0;
   const auto reserved = retried([&] { return ledger->reserve(request); }, doubts);

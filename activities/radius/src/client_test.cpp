@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <future>
 #include <map>
 #include <set>
@@ -14,13 +15,23 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-ClientSettings quick() {
+// Repeats nothing while a test takes its time.
+ClientSettings patient() {
   ClientSettings settings;
-  settings.initial_wait = milliseconds{50};
-  settings.max_wait = milliseconds{200};
-  settings.max_duration = milliseconds{2'000};
+  settings.initial_wait = seconds{5};
+  settings.max_wait = seconds{5};
+  settings.max_duration = seconds{9};
   settings.rate = 1e6;
   settings.burst = 1e6;
+  return settings;
+}
+
+// Repeats soon, and does not give up while a test takes its time.
+ClientSettings quick() {
+  ClientSettings settings = patient();
+  settings.initial_wait = milliseconds{50};
+  settings.max_wait = milliseconds{200};
+  settings.max_sendings = 20;
   return settings;
 }
 
@@ -46,7 +57,7 @@ std::future<Outcome> ask(Client& client, Request request, Client::Ticket* ticket
 
 TEST(ClientTest, TakesAckAndNakWithItsCause) {
   FakeNas nas;
-  Client client{quick()};
+  Client client{patient()};
   auto first = ask(client, to(nas));
   nas.answer(nas.receive(), Code::kCoaAck);
   EXPECT_EQ(first.get().kind, Outcome::Kind::kAck);
@@ -61,7 +72,7 @@ TEST(ClientTest, TakesAckAndNakWithItsCause) {
 
 TEST(ClientTest, SpeaksToANasOverIpv6) {
   FakeNas nas{"s", AF_INET6};
-  Client client{quick()};
+  Client client{patient()};
   Request request = to(nas);
   request.host = "::1";
   auto answer = ask(client, std::move(request));
@@ -81,7 +92,8 @@ TEST(ClientTest, RepeatsTheSameOctetsFromTheSamePort) {
   nas.answer(second, Code::kCoaAck);
   const Outcome outcome = answer.get();
   EXPECT_EQ(outcome.kind, Outcome::Kind::kAck);
-  EXPECT_EQ(outcome.sendings, 2);
+  EXPECT_GE(outcome.sendings, 2);
+  EXPECT_EQ(static_cast<std::uint64_t>(outcome.sendings), client.counters().sent);
 }
 
 TEST(ClientTest, NoAnswerIsTimeoutAfterAllSendings) {
@@ -99,24 +111,20 @@ TEST(ClientTest, NoAnswerIsTimeoutAfterAllSendings) {
 TEST(ClientTest, WaitsAreDoubled) {
   FakeNas nas;
   Client client{quick()};
+  const auto begin = Clock::now();
   auto answer = ask(client, to(nas));
-  std::vector<Clock::time_point> times;
-  for (int i = 0; i < 3; ++i) {
-    const auto request = nas.receive();
-    times.push_back(Clock::now());
-    if (i == 2) nas.answer(request, Code::kCoaAck);
-  }
-  answer.get();
-  EXPECT_GE(times[1] - times[0], milliseconds{40});
-  EXPECT_GE(times[2] - times[1], milliseconds{80});
+  nas.receive();
+  nas.receive();
+  const auto third = nas.receive();
+  // Without it the third comes after 110 ms at the latest.
+  EXPECT_GE(Clock::now() - begin, milliseconds{120});
+  nas.answer(third, Code::kCoaAck);
+  EXPECT_EQ(answer.get().kind, Outcome::Kind::kAck);
 }
 
 TEST(ClientTest, ForgedAnswerIsDiscardedAndTheRightOneStillTaken) {
   FakeNas nas;
-  auto settings = quick();
-  settings.initial_wait = milliseconds{1'000};
-  settings.max_wait = milliseconds{1'000};
-  Client client{settings};
+  Client client{patient()};
   auto answer = ask(client, to(nas));
   const auto request = nas.receive();
   const std::string other = "other";
@@ -142,10 +150,7 @@ TEST(ClientTest, AnswerWithStaleTimestampIsDiscarded) {
 
 TEST(ClientTest, OneRequestAtATimeForOneSession) {
   FakeNas nas;
-  auto settings = quick();
-  settings.initial_wait = seconds{5};
-  settings.max_wait = seconds{5};
-  settings.max_duration = seconds{9};
+  auto settings = patient();
   Client client{settings};
   auto first = ask(client, to(nas, "A"));
   auto second = ask(client, to(nas, "A"));
@@ -163,11 +168,8 @@ TEST(ClientTest, OneRequestAtATimeForOneSession) {
 
 TEST(ClientTest, WindowLimitsWhatIsOutstanding) {
   FakeNas nas;
-  auto settings = quick();
+  auto settings = patient();
   settings.window = 2;
-  settings.initial_wait = seconds{5};
-  settings.max_wait = seconds{5};
-  settings.max_duration = seconds{9};
   Client client{settings};
   std::vector<std::future<Outcome>> answers;
   for (int i = 0; i < 3; ++i) answers.push_back(ask(client, to(nas)));
@@ -183,12 +185,9 @@ TEST(ClientTest, WindowLimitsWhatIsOutstanding) {
 
 TEST(ClientTest, RateHoldsRequestsBack) {
   FakeNas nas;
-  auto settings = quick();
+  auto settings = patient();
   settings.rate = 20;
   settings.burst = 1;
-  settings.initial_wait = seconds{5};
-  settings.max_wait = seconds{5};
-  settings.max_duration = seconds{9};
   Client client{settings};
   std::vector<std::future<Outcome>> answers;
   const auto begin = Clock::now();
@@ -200,7 +199,7 @@ TEST(ClientTest, RateHoldsRequestsBack) {
 
 TEST(ClientTest, IdentifierIsNotTakenAgainBeforeItRested) {
   FakeNas nas;
-  Client client{quick()};
+  Client client{patient()};
   std::set<std::pair<int, int>> seen;  // port and identifier
   for (int i = 0; i < 600; ++i) {
     auto answer = ask(client, to(nas));
@@ -213,7 +212,7 @@ TEST(ClientTest, IdentifierIsNotTakenAgainBeforeItRested) {
 
 TEST(ClientTest, IdentifiersGoRoundWhereNoMorePortsMayOpen) {
   FakeNas nas;
-  auto settings = quick();
+  auto settings = patient();
   settings.max_ports_per_nas = 1;
   Client client{settings};
   int last = -1;
@@ -229,22 +228,25 @@ TEST(ClientTest, IdentifiersGoRoundWhereNoMorePortsMayOpen) {
 
 TEST(ClientTest, NothingIsSentAfterTheDeadline) {
   FakeNas nas;
-  Client client{quick()};
+  auto settings = quick();
+  settings.initial_wait = milliseconds{600};
+  settings.max_wait = milliseconds{600};
+  Client client{settings};
   auto late = to(nas);
   late.deadline = Clock::now() - milliseconds{1};
   const Outcome outcome = client.send(std::move(late));
   EXPECT_EQ(outcome.kind, Outcome::Kind::kLocalError);
   EXPECT_TRUE(nas.receive(milliseconds{50}).octets.empty());
   auto brief = to(nas);
-  brief.deadline = Clock::now() + milliseconds{20};
+  brief.deadline = Clock::now() + milliseconds{500};
   EXPECT_EQ(client.send(std::move(brief)).kind, Outcome::Kind::kTimeout);
   EXPECT_FALSE(nas.receive().octets.empty());
-  EXPECT_TRUE(nas.receive(milliseconds{150}).octets.empty());
+  EXPECT_TRUE(nas.receive(milliseconds{300}).octets.empty());
 }
 
 TEST(ClientTest, CancelEndsRepetition) {
   FakeNas nas;
-  Client client{quick()};
+  Client client{patient()};
   Client::Ticket ticket = 0;
   auto answer = ask(client, to(nas), &ticket);
   nas.receive();
@@ -274,7 +276,7 @@ TEST(ClientTest, RefusedPortIsTriedAgain) {
 
 TEST(ClientTest, FullQueueRefusesAtOnce) {
   FakeNas nas;
-  auto settings = quick();
+  auto settings = patient();
   settings.window = 1;
   settings.max_queued_per_nas = 2;
   std::vector<std::future<Outcome>> answers;
@@ -288,7 +290,7 @@ TEST(ClientTest, FullQueueRefusesAtOnce) {
 }
 
 TEST(ClientTest, LocalTroubleIsReported) {
-  Client client{quick()};
+  Client client{patient()};
   Request request;
   request.host = "no.such.host.invalid";
   EXPECT_EQ(client.send(request).kind, Outcome::Kind::kLocalError);
@@ -310,7 +312,10 @@ TEST(ClientTest, DatagramsMayBeLostAndNoRequestIs) {
   for (int i = 0; i < 300; ++i) answers.push_back(ask(client, to(nas, std::to_string(i))));
   // Of every third request the first two datagrams are lost.
   std::map<std::pair<int, int>, int> seen;
-  while (client.counters().acks < answers.size()) {
+  const auto is_open = [](const auto& answer) {
+    return answer.wait_for(seconds{0}) != std::future_status::ready;
+  };
+  while (std::ranges::any_of(answers, is_open)) {
     const auto request = nas.receive(milliseconds{100});
     if (request.octets.empty()) continue;
     const std::pair key{request.from_port(), request.octets[1]};
@@ -346,9 +351,7 @@ TEST(ClientTest, WindowOfTheRequestGoesBeforeTheClients) {
 
 TEST(ClientTest, BothSecretsAreTakenWhileOneIsChanged) {
   FakeNas nas{"new"};
-  ClientSettings settings = quick();
-  settings.max_sendings = 4;
-  Client client{settings};
+  Client client{quick()};
   Request request = to(nas);
   request.secret = "old";
   request.next_secret = "new";
@@ -366,7 +369,8 @@ TEST(ClientTest, BothSecretsAreTakenWhileOneIsChanged) {
   EXPECT_EQ(answer.get().kind, Outcome::Kind::kAck);
 
   auto next = ask(client, request);
-  const auto directly = nas.receive();
+  auto directly = nas.receive();
+  while (directly.octets == then.octets) directly = nas.receive();  // sent before its answer came
   EXPECT_TRUE(signer.verify_request(directly.octets, "new")) << "it has answered to that one";
   const std::string old = "old";
   nas.answer(directly, Code::kCoaAck, {}, &old);
@@ -375,9 +379,7 @@ TEST(ClientTest, BothSecretsAreTakenWhileOneIsChanged) {
 
 TEST(ClientTest, AnswerToTheFirstSecretStillCountsAfterTheSecondWasTried) {
   FakeNas nas{"old"};
-  ClientSettings settings = quick();
-  settings.max_sendings = 6;
-  Client client{settings};
+  Client client{quick()};
   Request request = to(nas);
   request.secret = "old";
   request.next_secret = "new";
@@ -405,7 +407,7 @@ TEST(ClientTest, RadsecWithoutItsFilesIsNeverSentAndSaysWhy) {
 }
 
 TEST(ClientTest, SettingsThatCannotWorkAreNamed) {
-  auto settings = quick();
+  auto settings = patient();
   settings.window = 65;
   EXPECT_NE(check(settings).find("window"), std::string::npos);
   EXPECT_THROW(Client{settings}, std::invalid_argument);

@@ -49,11 +49,11 @@ class EffectsTest : public ::testing::Test {
     session.framed_ip = "203.0.113.7";
     return session;
   }
-  static ClientSettings client_settings() {
+  // `wait`: for the first answer, and for each other.
+  static ClientSettings client_settings(milliseconds wait) {
     ClientSettings settings;
-    settings.initial_wait = milliseconds{50};
-    settings.max_wait = milliseconds{50};
-    settings.max_duration = milliseconds{400};
+    settings.initial_wait = wait;
+    settings.max_wait = wait;
     settings.max_sendings = 3;
     return settings;
   }
@@ -64,13 +64,15 @@ class EffectsTest : public ::testing::Test {
     settings.session_timeout = seconds{604'800};
     return settings;
   }
-  std::future<v1::EffectReply> send() {
-    return std::async(std::launch::async, [this] { return effects.send(request); });
+  std::future<v1::EffectReply> send() { return send_by(effects); }
+  std::future<v1::EffectReply> send_by(RadiusEffects& its) {
+    return std::async(std::launch::async, [this, &its] { return its.send(request); });
   }
   void expect_silence() { EXPECT_TRUE(nas.receive(milliseconds{30}).octets.empty()); }
 
   FakeNas nas;
-  Client client{client_settings()};
+  Client client{client_settings(seconds{5})};
+  Client hasty_client{client_settings(milliseconds{300})};
   SecretStore secrets;
   Dialects dialects;
   FakeJournal journal;
@@ -78,6 +80,9 @@ class EffectsTest : public ::testing::Test {
   FakeSessions sessions;
   FakeNetwork network;
   RadiusEffects effects{client, secrets, dialects, journal, waker, sessions, network, settings()};
+  // Where silence is what a test waits for.
+  RadiusEffects hasty{hasty_client, secrets,  dialects, journal,
+                      waker,        sessions, network,  settings()};
   v1::EffectRequest request;
 };
 
@@ -176,7 +181,7 @@ TEST_F(EffectsTest, UnknownSessionThatAccountingStillShowsIsRetried) {
 
 TEST_F(EffectsTest, SilenceIsUnknown) {
   sessions.looks = {{session("1")}};
-  const auto reply = effects.send(request);
+  const auto reply = hasty.send(request);
   EXPECT_EQ(reply.status(), "unknown");
   EXPECT_TRUE(reply.retry());
 }
@@ -221,7 +226,7 @@ TEST_F(EffectsTest, ASessionNotHeardOfThatTheNasDoesNotKnowIsSettled) {
 
 TEST_F(EffectsTest, ASessionNotHeardOfWhoseNasIsSilentIsUnknown) {
   sessions.stale = {session("quiet")};
-  const auto reply = effects.send(request);
+  const auto reply = hasty.send(request);
   EXPECT_EQ(reply.status(), "unknown");
   EXPECT_TRUE(reply.retry());
 }
@@ -439,7 +444,7 @@ class RedundancyGroupTest : public EffectsTest {
 };
 
 TEST_F(RedundancyGroupTest, OtherDeviceIsAskedWhereTheFirstIsSilent) {
-  auto reply = send();
+  auto reply = send_by(hasty);
   const auto received = other.receive();
   EXPECT_EQ(decode(received.octets)->find(attribute::kAcctSessionId)->value, "1");
   other.answer(received, Code::kCoaAck);
@@ -447,7 +452,7 @@ TEST_F(RedundancyGroupTest, OtherDeviceIsAskedWhereTheFirstIsSilent) {
 }
 
 TEST_F(RedundancyGroupTest, OtherDeviceThatKnowsNoSessionSaysNothingOfTheSilentOne) {
-  auto reply = send();
+  auto reply = send_by(hasty);
   other.answer(other.receive(), Code::kCoaNak, {{0, attribute::kErrorCause, integer_value(503)}});
   EXPECT_EQ(reply.get().status(), "unknown");
 }
@@ -464,7 +469,7 @@ TEST_F(EffectsTest, HeartbeatsWhileItWaits) {
   std::atomic<int> beats = 0;
   RadiusEffects::Attempt attempt;
   attempt.still_alive = [&] { ++beats; };
-  effects.send(request, attempt);
+  hasty.send(request, attempt);
   EXPECT_GT(beats, 0);
 }
 

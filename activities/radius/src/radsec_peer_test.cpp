@@ -72,7 +72,8 @@ TEST_F(RadsecPeerTest, SilenceIsTimeoutAndNothingIsRepeated) {
 
 TEST_F(RadsecPeerTest, SilentServerThatIsThereKeepsItsConnection) {
   ClientSettings watchful = settings();
-  watchful.watchdog = milliseconds{200};
+  watchful.watchdog = milliseconds{1'000};
+  watchful.max_duration = milliseconds{5'000};
   Client client{watchful};
   const auto outcome = client.send(to("drop"));
   EXPECT_EQ(outcome.kind, Outcome::Kind::kTimeout);

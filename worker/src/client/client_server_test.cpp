@@ -24,7 +24,7 @@ using namespace std::chrono_literals;
 
 // Visibility is eventually consistent, and the server has no event to wait on.
 bool eventually(const std::function<bool()>& holds) {
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 300; ++i) {
     if (holds()) return true;
     std::this_thread::sleep_for(100ms);
   }
@@ -75,12 +75,12 @@ TEST_F(ClientServerTest, AServerThatIsNotThereIsAnErrorWithinTheTimeOut) {
   const auto connected = Client::connect(connection);
   ASSERT_FALSE(connected);
   EXPECT_TRUE(connected.error().retryable) << connected.error().text();
-  EXPECT_LT(std::chrono::steady_clock::now() - began, 3s);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 4500ms) << "5 s unless it is set";
 }
 
 TEST_F(ClientServerTest, WhatCannotHaveLeftIsNotInDoubt) {
   connection.address = "127.0.0.1:1";
-  connection.call_budget = 300ms;
+  connection.call_budget = 5s;
   const auto lazy = Client::connect_lazily(connection);
   ASSERT_TRUE(lazy);
   const auto signalled = lazy->handle(options.id).signal("s");

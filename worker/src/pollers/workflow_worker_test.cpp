@@ -66,7 +66,7 @@ struct Ponders {
     const auto one = ctx.start_local(kQuick);
     const auto other = ctx.start_local(kQuick);
     co_await select(ctx, {one, other});
-    std::this_thread::sleep_for(1800ms);
+    std::this_thread::sleep_for(3s);
     co_await join(ctx, {one, other});
   }
 };
