@@ -150,8 +150,7 @@ TEST(ClientTest, AnswerWithStaleTimestampIsDiscarded) {
 
 TEST(ClientTest, OneRequestAtATimeForOneSession) {
   FakeNas nas;
-  auto settings = patient();
-  Client client{settings};
+  Client client{patient()};
   auto first = ask(client, to(nas, "A"));
   auto second = ask(client, to(nas, "A"));
   auto other = ask(client, to(nas, "B"));
